@@ -1,8 +1,8 @@
 // Package hostabi is the contract between Weir and a policy: hook names,
 // result layout, tags, limits, the fault catalogue and the TLV codec of ABI v1.
 //
-// It imports nothing outside the standard library's encoding/binary and
-// errors, so that guests written in Go use the very same code as the host.
+// It imports nothing but strconv (encoding/binary would bring reflection into
+// every guest), so that guests written in Go use the very same code as the host.
 // ABI.md in this directory is normative.
 package hostabi
 

@@ -1,0 +1,27 @@
+package hostabi
+
+// The envelopes that stand where a policy has no opinion (ABI.md §7.4).
+const (
+	// ProblemTemplate is RFC 9457 problem details, the default on HTTP.
+	ProblemTemplate = `{"type":"about:blank","title":{{title}},"status":{{status}},"detail":{{message}},"code":{{code}},"retryable":{{retryable}}{{?retry_after_ms}}{{?limit}}{{?actual}}{{?trace_id}}}`
+	// EventTemplate is the default on a WebSocket.
+	EventTemplate = `{"type":"error","error":{"code":{{code}},"message":{{message}},"retryable":{{retryable}}{{?retry_after_ms}}{{?limit}}{{?actual}}{{?trace_id}}}}`
+
+	ProblemType = "application/problem+json" // media type of ProblemTemplate
+	JSONType    = "application/json"
+)
+
+// Slots are the names a template may use besides field:/pointer (ABI.md §7.2).
+var Slots = []string{
+	"code", "message", "title", "retryable", "retry_after_ms", "limit",
+	"actual", "trace_id", "count", "key", "status",
+}
+
+// DefaultFault is the classification that stands where a policy has no opinion
+// (ABI.md §6.5): the catalogue's for a code, else retryable for 429 and 5xx.
+func DefaultFault(in *FaultInput) FaultOutput {
+	if f, ok := Lookup(in.Code); ok {
+		return FaultOutput{Retryable: f.Retryable}
+	}
+	return FaultOutput{Retryable: in.Status == 429 || in.Status >= 500}
+}
