@@ -1,0 +1,164 @@
+package config
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"weir/hostabi"
+)
+
+// maxFile is the largest configuration or PEM file that is read, in bytes.
+const maxFile = 1 << 20
+
+// Load reads the configuration at path with every module it names, so that
+// what is built from it later does not depend on the disk. The error is of
+// type Errors.
+func Load(path string) (*Config, error) {
+	src, err := readFile(path, maxFile)
+	if err != nil {
+		return nil, Errors{{File: path, Message: "cannot be read: " + err.Error()}}
+	}
+	return parse(path, src, readFile)
+}
+
+// Parse reads a configuration that was read from path, without touching the
+// disk: modules stay unread, certificates unseen. The error is of type Errors.
+func Parse(path string, src []byte) (*Config, error) {
+	return parse(path, src, nil)
+}
+
+// reader returns the bytes of a file of at most limit bytes.
+type reader func(path string, limit int64) ([]byte, error)
+
+// parse decodes and validates src; read fetches the files it names, nil leaves
+// them.
+func parse(path string, src []byte, read reader) (*Config, error) {
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, Errors{{File: path, Message: err.Error()}}
+	}
+	text := strings.TrimPrefix(string(src), "\ufeff")
+	var m map[string]any
+	if _, err := toml.Decode(text, &m); err != nil {
+		return nil, Errors{syntax(path, err)}
+	}
+	d := &decoder{file: path, lines: scanLines(text)}
+	cfg := Default()
+	cfg.Path = path
+	d.document(m, dir, cfg)
+	d.validate(cfg)
+	if read != nil {
+		d.certificate(&cfg.Server, read)
+		d.modules(cfg.Policies, read)
+	}
+	if len(d.errs) > 0 {
+		d.errs.sort()
+		return nil, d.errs
+	}
+	return cfg, nil
+}
+
+// syntax is the library's complaint about a document that is not TOML.
+func syntax(file string, err error) Error {
+	e := Error{File: file, Line: 1, Message: err.Error()}
+	if p, ok := errors.AsType[toml.ParseError](err); ok {
+		e.Line, e.Key, e.Message = max(p.Position.Line, 1), p.LastKey, p.Message
+	}
+	return e
+}
+
+// certificate reports a TLS pair that cannot be served.
+func (d *decoder) certificate(s *Server, read reader) {
+	if s.TLSCert == "" || s.TLSKey == "" {
+		return
+	}
+	cert, certErr := read(s.TLSCert, maxFile)
+	if certErr != nil {
+		d.fail("server.tls_cert", "cannot be read: %v", certErr)
+	}
+	key, keyErr := read(s.TLSKey, maxFile)
+	if keyErr != nil {
+		d.fail("server.tls_key", "cannot be read: %v", keyErr)
+	}
+	if certErr != nil || keyErr != nil {
+		return
+	}
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		d.fail("server.tls_cert", "does not make a pair with tls_key: %v", err)
+	}
+}
+
+// modules reads the module of every policy and holds it to its sha256. One
+// that several policies name is read once, so that they get the same bytes.
+func (d *decoder) modules(policies map[string]*Policy, read reader) {
+	type file struct {
+		bytes []byte
+		err   error
+	}
+	files := map[string]file{}
+	for _, name := range slices.Sorted(maps.Keys(policies)) {
+		p := policies[name]
+		if p.Module == "" {
+			continue
+		}
+		f, ok := files[p.Module]
+		if !ok {
+			f.bytes, f.err = read(p.Module, hostabi.MaxModuleBytes)
+			files[p.Module] = f
+		}
+		table := join("policy", name)
+		if f.err != nil {
+			d.fail(join(table, "module"), "%s", missing(f.err))
+			continue
+		}
+		p.Bytes = f.bytes
+		sum := sha256.Sum256(f.bytes)
+		if got := hex.EncodeToString(sum[:]); p.SHA256 != "" && got != p.SHA256 {
+			d.fail(join(table, "sha256"), "the module %s has the SHA-256 %s, not the %s that is pinned", p.Module, got, p.SHA256)
+		}
+	}
+}
+
+// missing says why a module cannot be read, and what to do about it.
+func missing(err error) string {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Sprintf("there is no module there: %v; paths are relative to the file that names them (\"make build\" builds plugins/*.wasm)", err)
+	}
+	return fmt.Sprintf("cannot be read: %v", err)
+}
+
+// readFile returns the bytes of a regular file of at most limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path) // before opening: a pipe would block there
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s is larger than %s", path, FormatSize(limit))
+	}
+	return b, nil
+}
