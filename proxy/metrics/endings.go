@@ -1,0 +1,140 @@
+package metrics
+
+import (
+	"strconv"
+
+	"weir/hostabi"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Initiator is who closed a tunnel first.
+type Initiator uint8
+
+// Initiators.
+const (
+	ByClient Initiator = iota
+	ByUpstream
+	ByWeir
+	numInitiators
+)
+
+// String returns the initiator as it stands in labels and logs.
+func (i Initiator) String() string {
+	return [numInitiators]string{"client", "upstream", "weir"}[i]
+}
+
+// ResumeResult is how an attempt to resume a session ended.
+type ResumeResult uint8
+
+// Results of a resume.
+const (
+	ResumeOK      ResumeResult = iota
+	ResumeExpired              // the session is gone
+	ResumeRefused              // not this session's client, or a gap
+	numResumes
+)
+
+// ReconnectResult is how a reconnect of a tunnel's upstream leg ended.
+type ReconnectResult uint8
+
+// Results of a reconnect.
+const (
+	ReconnectOK     ReconnectResult = iota
+	ReconnectFailed                 // one attempt
+	ReconnectGaveUp                 // the last attempt; the tunnel ends
+	numReconnects
+)
+
+var (
+	resumeNames    = [numResumes]string{"ok", "expired", "refused"}
+	reconnectNames = [numReconnects]string{"ok", "failed", "gave_up"}
+)
+
+// Weir's own close code among those of applications (hostabi.SessionExpired).
+const sessionExpired = 4510
+
+// Series of weir_ws_closes_total. Codes 1000 to 1015 have one each, at their
+// distance from 1000; those of libraries and applications share one.
+const (
+	closeLibrary = 16 + iota // 3000–3999
+	closeApp                 // 4000–4999
+	closeSession             // sessionExpired
+	closeOther               // what no peer may send
+	numCloseCodes
+)
+
+// closeIndex is the series of code.
+func closeIndex(code uint16) int {
+	switch {
+	case code >= 1000 && code <= 1015:
+		return int(code - 1000)
+	case code == sessionExpired:
+		return closeSession
+	case code >= 3000 && code <= 3999:
+		return closeLibrary
+	case code >= 4000 && code <= 4999:
+		return closeApp
+	}
+	return closeOther
+}
+
+// closeLabel is the label of series i.
+func closeLabel(i int) string {
+	switch i {
+	case closeLibrary:
+		return "3xxx"
+	case closeApp:
+		return "4xxx"
+	case closeSession:
+		return strconv.Itoa(sessionExpired)
+	case closeOther:
+		return "other"
+	}
+	return strconv.Itoa(1000 + i)
+}
+
+// endings registers what counts faults, closes and recoveries.
+func (s *Set) endings() {
+	faults := s.counters("weir_faults_total", "Faults by code: whatever Weir refused or lost.", "code")
+	s.faults = make(map[hostabi.FaultCode]prometheus.Counter, len(hostabi.Catalogue))
+	for _, f := range hostabi.Catalogue {
+		s.faults[f.Code] = faults.WithLabelValues(string(f.Code))
+	}
+	closes := s.counters("weir_ws_closes_total", "Tunnels ended, by close code and who closed first.", "code", "initiator")
+	for who := range s.closes {
+		for i := range s.closes[who] {
+			s.closes[who][i] = closes.WithLabelValues(closeLabel(i), Initiator(who).String())
+		}
+	}
+	resumes := s.counters("weir_resume_total", "Sessions that a client asked to resume, by result.", "result")
+	for i, name := range resumeNames {
+		s.resumes[i] = resumes.WithLabelValues(name)
+	}
+	reconnects := s.counters("weir_upstream_reconnects_total",
+		"Attempts to give an open tunnel a new upstream connection, by result.", "result")
+	for i, name := range reconnectNames {
+		s.reconnects[i] = reconnects.WithLabelValues(name)
+	}
+}
+
+// Fault counts faults of code. A code that is not in the catalogue counts as a
+// failed policy, where alone one could come from.
+func (s *Set) Fault(code hostabi.FaultCode) prometheus.Counter {
+	if c, ok := s.faults[code]; ok {
+		return c
+	}
+	return s.faults[hostabi.PolicyFailed]
+}
+
+// Closes counts tunnels that ended with code, which who sent or caused first;
+// 1005 stands for a close without a code, 1006 for an end without a close.
+func (s *Set) Closes(code uint16, who Initiator) prometheus.Counter {
+	return s.closes[who][closeIndex(code)]
+}
+
+// Resumes counts sessions that a client asked to resume.
+func (s *Set) Resumes(r ResumeResult) prometheus.Counter { return s.resumes[r] }
+
+// UpstreamReconnects counts attempts to give a tunnel a new upstream leg.
+func (s *Set) UpstreamReconnects(r ReconnectResult) prometheus.Counter { return s.reconnects[r] }

@@ -1,0 +1,64 @@
+package metrics
+
+import (
+	"time"
+
+	"weir/hostabi"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// callResults are the label values of weir_policy_calls_total{result}: the
+// statuses of ABI.md §5, the ways a call can fail, and whatever else.
+var callResults = []string{
+	"ok", "no_opinion", "bad_input", "unsupported", "guest",
+	"trap", "timeout", "output", "unavailable", otherResult,
+}
+
+const otherResult = "other"
+
+// callBuckets reach from a cached compiled call to the default call timeout
+// and past it, in seconds.
+var callBuckets = []float64{1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 1e-1}
+
+// policies registers what counts calls into guests.
+func (s *Set) policies() {
+	calls := s.counters("weir_policy_calls_total", "Calls into policies, by hook and result; cached answers are not calls.", "hook", "result")
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "weir_policy_call_duration_seconds", Help: "Duration of calls into policies.", Buckets: callBuckets,
+	}, []string{"hook"})
+	s.policyInstances = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "weir_policy_instances", Help: "Instances of policies that are loaded, those of draining generations among them.",
+	}, []string{"policy"})
+	s.Registry.MustRegister(duration, s.policyInstances)
+	for i := range s.policyCalls {
+		hook := hostabi.Hook(i).String()
+		s.policyDuration[i] = duration.WithLabelValues(hook)
+		s.policyCalls[i] = make(map[string]prometheus.Counter, len(callResults))
+		for _, r := range callResults {
+			s.policyCalls[i][r] = calls.WithLabelValues(hook, r)
+		}
+	}
+}
+
+// PolicyCall notes one call into a guest. It fits wasmhost.Options.OnCall. A
+// result outside the known ones counts as "other".
+func (s *Set) PolicyCall(hook hostabi.Hook, result string, d time.Duration) {
+	c, ok := s.policyCalls[hook][result]
+	if !ok {
+		c = s.policyCalls[hook][otherResult]
+	}
+	c.Inc()
+	s.policyDuration[hook].Observe(d.Seconds())
+}
+
+// PolicyInstances is the number of instances of the policy. Generations of one
+// policy overlap while the old one drains: add what a pool opens, subtract what
+// it closes, never set.
+func (s *Set) PolicyInstances(policy string) prometheus.Gauge {
+	return s.policyInstances.WithLabelValues(policy)
+}
+
+// ForgetPolicy drops the series of a policy that left the configuration, after
+// its last pool was closed.
+func (s *Set) ForgetPolicy(policy string) { s.policyInstances.DeleteLabelValues(policy) }
