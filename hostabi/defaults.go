@@ -1,6 +1,6 @@
 package hostabi
 
-// The envelopes that stand where a policy has no opinion (ABI.md §7.4).
+// The envelopes that stand where a policy has no opinion (ABI.md §7.3).
 const (
 	// ProblemTemplate is RFC 9457 problem details, the default on HTTP.
 	ProblemTemplate = `{"type":"about:blank","title":{{title}},"status":{{status}},"detail":{{message}},"code":{{code}},"retryable":{{retryable}}{{?retry_after_ms}}{{?limit}}{{?actual}}{{?trace_id}}}`

@@ -1,7 +1,7 @@
 package hostabi
 
 // Refusal is the output of a call whose status is neither StatusOK nor
-// StatusNoOpinion (ABI.md §5): why the guest refused its input. A refusal of
+// StatusNoOpinion (ABI.md §5.2): why the guest refused its input. A refusal of
 // weir_configure is shown to the operator, and the policy is not loaded.
 type Refusal struct {
 	Message string // one sentence, beginning with the key it is about

@@ -107,7 +107,7 @@ const (
 	TagErrorOutputBinary      = 6 // bool
 )
 
-// Tags of Refusal (ABI.md §5).
+// Tags of Refusal (ABI.md §5.2).
 const (
 	TagRefusalMessage = 1 // string
 )
