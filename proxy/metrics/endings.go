@@ -89,7 +89,7 @@ func closeLabel(i int) string {
 	case closeSession:
 		return strconv.Itoa(sessionExpired)
 	case closeOther:
-		return "other"
+		return otherLabel
 	}
 	return strconv.Itoa(1000 + i)
 }
@@ -101,6 +101,7 @@ func (s *Set) endings() {
 	for _, f := range hostabi.Catalogue {
 		s.faults[f.Code] = faults.WithLabelValues(string(f.Code))
 	}
+	s.otherFault = faults.WithLabelValues(otherLabel)
 	closes := s.counters("weir_ws_closes_total", "Tunnels ended, by close code and who closed first.", "code", "initiator")
 	for who := range s.closes {
 		for i := range s.closes[who] {
@@ -118,13 +119,12 @@ func (s *Set) endings() {
 	}
 }
 
-// Fault counts faults of code. A code that is not in the catalogue counts as a
-// failed policy, where alone one could come from.
+// Fault counts faults of code; codes outside the catalogue share one series.
 func (s *Set) Fault(code hostabi.FaultCode) prometheus.Counter {
 	if c, ok := s.faults[code]; ok {
 		return c
 	}
-	return s.faults[hostabi.PolicyFailed]
+	return s.otherFault
 }
 
 // Closes counts tunnels that ended with code, which who sent or caused first;

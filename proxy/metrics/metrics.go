@@ -23,9 +23,9 @@ type Set struct {
 	queueBytes  reading
 	inflight    reading
 	messages    [2]prometheus.Counter
-	bytes       [2]prometheus.Counter
 	dropped     [numReasons]prometheus.Counter
 	faults      map[hostabi.FaultCode]prometheus.Counter
+	otherFault  prometheus.Counter
 	closes      [numInitiators][numCloseCodes]prometheus.Counter
 	resumes     [numResumes]prometheus.Counter
 	reconnects  [numReconnects]prometheus.Counter

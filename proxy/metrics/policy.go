@@ -12,10 +12,8 @@ import (
 // statuses of ABI.md §5, the ways a call can fail, and whatever else.
 var callResults = []string{
 	"ok", "no_opinion", "bad_input", "unsupported", "guest",
-	"trap", "timeout", "output", "unavailable", otherResult,
+	"trap", "timeout", "output", "unavailable", otherLabel,
 }
-
-const otherResult = "other"
 
 // callBuckets reach from a cached compiled call to the default call timeout
 // and past it, in seconds.
@@ -42,11 +40,11 @@ func (s *Set) policies() {
 }
 
 // PolicyCall notes one call into a guest. It fits wasmhost.Options.OnCall. A
-// result outside the known ones counts as "other".
+// result outside the known ones counts in "other".
 func (s *Set) PolicyCall(hook hostabi.Hook, result string, d time.Duration) {
 	c, ok := s.policyCalls[hook][result]
 	if !ok {
-		c = s.policyCalls[hook][otherResult]
+		c = s.policyCalls[hook][otherLabel]
 	}
 	c.Inc()
 	s.policyDuration[hook].Observe(d.Seconds())

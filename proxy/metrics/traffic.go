@@ -48,11 +48,14 @@ func (r Reason) String() string {
 	}[r]
 }
 
+// otherLabel is the value of any label outside its known ones.
+const otherLabel = "other"
+
 // directions are the label values in the order of hostabi.Direction.
 var directions = [2]string{hostabi.ToUpstream: "to_upstream", hostabi.ToClient: "to_client"}
 
 // statusClasses are the label values of weir_http_requests_total.
-var statusClasses = [numStatusClasses]string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"}
+var statusClasses = [numStatusClasses]string{otherLabel, "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 const numStatusClasses = 6
 
@@ -86,10 +89,8 @@ func (s *Set) traffic() {
 	}
 
 	messages := s.counters("weir_messages_total", "WebSocket messages forwarded.", "direction")
-	bytes := s.counters("weir_message_bytes_total", "Payload bytes of the WebSocket messages forwarded.", "direction")
 	for d, name := range directions {
 		s.messages[d] = messages.WithLabelValues(name)
-		s.bytes[d] = bytes.WithLabelValues(name)
 	}
 	dropped := s.counters("weir_messages_dropped_total", "WebSocket messages not delivered, by reason.", "reason")
 	for i := range s.dropped {
@@ -114,9 +115,6 @@ func (s *Set) SetInflight(f func() float64) { s.inflight.f.Store(&f) }
 // Messages counts messages forwarded in direction d. A pump that forwards
 // several at once adds them at once.
 func (s *Set) Messages(d hostabi.Direction) prometheus.Counter { return s.messages[d&1] }
-
-// MessageBytes counts the payload bytes of those messages.
-func (s *Set) MessageBytes(d hostabi.Direction) prometheus.Counter { return s.bytes[d&1] }
 
 // Dropped counts messages that were not delivered.
 func (s *Set) Dropped(r Reason) prometheus.Counter { return s.dropped[r] }
