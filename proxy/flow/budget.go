@@ -1,0 +1,68 @@
+package flow
+
+import "sync/atomic"
+
+// Budget counts bytes against a ceiling. It may have a parent, whose ceiling
+// holds as well. The zero ceiling means that only the parent's counts.
+type Budget struct {
+	parent *Budget
+	max    atomic.Int64
+	used   atomic.Int64
+}
+
+// NewBudget returns a budget of max bytes under parent, which may be nil.
+func NewBudget(max int64, parent *Budget) *Budget {
+	b := &Budget{parent: parent}
+	b.max.Store(max)
+	return b
+}
+
+// SetMax changes the ceiling. What is reserved stays reserved.
+func (b *Budget) SetMax(max int64) { b.max.Store(max) }
+
+// Max returns the ceiling; 0 means none.
+func (b *Budget) Max() int64 { return b.max.Load() }
+
+// Used returns the bytes reserved.
+func (b *Budget) Used() int64 { return b.used.Load() }
+
+// Full reports whether the ceiling of b, or of one above it, is reached.
+func (b *Budget) Full() bool {
+	for ; b != nil; b = b.parent {
+		if max := b.max.Load(); max > 0 && b.used.Load() >= max {
+			return true
+		}
+	}
+	return false
+}
+
+// Reserve takes n bytes, or none when a ceiling would be exceeded.
+func (b *Budget) Reserve(n int64) bool {
+	if b == nil {
+		return true
+	}
+	if used := b.used.Add(n); used > b.max.Load() && b.max.Load() > 0 {
+		b.used.Add(-n)
+		return false
+	}
+	if !b.parent.Reserve(n) {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// Release gives n bytes back.
+func (b *Budget) Release(n int64) {
+	for ; b != nil; b = b.parent {
+		b.used.Add(-n)
+	}
+}
+
+// force takes n bytes whatever the ceiling: for what may never be refused and
+// is bounded elsewhere.
+func (b *Budget) force(n int64) {
+	for ; b != nil; b = b.parent {
+		b.used.Add(n)
+	}
+}

@@ -1,0 +1,298 @@
+// Package sock gives TCP and TLS connections one face: a net.Conn for the
+// handshake, and for the tunnel that follows reads that park without holding a
+// buffer and writes that never block.
+package sock
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Buffer lends memory to Conn.ReadTo.
+type Buffer interface {
+	// Space returns where the next bytes go; it is never empty.
+	Space() []byte
+	// Idle is called before the reader parks: what is empty can be given back.
+	Idle()
+}
+
+// Conn is a TCP connection, with TLS on it or not.
+//
+// As a net.Conn it blocks and may be used by one reader and one writer.
+// ReadTo, TryWrite and Drain are for after Unblock; TryWrite and Drain must be
+// serialised by the caller.
+type Conn struct {
+	tcp *net.TCPConn
+	raw syscall.RawConn
+	tls *secure // nil on plain TCP
+
+	reader reader
+	writer writer
+}
+
+// reader holds what ReadTo passes to its callback, so that a wait costs no
+// closure.
+type reader struct {
+	call func(fd uintptr) bool
+	buf  Buffer
+	n    int
+	err  error
+}
+
+// writer is the same for TryWrite and Drain.
+type writer struct {
+	try  func(fd uintptr)
+	wait func(fd uintptr) bool
+	p    []byte
+	n    int
+	err  error
+	more func() bool
+}
+
+// Wrap puts a plain TCP connection behind a Conn.
+func Wrap(tcp *net.TCPConn) *Conn {
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		raw = brokenConn{err}
+	}
+	c := &Conn{tcp: tcp, raw: raw}
+	c.reader.call = c.readable
+	c.writer.try = c.write
+	c.writer.wait = c.writable
+	return c
+}
+
+// Server is Wrap with TLS, this side being the server. The handshake runs at
+// the first Read or Write, or in Handshake.
+func Server(tcp *net.TCPConn, cfg *tls.Config) *Conn {
+	c := Wrap(tcp)
+	c.tls = newSecure(c, func(nc net.Conn) *tls.Conn { return tls.Server(nc, cfg) })
+	return c
+}
+
+// Client is Wrap with TLS, this side being the client.
+func Client(tcp *net.TCPConn, cfg *tls.Config) *Conn {
+	c := Wrap(tcp)
+	c.tls = newSecure(c, func(nc net.Conn) *tls.Conn { return tls.Client(nc, cfg) })
+	return c
+}
+
+// Handshake runs the TLS handshake; on plain TCP it does nothing.
+func (c *Conn) Handshake(ctx context.Context) error {
+	if c.tls == nil {
+		return nil
+	}
+	return c.tls.conn.HandshakeContext(ctx)
+}
+
+// TLS returns the state of the TLS connection; nil on plain TCP.
+func (c *Conn) TLS() *tls.ConnectionState {
+	if c.tls == nil {
+		return nil
+	}
+	s := c.tls.conn.ConnectionState()
+	return &s
+}
+
+// Read implements net.Conn.
+func (c *Conn) Read(p []byte) (int, error) {
+	if c.tls != nil {
+		return c.tls.conn.Read(p)
+	}
+	return c.tcp.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *Conn) Write(p []byte) (int, error) {
+	if c.tls != nil {
+		return c.tls.conn.Write(p)
+	}
+	return c.tcp.Write(p)
+}
+
+// Close implements net.Conn. It sends no TLS close_notify; CloseWrite does.
+func (c *Conn) Close() error { return c.tcp.Close() }
+
+// CloseWrite ends the writing side: TLS close_notify where there is TLS, then
+// FIN.
+func (c *Conn) CloseWrite() error {
+	if c.tls != nil {
+		c.tls.closeNotify()
+	}
+	return c.tcp.CloseWrite()
+}
+
+// Abort closes the connection with a reset, so that the peer cannot take what
+// it has for the whole.
+func (c *Conn) Abort() error {
+	_ = c.tcp.SetLinger(0)
+	return c.tcp.Close()
+}
+
+// LocalAddr implements net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return c.tcp.LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
+
+// SetDeadline implements net.Conn.
+func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn; it also ends a ReadTo that waits.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn; it also ends a Drain that waits.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }
+
+// SyscallConn implements syscall.Conn on the TCP connection beneath.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+
+// Unblock ends the life as a net.Conn and begins the one as a tunnel leg:
+// deadlines are cleared and TLS records go through memory from here on.
+func (c *Conn) Unblock() error {
+	if c.tls != nil {
+		c.tls.unblock()
+	}
+	return c.tcp.SetDeadline(time.Time{})
+}
+
+// ReadTo waits for bytes and reads once into what b lends; it holds no buffer
+// while it waits. It returns io.EOF at the end, os.ErrDeadlineExceeded when a
+// read deadline passes.
+func (c *Conn) ReadTo(b Buffer) (int, error) {
+	r := &c.reader
+	r.buf, r.n, r.err = b, 0, nil
+	err := c.raw.Read(r.call)
+	r.buf = nil
+	if r.n > 0 {
+		return r.n, nil
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	return 0, waitError(err)
+}
+
+// readable is the callback of ReadTo; false parks until the next readiness.
+// The attempt comes first always: prepareRead forgets an edge that came before.
+func (c *Conn) readable(fd uintptr) bool {
+	r := &c.reader
+	p := r.buf.Space()
+	if c.tls != nil {
+		r.n, r.err = c.tls.read(fd, p)
+	} else {
+		r.n, r.err = readFD(fd, p)
+	}
+	if r.err == errWouldBlock {
+		r.err = nil
+		r.buf.Idle()
+		return false
+	}
+	return true
+}
+
+// TryWrite writes what the kernel takes at once: n < len(p) with a nil error
+// means that the rest has to wait for Drain. With TLS the bytes of a record
+// that is still on its way are not in n; the next call must begin with the
+// same bytes (Pending of them).
+func (c *Conn) TryWrite(p []byte) (int, error) {
+	w := &c.writer
+	w.p, w.n, w.err = p, 0, nil
+	err := c.raw.Control(w.try)
+	w.p = nil
+	if w.err != nil {
+		return w.n, w.err
+	}
+	return w.n, err
+}
+
+func (c *Conn) write(fd uintptr) {
+	w := &c.writer
+	if c.tls != nil {
+		w.n, w.err = c.tls.write(fd, w.p)
+	} else {
+		w.n, w.err = writeFD(fd, w.p)
+	}
+}
+
+// Pending is the number of bytes, at the head of what was last offered to
+// TryWrite, that are already encrypted and must be offered again unchanged.
+func (c *Conn) Pending() int {
+	if c.tls == nil {
+		return 0
+	}
+	return c.tls.accepted
+}
+
+// Drain calls more each time the kernel may take bytes again, until it returns
+// true. more uses TryWrite. Drain returns os.ErrDeadlineExceeded when a write
+// deadline passes.
+func (c *Conn) Drain(more func() bool) error {
+	w := &c.writer
+	w.more = more
+	return waitError(c.raw.Write(w.wait))
+}
+
+func (c *Conn) writable(uintptr) bool { return c.writer.more() }
+
+// waitError names the end of a wait on the poller.
+func waitError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return os.ErrDeadlineExceeded
+	case errors.Is(err, net.ErrClosed):
+		return net.ErrClosed
+	}
+	return err
+}
+
+// readFD reads once; at the end of the stream it returns io.EOF.
+func readFD(fd uintptr, p []byte) (int, error) {
+	for {
+		n, err := syscall.Read(int(fd), p)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.EOF
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return 0, errWouldBlock
+		default:
+			return 0, os.NewSyscallError("read", err)
+		}
+	}
+}
+
+// writeFD writes until everything is taken or the kernel takes no more.
+func writeFD(fd uintptr, p []byte) (int, error) {
+	total := 0
+	for total < len(p) {
+		n, err := syscall.Write(int(fd), p[total:])
+		switch {
+		case n > 0:
+			total += n
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			return total, nil
+		default:
+			return total, os.NewSyscallError("write", err)
+		}
+	}
+	return total, nil
+}
+
+// brokenConn stands for the raw side of a connection that was closed already.
+type brokenConn struct{ err error }
+
+func (b brokenConn) Control(func(uintptr)) error    { return b.err }
+func (b brokenConn) Read(func(uintptr) bool) error  { return b.err }
+func (b brokenConn) Write(func(uintptr) bool) error { return b.err }

@@ -1,0 +1,152 @@
+package sock
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxRecord is what one TryWrite encrypts: the plaintext of one TLS record
+// (RFC 8446 §5.1). It bounds what is beyond recall when a peer stops reading.
+const maxRecord = 16 << 10
+
+// secure runs TLS over a connection whose reads and writes, once unblocked, go
+// to the descriptor at hand and to memory instead of waiting.
+//
+// crypto/tls keeps its state across a read error that says it is temporary, so
+// a read that would block can be tried again. It does not across a write
+// error; therefore writes of the layer beneath never fail: what the kernel
+// does not take stays in out.
+type secure struct {
+	conn *tls.Conn
+	tcp  *net.TCPConn
+	ctl  func(func(uintptr)) error
+
+	unblocked atomic.Bool
+	readFD    uintptr // valid during read
+
+	mu  sync.Mutex
+	out []byte // ciphertext not yet taken by the kernel
+	err error  // first write error, kept for the next flush
+
+	accepted int // plaintext bytes in out that TryWrite has not reported yet
+}
+
+func newSecure(c *Conn, wrap func(net.Conn) *tls.Conn) *secure {
+	s := &secure{tcp: c.tcp, ctl: c.raw.Control}
+	s.conn = wrap((*beneath)(s))
+	return s
+}
+
+func (s *secure) unblock() { s.unblocked.Store(true) }
+
+// read decrypts what is there. fd is readable or not: it is tried.
+func (s *secure) read(fd uintptr, p []byte) (int, error) {
+	s.readFD = fd
+	n, err := s.conn.Read(p)
+	if n > 0 {
+		return n, nil
+	}
+	if err == nil {
+		return 0, errWouldBlock
+	}
+	return 0, err
+}
+
+// write encrypts at most one record of p and pushes ciphertext to fd.
+func (s *secure) write(fd uintptr, p []byte) (total int, err error) {
+	for {
+		left, err := s.flush(fd)
+		if err != nil || left > 0 {
+			return total, err
+		}
+		total += s.accepted
+		p = p[s.accepted:]
+		s.accepted = 0
+		if len(p) == 0 {
+			return total, nil
+		}
+		n := min(len(p), maxRecord)
+		if _, err := s.conn.Write(p[:n]); err != nil {
+			return total, err
+		}
+		s.accepted = n
+	}
+}
+
+// flush writes ciphertext and returns what is left.
+func (s *secure) flush(fd uintptr) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.out) == 0 {
+		return 0, s.err
+	}
+	n, err := writeFD(fd, s.out)
+	s.out = append(s.out[:0], s.out[n:]...)
+	if len(s.out) == 0 && cap(s.out) > 2*maxRecord {
+		s.out = nil
+	}
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	return len(s.out), s.err
+}
+
+// closeNotify sends the alert, as far as the kernel takes it.
+func (s *secure) closeNotify() {
+	if !s.unblocked.Load() {
+		_ = s.tcp.SetWriteDeadline(time.Now().Add(closeNotifyWait))
+	}
+	_ = s.conn.CloseWrite()
+	if s.unblocked.Load() {
+		_ = s.ctl(func(fd uintptr) { _, _ = s.flush(fd) })
+	}
+}
+
+// closeNotifyWait bounds a blocking close_notify toward a peer that does not
+// read.
+const closeNotifyWait = time.Second
+
+// beneath is the net.Conn that crypto/tls sees.
+type beneath secure
+
+func (b *beneath) Read(p []byte) (int, error) {
+	if b.unblocked.Load() {
+		return readFD(b.readFD, p)
+	}
+	return b.tcp.Read(p)
+}
+
+func (b *beneath) Write(p []byte) (int, error) {
+	if !b.unblocked.Load() {
+		return b.tcp.Write(p)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return 0, b.err
+	}
+	b.out = append(b.out, p...)
+	return len(p), nil
+}
+
+func (b *beneath) Close() error                       { return b.tcp.Close() }
+func (b *beneath) LocalAddr() net.Addr                { return b.tcp.LocalAddr() }
+func (b *beneath) RemoteAddr() net.Addr               { return b.tcp.RemoteAddr() }
+func (b *beneath) SetDeadline(t time.Time) error      { return b.tcp.SetDeadline(t) }
+func (b *beneath) SetReadDeadline(t time.Time) error  { return b.tcp.SetReadDeadline(t) }
+func (b *beneath) SetWriteDeadline(t time.Time) error { return b.tcp.SetWriteDeadline(t) }
+
+// errWouldBlock is a temporary net.Error, which crypto/tls does not keep.
+var errWouldBlock net.Error = wouldBlock{}
+
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "sock: would block" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+var _ io.ReadWriteCloser = (*beneath)(nil)
