@@ -167,6 +167,8 @@ func TestDefaultFaultFollowsTheCatalogueThenTheStatus(t *testing.T) {
 	f("", 429, true)
 	f("", 500, true)
 	f("", 408, false)
+	f("", 501, false)
+	f("", 505, false)
 	f("", 400, false)
 }
 

@@ -18,10 +18,12 @@ var Slots = []string{
 }
 
 // DefaultFault is the classification that stands where a policy has no opinion
-// (ABI.md §6.5): the catalogue's for a code, else retryable for 429 and 5xx.
+// (ABI.md §6.5): the catalogue's for a code, else retryable for 429 and for
+// 5xx but 501 and 505, which no repetition changes.
 func DefaultFault(in *FaultInput) FaultOutput {
 	if f, ok := Lookup(in.Code); ok {
 		return FaultOutput{Retryable: f.Retryable}
 	}
-	return FaultOutput{Retryable: in.Status == 429 || in.Status >= 500}
+	s := in.Status
+	return FaultOutput{Retryable: s == 429 || s >= 500 && s != 501 && s != 505}
 }

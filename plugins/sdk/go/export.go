@@ -8,11 +8,12 @@ import (
 	"weir/hostabi"
 )
 
-// region is the input and, behind it, the output of every call (ABI.md §5.1).
-// Go's collector does not move it.
+// region takes the input of every call and then its output (ABI.md §5.1). Go's
+// collector does not move it. Nothing of an output aliases the input: the
+// outputs hold strings, and decoding copies strings.
 var region struct {
-	bytes []byte
-	in    int // bytes of it that are input
+	bytes   []byte
+	in, out int // bytes of it that are input and output
 }
 
 //go:wasmexport weir_abi
@@ -20,14 +21,14 @@ func abi() uint32 { return hostabi.Version }
 
 //go:wasmexport weir_buffer
 func buffer(inCap, outCap uint32) uint32 {
-	region.bytes = make([]byte, inCap+outCap)
-	region.in = int(inCap)
+	region.in, region.out = int(inCap), int(outCap)
+	region.bytes = make([]byte, max(inCap, outCap))
 	return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(region.bytes))))
 }
 
 // hook answers one call; a length beyond the region panics, and so traps.
 func hook(h hostabi.Hook, n uint32) uint64 {
-	return uint64(call(h, region.bytes[:region.in][:n], region.bytes[region.in:]))
+	return uint64(call(h, region.bytes[:region.in][:n], region.bytes[:region.out]))
 }
 
 //go:wasmexport weir_configure
