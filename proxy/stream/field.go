@@ -1,0 +1,125 @@
+package stream
+
+import "bytes"
+
+// foldEqual compares a field name with a lower-case one.
+func foldEqual(key []byte, lower string) bool {
+	return len(key) == len(lower) && foldPrefix(key, lower)
+}
+
+// foldPrefix tells whether a field name begins with a lower-case one.
+func foldPrefix(key []byte, lower string) bool {
+	if len(key) < len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		if lowerByte(key[i]) != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// foldFields compares like foldPrefix but takes '_' for '-': a backend that
+// turns field names into variable names (CGI, WSGI) cannot tell them apart.
+func foldFields(key []byte, lower string) bool {
+	if len(key) < len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		if c := lowerByte(key[i]); c != lower[i] && (c != '_' || lower[i] != '-') {
+			return false
+		}
+	}
+	return true
+}
+
+func lowerByte(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// hopByHop tells the fields that belong to one connection and are never
+// forwarded in either direction (RFC 9110 §7.6.1). Trailer is not among them.
+func hopByHop(key []byte) bool {
+	if len(key) == 0 {
+		return true
+	}
+	switch lowerByte(key[0]) {
+	case 'c':
+		return foldEqual(key, "connection")
+	case 'k':
+		return foldEqual(key, "keep-alive")
+	case 'p': // Proxy-Status (RFC 9209) is about the whole way
+		return foldPrefix(key, "proxy-") && !foldEqual(key, "proxy-status")
+	case 't':
+		return foldEqual(key, "te") || foldEqual(key, "transfer-encoding")
+	case 'u':
+		return foldEqual(key, "upgrade")
+	}
+	return false
+}
+
+// options collects the fields that a Connection field lists beyond those that
+// are hop-by-hop anyway. The zero options is empty.
+type options struct{ b []byte } // names, each followed by a comma
+
+// add takes the options of one Connection line.
+func (o *options) add(line []byte) {
+	for name := range list(line, ',') {
+		name = bytes.TrimSpace(name)
+		if !hopByHop(name) && !foldEqual(name, "close") && !endToEnd(name) {
+			o.b = append(append(o.b, name...), ',')
+		}
+	}
+}
+
+// endToEnd tells the fields that Connection cannot list away: without them the
+// message would be another one.
+func endToEnd(key []byte) bool {
+	return foldEqual(key, "host") || foldEqual(key, "content-length")
+}
+
+// has tells whether key was listed.
+func (o *options) has(key []byte) bool {
+	for rest := o.b; len(rest) > 0; {
+		name, after, _ := bytes.Cut(rest, comma)
+		if bytes.EqualFold(name, key) {
+			return true
+		}
+		rest = after
+	}
+	return false
+}
+
+// isToken tells whether b is a token (RFC 9110 §5.6.2), which needs no quotes.
+func isToken(b []byte) bool {
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		case bytes.IndexByte(tokenMarks, c) >= 0:
+		default:
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+var tokenMarks = []byte("!#$%&'*+-.^_`|~")
+
+// appendValue appends b as a token, or as a quoted string when it is none.
+func appendValue(dst, b []byte) []byte {
+	if isToken(b) {
+		return append(dst, b...)
+	}
+	dst = append(dst, '"')
+	for _, c := range b {
+		if c == '"' || c == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, c)
+	}
+	return append(dst, '"')
+}

@@ -1,0 +1,323 @@
+package stream
+
+import (
+	"bufio"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	trace       = "4bf92f3577b34da6a3ce929d0e0e4736"
+	traceparent = "00-" + trace + "-00f067aa0ba902b7-01"
+)
+
+// head parses a request head of the given fields, as it comes over the wire.
+func head(t testing.TB, fields ...string) *fasthttp.RequestHeader {
+	t.Helper()
+	h := new(fasthttp.RequestHeader)
+	text := "GET /a/b?c=d HTTP/1.1\r\n" + strings.Join(fields, "\r\n") + "\r\n\r\n"
+	if err := h.Read(bufio.NewReader(strings.NewReader(text))); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// fields are the lines of a head without the request line.
+func fields(h *fasthttp.RequestHeader) []string {
+	lines := strings.Split(strings.TrimSuffix(string(h.Header()), "\r\n\r\n"), "\r\n")
+	return lines[1:]
+}
+
+func client(addr, peer string, trusted, tls bool) Client {
+	return Client{Addr: netip.MustParseAddr(addr), Peer: netip.MustParseAddr(peer), Trusted: trusted, TLS: tls}
+}
+
+func TestForward(t *testing.T) {
+	stranger := client("192.0.2.9", "192.0.2.9", false, false)
+	own := []string{ // what Weir adds for stranger
+		"X-Forwarded-For: 192.0.2.9",
+		"X-Forwarded-Proto: http",
+		"X-Forwarded-Host: a.example",
+		"Forwarded: for=192.0.2.9;host=a.example;proto=http",
+		"X-Request-Id: r-1",
+		"Traceparent: " + traceparent,
+		"Via: 1.1 weir",
+	}
+	ids := []string{"X-Request-Id: r-1", "Traceparent: " + traceparent}
+	in := func(f ...string) []string { return slices.Concat([]string{"Host: a.example"}, f, ids) }
+	out := func(f ...string) []string { return slices.Concat([]string{"Host: a.example"}, f, own) }
+	replaced := func(changes ...string) []string {
+		lines := slices.Clone(own)
+		for _, c := range changes {
+			name, _, _ := strings.Cut(c, ":")
+			i := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+":") })
+			lines[i] = c
+		}
+		return append([]string{"Host: a.example"}, lines...)
+	}
+
+	for _, c := range []struct {
+		name string
+		in   []string
+		f    Forwarding
+		out  []string
+	}{
+		{
+			name: "end-to-end fields stay, in order and to the byte",
+			in:   in("Cookie: a=\"1\";b", "Accept: x", "X-Twice: 1", "Cookie: c = d", "X-Twice: 2", "Range: bytes=0-1", "Content-Length: 3", "Content-Type: a/b"),
+			out:  out("Cookie: a=\"1\";b", "Accept: x", "X-Twice: 1", "Cookie: c = d", "X-Twice: 2", "Range: bytes=0-1", "Content-Length: 3", "Content-Type: a/b"),
+		},
+		{
+			name: "hop-by-hop fields go",
+			in:   in("Connection: keep-alive", "Keep-Alive: timeout=5", "Proxy-Connection: x", "Proxy-Authorization: y", "TE: gzip", "Transfer-Encoding: chunked", "Upgrade: h2c", "Expect: 100-continue", "X: 1"),
+			out:  out("X: 1"),
+		},
+		{
+			name: "what Connection lists goes, wherever it stands, and the rest keeps its order",
+			in:   in("X-A: 1", "X-B: 1", "X-A: 2", "Connection: x-B, close,X-C", "X-A: 3", "X-C: 1", "Connection: X-D", "X-D: 1", "X-A: 4"),
+			out:  out("X-A: 1", "X-A: 2", "X-A: 3", "X-A: 4"),
+		},
+		{
+			name: "Connection cannot list away the host, the length or what Weir says",
+			in:   in("Content-Length: 3", "Connection: host, content-length, x-forwarded-for, forwarded, x-request-id"),
+			out:  out("Content-Length: 3"),
+		},
+		{
+			name: "TE keeps trailers only",
+			in:   in("TE: gzip;q=0.5, trailers"),
+			out:  slices.Insert(out(), 7, "Connection: TE", "Te: trailers"),
+		},
+		{
+			name: "Proxy-Status is about the whole way",
+			in:   in("Proxy-Status: a"),
+			out:  out("Proxy-Status: a"),
+		},
+		{
+			name: "Via is extended",
+			in:   in("Via: 1.0 x"),
+			out:  out("Via: 1.0 x"),
+		},
+		{
+			name: "a stranger's word on the client is dropped, underscores too",
+			in: in("X-Forwarded-For: 10.0.0.1", "x-forwarded-proto: https", "X-Forwarded-Host: evil", "X-Forwarded-Port: 1", "X_Forwarded_For: 10.0.0.1",
+				"Forwarded: for=10.0.0.1", "X-Real-IP: 10.0.0.1", "X_Real-Ip: 10.0.0.1", "Proxy: http://evil"),
+			out: out(),
+		},
+		{
+			name: "a trusted proxy's word is extended",
+			in: in("X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2, 10.0.0.3", "X-Forwarded-Proto: https", "X-Forwarded-Host: public", "X-Forwarded-Port: 443",
+				"X_Forwarded_For: 1.1.1.1", "Forwarded: for=10.0.0.3;proto=https", "X-Real-IP: 10.0.0.3"),
+			f: Forwarding{Client: client("10.0.0.3", "192.0.2.9", true, false)},
+			out: slices.Insert(replaced(
+				"X-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.9",
+				"X-Forwarded-Proto: https",
+				"X-Forwarded-Host: public",
+				"Forwarded: for=10.0.0.3;proto=https, for=192.0.2.9;host=a.example;proto=http",
+			), 1, "X-Forwarded-Port: 443", "X-Real-Ip: 10.0.0.3"),
+		},
+		{
+			name: "a trusted proxy that uses one notation only is heard in both",
+			in:   in("X-Forwarded-For: 2001:db8::1"),
+			f:    Forwarding{Client: client("2001:db8::1", "192.0.2.9", true, false)},
+			out: replaced(
+				"X-Forwarded-For: 2001:db8::1, 192.0.2.9",
+				`Forwarded: for="[2001:db8::1]", for=192.0.2.9;host=a.example;proto=http`,
+			),
+		},
+		{
+			name: "a trusted proxy that says nothing is itself the client",
+			in:   in(),
+			f:    Forwarding{Client: client("192.0.2.9", "192.0.2.9", true, false)},
+			out:  out(),
+		},
+		{
+			name: "over TLS the scheme is https, and IPv6 is quoted in Forwarded alone",
+			in:   in(),
+			f:    Forwarding{Client: client("2001:db8::7", "2001:db8::7", false, true)},
+			out: replaced(
+				"X-Forwarded-For: 2001:db8::7",
+				"X-Forwarded-Proto: https",
+				`Forwarded: for="[2001:db8::7]";host=a.example;proto=https`,
+			),
+		},
+		{
+			name: "a handshake keeps its upgrade",
+			in:   in("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k"),
+			f:    Forwarding{Upgrade: true},
+			out:  slices.Insert(out("Sec-Websocket-Key: k"), 8, "Connection: Upgrade", "Upgrade: websocket"),
+		},
+		{
+			name: "a framed stream is asked for without content coding",
+			in:   in("Accept-Encoding: gzip, br", "Accept: x"),
+			f:    Forwarding{Identity: true},
+			out:  slices.Insert(out("Accept: x"), 8, "Accept-Encoding: identity"),
+		},
+	} {
+		src := head(t, c.in...)
+		if !c.f.Client.Peer.IsValid() {
+			c.f.Client = stranger
+		}
+		c.f.ID = NewRequestID(src, c.f.Client.Trusted)
+		before := string(src.RawHeaders())
+		dst := new(fasthttp.RequestHeader)
+		Forward(dst, src, c.f)
+		if got := fields(dst); !slices.Equal(got, c.out) {
+			t.Errorf("%s:\n got %s\nwant %s", c.name, strings.Join(got, "\n     "), strings.Join(c.out, "\n     "))
+		}
+		if line, _, _ := strings.Cut(string(dst.Header()), "\r\n"); line != "GET /a/b?c=d HTTP/1.1" {
+			t.Errorf("%s: request line %q", c.name, line)
+		}
+		if !strings.EqualFold(string(src.RawHeaders()), before) {
+			t.Errorf("%s: the request itself was changed", c.name)
+		}
+	}
+}
+
+func TestForwardQuotesAHostWithAPort(t *testing.T) {
+	src, dst := head(t, "Host: [::1]:8080"), new(fasthttp.RequestHeader)
+	Forward(dst, src, Forwarding{Client: client("::1", "::1", false, false), ID: NewRequestID(src, false)})
+	if got, want := string(dst.Peek("Forwarded")), `for="[::1]";host="[::1]:8080";proto=http`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestRequestID(t *testing.T) {
+	long := strings.Repeat("x", 129)
+	for _, c := range []struct {
+		name    string
+		fields  []string
+		trusted bool
+		trace   string // empty: made
+		request string // likewise
+		state   bool   // tracestate goes on
+	}{
+		{name: "nothing given"},
+		{name: "both given", fields: []string{"traceparent: " + traceparent, "X-Request-ID: Az09-._~:+/=@", "tracestate: a=b"}, trace: traceparent, request: "Az09-._~:+/=@", state: true},
+		{name: "a later version may say more", fields: []string{"traceparent: 01" + traceparent[2:] + "-more"}, trace: "01" + traceparent[2:] + "-more"},
+		{name: "version 00 may not", fields: []string{"traceparent: " + traceparent + "-more", "tracestate: a=b"}},
+		{name: "a later version with more but no dash", fields: []string{"traceparent: 01" + traceparent[2:] + "x"}},
+		{name: "version ff", fields: []string{"traceparent: ff" + traceparent[2:]}},
+		{name: "upper case", fields: []string{"traceparent: " + strings.ToUpper(traceparent)}},
+		{name: "a trace of zeroes", fields: []string{"traceparent: 00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01"}},
+		{name: "a parent of zeroes", fields: []string{"traceparent: 00-" + trace + "-0000000000000000-01"}},
+		{name: "too short", fields: []string{"traceparent: " + traceparent[:54]}},
+		{name: "another separator", fields: []string{"traceparent: " + strings.Replace(traceparent, "-", "_", 1)}},
+		{name: "two of them", fields: []string{"traceparent: " + traceparent, "traceparent: " + traceparent, "X-Request-Id: a", "X-Request-Id: b"}},
+		{name: "a stranger's odd request id", fields: []string{`X-Request-Id: a"b`}},
+		{name: "a trusted proxy's odd request id", fields: []string{`X-Request-Id: a"b`}, trusted: true, request: `a"b`},
+		{name: "a space even from a trusted proxy", fields: []string{`X-Request-Id: a b`}, trusted: true},
+		{name: "an empty one", fields: []string{`X-Request-Id:`}, trusted: true},
+		{name: "one that is too long", fields: []string{"X-Request-Id: " + long}, trusted: true},
+	} {
+		src := head(t, append([]string{"Host: a"}, c.fields...)...)
+		id := NewRequestID(src, c.trusted)
+		dst := new(fasthttp.RequestHeader)
+		Forward(dst, src, Forwarding{Client: client("::1", "::1", c.trusted, false), ID: id})
+
+		parents, requests := dst.PeekAll("Traceparent"), []string{}
+		if len(parents) != 1 {
+			t.Fatalf("%s: %d traceparent", c.name, len(parents))
+		}
+		parent := string(parents[0])
+		switch {
+		case c.trace != "" && parent != c.trace:
+			t.Errorf("%s: traceparent %s", c.name, parent)
+		case c.trace == "" && (!madeTrace.MatchString(parent) || strings.Contains(parent, trace)):
+			t.Errorf("%s: made %s", c.name, parent)
+		}
+		if id.TraceID() != parent[3:35] {
+			t.Errorf("%s: trace id %s of %s", c.name, id.TraceID(), parent)
+		}
+		for _, v := range dst.PeekAll("X-Request-Id") {
+			requests = append(requests, string(v))
+		}
+		switch {
+		case len(requests) != 1 || requests[0] != id.String():
+			t.Errorf("%s: %q and %s", c.name, requests, id)
+		case c.request != "" && requests[0] != c.request:
+			t.Errorf("%s: request id %s", c.name, requests[0])
+		case c.request == "" && !madeID.MatchString(requests[0]):
+			t.Errorf("%s: made %s", c.name, requests[0])
+		}
+		if has := len(dst.Peek("Tracestate")) > 0; has != c.state {
+			t.Errorf("%s: tracestate forwarded: %v", c.name, has)
+		}
+	}
+}
+
+var (
+	madeTrace = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`)
+	madeID    = regexp.MustCompile(`^[0-9a-f]{32}$`)
+)
+
+func TestClientAddr(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, c := range []struct {
+		name, peer string
+		fields     []string
+		want       string
+	}{
+		{"a stranger is itself", "192.0.2.1", []string{"X-Forwarded-For: 1.1.1.1"}, "192.0.2.1"},
+		{"a trusted proxy that says nothing", "10.0.0.1", nil, "10.0.0.1"},
+		{"the client behind one", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
+		{"what the client claimed itself is not believed", "10.0.0.1", []string{"X-Forwarded-For: 1.1.1.1, 192.0.2.1"}, "192.0.2.1"},
+		{"the client behind two", "10.0.0.1", []string{"X-Forwarded-For: 1.1.1.1, 192.0.2.1 , 10.0.0.2"}, "192.0.2.1"},
+		{"over two lines", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 10.0.0.2"}, "192.0.2.1"},
+		{"all trusted: the first of them", "10.0.0.1", []string{"X-Forwarded-For: 10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+		{"with a port", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1:4711"}, "192.0.2.1"},
+		{"IPv6", "fd00::1", []string{"X-Forwarded-For: 2001:db8::1"}, "2001:db8::1"},
+		{"IPv6 in brackets", "fd00::1", []string{"X-Forwarded-For: [2001:db8::1]"}, "2001:db8::1"},
+		{"IPv6 with a port", "fd00::1", []string{"X-Forwarded-For: [2001:db8::1]:80"}, "2001:db8::1"},
+		{"IPv4 written as IPv6", "10.0.0.1", []string{"X-Forwarded-For: ::ffff:192.0.2.1"}, "192.0.2.1"},
+		{"no address ends the search at who said so", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.2"}, "10.0.0.2"},
+		{"garbage", "10.0.0.1", []string{"X-Forwarded-For: ,,"}, "10.0.0.1"},
+		{"Forwarded", "10.0.0.1", []string{`Forwarded: for=1.1.1.1, for="192.0.2.1:80";proto=https, For="10.0.0.2"`}, "192.0.2.1"},
+		{"Forwarded with IPv6", "10.0.0.1", []string{`Forwarded: proto=http; for="[2001:db8::1]:80"`}, "2001:db8::1"},
+		{"a comma in quotes is none", "10.0.0.1", []string{`Forwarded: for=192.0.2.1;host="a,for=1.1.1.1"`}, "192.0.2.1"},
+		{"an element without for", "10.0.0.1", []string{`Forwarded: for=192.0.2.1, proto=http`}, "10.0.0.1"},
+		{"X-Forwarded-For comes first", "10.0.0.1", []string{"Forwarded: for=1.1.1.1", "X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
+	} {
+		h := head(t, append([]string{"Host: a"}, c.fields...)...)
+		if got := ClientAddr(netip.MustParseAddr(c.peer), h, trusted); got.String() != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
+func TestForwardAllocatesNothing(t *testing.T) {
+	src, dst := head(t, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b"), new(fasthttp.RequestHeader)
+	f := Forwarding{Client: client("192.0.2.9", "192.0.2.9", false, false), ID: NewRequestID(src, false)}
+	if n := testing.AllocsPerRun(100, func() { Forward(dst, src, f) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzClientAddr(f *testing.F) {
+	f.Add([]byte("1.1.1.1, 10.0.0.1"), []byte(`for="[::1]:80";a="\",",for=b`))
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	f.Fuzz(func(t *testing.T, xff, forwarded []byte) {
+		h := new(fasthttp.RequestHeader)
+		h.SetBytesV("Forwarded", forwarded)
+		if len(xff) > 0 {
+			h.SetBytesV("X-Forwarded-For", xff)
+		}
+		peer := netip.MustParseAddr("10.0.0.9")
+		if got := ClientAddr(peer, h, trusted); !got.IsValid() || got.Zone() != "" {
+			t.Fatalf("%q, %q: %v", xff, forwarded, got)
+		}
+	})
+}
+
+func BenchmarkForward(b *testing.B) {
+	src, dst := head(b, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b"), new(fasthttp.RequestHeader)
+	c := client("192.0.2.9", "192.0.2.9", false, false)
+	b.ReportAllocs()
+	for b.Loop() {
+		Forward(dst, src, Forwarding{Client: c, ID: NewRequestID(src, false)})
+	}
+}
