@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"encoding/binary"
+	"time"
+
+	"weir/hostabi"
+)
+
+// Fault tells whether what failed is worth trying again.
+type Fault struct {
+	Retryable  bool
+	RetryAfter time.Duration // 0: none given
+}
+
+const (
+	backoffFirst = time.Second      // retry-after while the fault hook fails, the first time
+	backoffMax   = 30 * time.Second // and at most, doubling with each failure in a row
+
+	maxFaultBody = 1 << 10 // bytes of an upstream's error body that the hook sees
+	maxErrorType = 128     // bytes of an error type that answers are cached by
+)
+
+// Fault returns the class of one of Weir's own faults. It costs no guest call
+// while the class lasts that the guest gave before.
+func (v *View) Fault(c hostabi.FaultCode) Fault {
+	i := indexOf(c)
+	return *v.faults[i].get(v.policy, func() (*Fault, int64) { return v.classifyFault(codeAt(i)) })
+}
+
+// classifyFault asks for the class of c. An answer that may not be cached is
+// kept for a moment all the same: a flood of refusals costs no guest calls.
+func (v *View) classifyFault(c hostabi.FaultCode) (*Fault, int64) {
+	row := faultRow(c)
+	f := Fault{Retryable: row.Retryable}
+	if c == hostabi.Gap || !v.asks(hostabi.FaultHook) {
+		return &f, 0
+	}
+	p := v.policy
+	in := hostabi.FaultInput{Route: v.route, Code: c, Status: uint16(row.Status)}
+	f, until, _ := p.askFault(&in, f)
+	if until == expired {
+		until = p.now().Add(faultTTL).UnixNano()
+	}
+	return &f, until
+}
+
+// UpstreamFault returns the class of an upstream's error answer. Only the first
+// 1,024 bytes of in.Body are shown to the guest. An answer that the guest calls
+// cacheable is kept by code, status and error type.
+func (v *View) UpstreamFault(in *hostabi.FaultInput) Fault {
+	p := v.policy
+	f := Fault{Retryable: hostabi.DefaultFault(in).Retryable}
+	if !v.asks(hostabi.FaultHook) {
+		return f
+	}
+	ask := *in
+	ask.Route = v.route
+	ask.Body = in.Body[:min(len(in.Body), maxFaultBody)]
+	if len(ask.ErrorType) > maxErrorType {
+		f, _, _ = p.askFault(&ask, f)
+		return f
+	}
+	var scratch [2 + 2*maxErrorType]byte
+	key := binary.LittleEndian.AppendUint16(scratch[:0], in.Status)
+	key = append(append(append(key, in.Code...), 0), in.ErrorType...)
+	now := p.now()
+	if cached, ok := v.upstream.get(key, now); ok {
+		return cached
+	}
+	if p.closed.Load() {
+		return f
+	}
+	f, until, _ := p.askFault(&ask, f)
+	v.upstream.put(key, f, until, now)
+	return f
+}
+
+// askFault asks the guest for a class; native is what stands when it has no
+// opinion. When it fails, everything is retryable, later and later.
+func (p *Policy) askFault(in *hostabi.FaultInput, native Fault) (Fault, int64, error) {
+	var out hostabi.FaultOutput
+	a, err := p.ask(hostabi.FaultHook, in, &out, nil)
+	if err != nil {
+		n := min(p.streak.Add(1)-1, 5)
+		return Fault{true, min(backoffFirst<<n, backoffMax)}, p.now().Add(faultTTL).UnixNano(), err
+	}
+	p.streak.Store(0)
+	if !a.opinion {
+		return native, p.expiry(a.cache), nil
+	}
+	return Fault{out.Retryable, time.Duration(out.RetryAfterMS) * time.Millisecond}, p.expiry(a.cache), nil
+}
+
+// ErrorTypeHeader names the response header with an upstream's error type;
+// empty when the policy reads none.
+func (v *View) ErrorTypeHeader() string { return v.policy.shape.ErrorTypeHeader }

@@ -1,0 +1,134 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"weir/hostabi"
+	"weir/hostabi/wasmhost"
+)
+
+// guest is a configured module; *wasmhost.Module is one.
+type guest interface {
+	Shape() []byte
+	Has(h hostabi.Hook) bool
+	Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error)
+	Info() wasmhost.Info
+	Close()
+}
+
+type encoder interface{ AppendTo(dst []byte) []byte }
+
+type decoder interface{ Decode(b []byte) error }
+
+// answer is a call that worked.
+type answer struct {
+	opinion bool // false: the native default applies
+	cache   hostabi.Cacheability
+}
+
+// Results of a call beside the other kinds of wasmhost.Fault, as metrics names them.
+const (
+	resultOK          = "ok"
+	resultNoOpinion   = "no_opinion"
+	resultBadInput    = "bad_input"
+	resultUnsupported = "unsupported"
+	resultGuest       = "guest"                 // the guest's own failure
+	resultOutput      = string(wasmhost.Output) // an answer that is malformed or not allowed
+	resultInput       = string(wasmhost.Input)  // the input was too long to be asked about
+)
+
+// failure is a call that did not work.
+type failure struct {
+	result string
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// buffers are the input and output of one call.
+type buffers struct{ in, out []byte }
+
+var bufferPool = sync.Pool{New: func() any { return &buffers{out: make([]byte, 0, hostabi.MaxOutput)} }}
+
+// ask calls a hook and decodes its answer; check, if any, refuses what decodes
+// but is not allowed. It counts and reports what happened; an error is a *failure.
+func (p *Policy) ask(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, error) {
+	start := p.now()
+	a, f := p.call(h, in, out, check)
+	result := resultOK
+	switch {
+	case f != nil:
+		result = f.result
+	case !a.opinion:
+		result = resultNoOpinion
+	}
+	now := p.now()
+	if p.metrics != nil {
+		p.metrics.PolicyCall(h, result, now.Sub(start))
+	}
+	if f == nil {
+		return a, nil
+	}
+	if p.ready && !p.closed.Load() { // before, Load tells; afterwards it is no fault
+		p.report.fault(now, h, f)
+	}
+	return a, f
+}
+
+func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, *failure) {
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	b.in = in.AppendTo(b.in[:0])
+	if len(b.in) > hostabi.MaxInput {
+		return answer{}, &failure{resultInput, fmt.Errorf("input of %d bytes exceeds %d", len(b.in), hostabi.MaxInput)}
+	}
+	n, r, err := p.guest.Call(h, b.in, b.out)
+	if err != nil {
+		return answer{}, newFailure(err)
+	}
+	switch r.Status() {
+	case hostabi.StatusOK:
+	case hostabi.StatusNoOpinion:
+		return answer{cache: r.Cache()}, nil
+	default:
+		p.faults.Add(1)
+		return answer{}, refusal(r.Status(), n)
+	}
+	err = out.Decode(n)
+	if err == nil && check != nil {
+		err = check()
+	}
+	if err != nil {
+		p.faults.Add(1)
+		return answer{}, &failure{resultOutput, err}
+	}
+	return answer{opinion: true, cache: r.Cache()}, nil
+}
+
+// refusal says why a guest refused its input (ABI.md §5.2).
+func refusal(s hostabi.Status, output []byte) *failure {
+	f := &failure{resultGuest, fmt.Errorf("refused with status %d", s)}
+	var why hostabi.Refusal
+	if why.Decode(output) == nil && why.Message != "" {
+		f.err = fmt.Errorf("refused with status %d: %s", s, why.Message)
+	}
+	switch s {
+	case hostabi.StatusBadInput:
+		f.result = resultBadInput
+	case hostabi.StatusUnsupported:
+		f.result = resultUnsupported
+	}
+	return f
+}
+
+// newFailure is a call that the host gave up; policy and hook are named by who
+// reports it.
+func newFailure(err error) *failure {
+	if f, ok := errors.AsType[*wasmhost.Fault](err); ok {
+		return &failure{string(f.Kind), fmt.Errorf("%s: %w", f.Kind, f.Err)}
+	}
+	return &failure{"error", err}
+}

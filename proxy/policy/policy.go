@@ -1,0 +1,163 @@
+// Package policy turns the answers of a WebAssembly policy into typed, cached
+// decisions: rules, envelopes, verdicts, framings and fault classes.
+package policy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/hostabi"
+	"weir/hostabi/wasmhost"
+	"weir/proxy/config"
+	"weir/proxy/jsonpeek"
+	"weir/proxy/metrics"
+)
+
+// Options are what a policy is loaded with.
+type Options struct {
+	Config  config.Policy // Bytes is the module
+	Log     *slog.Logger  // nil: nothing is logged
+	Metrics *metrics.Set  // nil: nothing is counted
+}
+
+// Policy is one generation of one configured policy: a loaded module and what
+// it has answered so far. It is safe for concurrent use.
+type Policy struct {
+	name    string
+	open    bool // admit admits while the policy is down
+	guest   guest
+	report  *reporter
+	metrics *metrics.Set
+	ready   bool // loaded: failures are reported as they come
+	now     func() time.Time
+
+	shape   hostabi.Shape
+	key     *jsonpeek.Key
+	keep    []jsonpeek.Pointer
+	asked   [hostabi.NumHooks]bool // hooks worth asking: exported and not constant
+	streak  atomic.Int32           // failures of the fault hook in a row
+	faults  atomic.Int64           // answers that were refused here, not by the host
+	unasked atomic.Int64           // misses that were answered natively for a bound
+
+	cached    atomic.Int64 // rules of all views, expired ones included
+	nextSweep atomic.Int64 // Unix nanoseconds
+	closed    atomic.Bool
+	instances int // of the pool
+
+	build     sync.Mutex // held while a view is made, so that it is made once
+	mu        sync.Mutex
+	views     map[string]*View    // by route
+	templates map[string]template // by text: most envelopes of a policy are alike
+}
+
+// native answers for routes without a policy.
+var native = &Policy{report: newReporter(slog.New(slog.DiscardHandler), ""), now: time.Now}
+
+// Load compiles, configures and probes the policy. Every hook it has is called
+// with samples, and every envelope of the catalogue is parsed and filled; the
+// error names the policy, the hook and what happened.
+func Load(ctx context.Context, o Options) (*Policy, error) {
+	c := &o.Config
+	input, err := configureInput(c)
+	if err != nil {
+		return nil, fmt.Errorf("policy %q: %w", c.Name, err)
+	}
+	report := newReporter(o.Log, c.Name)
+	m, err := wasmhost.Load(ctx, wasmhost.Options{
+		Name: c.Name, Wasm: c.Bytes, Engine: c.Engine, Configure: input, Log: report.guest,
+	})
+	if err != nil {
+		return nil, err // names the policy
+	}
+	return load(ctx, o, m, report)
+}
+
+// load finishes Load with a configured guest, which it closes on an error.
+func load(ctx context.Context, o Options, g guest, report *reporter) (*Policy, error) {
+	p := &Policy{
+		name: o.Config.Name, open: o.Config.OnFault == "open",
+		guest: g, report: report, metrics: o.Metrics, now: time.Now, views: make(map[string]*View), templates: make(map[string]template),
+	}
+	err := p.readShape(g.Shape())
+	if err != nil {
+		err = fmt.Errorf("hook configure: %w", err)
+	} else {
+		err = p.probe(ctx)
+	}
+	if err != nil {
+		g.Close()
+		return nil, fmt.Errorf("policy %q: %w", p.name, err)
+	}
+	p.ready = true
+	p.instances = g.Info().Instances
+	p.countInstances(p.instances)
+	return p, nil
+}
+
+// countInstances adds n to the policy's gauge.
+func (p *Policy) countInstances(n int) {
+	if p.metrics != nil {
+		p.metrics.PolicyInstances(p.name).Add(float64(n))
+	}
+}
+
+// configureInput encodes the operator's table for weir_configure.
+func configureInput(c *config.Policy) ([]byte, error) {
+	table := []byte("{}")
+	if c.Config != nil {
+		var err error
+		if table, err = json.Marshal(c.Config); err != nil {
+			return nil, fmt.Errorf("config cannot be written as JSON: %w", err)
+		}
+	}
+	if len(table) > math.MaxUint16 {
+		return nil, fmt.Errorf("config of %d bytes as JSON exceeds %d", len(table), math.MaxUint16)
+	}
+	in := hostabi.ConfigureInput{Policy: c.Name, Config: table, HostMinor: hostabi.Minor}
+	b := in.AppendTo(nil)
+	if len(b) > hostabi.MaxInput {
+		return nil, fmt.Errorf("config and name of %d bytes exceed %d", len(b), hostabi.MaxInput)
+	}
+	return b, nil
+}
+
+// Close gives the module back. It waits for calls under way; views that are
+// still held answer from what is cached and with the native defaults.
+func (p *Policy) Close() {
+	if p == nil || p.closed.Swap(true) {
+		return
+	}
+	p.guest.Close()
+	p.countInstances(-p.instances)
+	p.report.flush()
+}
+
+// Info describes a policy for operators.
+type Info struct {
+	Name        string
+	Hash        string // SHA-256 of the module, hex
+	Engine      string
+	Instances   int
+	Calls       int64
+	Faults      int64  // calls that failed, refused answers included
+	Unasked     int64  // rules that were not asked for: budget spent, cache full, key too long
+	Breaker     string // "closed", "open" or "half-open"
+	MemoryBytes int64  // linear memory of all instances
+	CachedRules int    // at most hostabi.MaxCachedKeys
+}
+
+// Info returns the policy's counters as they are now.
+func (p *Policy) Info() Info {
+	i := p.guest.Info()
+	return Info{
+		Name: p.name, Hash: i.Hash, Engine: i.Engine, Instances: i.Instances,
+		Calls: i.Calls, Faults: i.Faults + p.faults.Load(), Unasked: p.unasked.Load(),
+		Breaker: i.Breaker, MemoryBytes: i.MemoryBytes, CachedRules: int(p.cached.Load()),
+	}
+}

@@ -1,0 +1,99 @@
+package policy
+
+import (
+	"fmt"
+
+	"weir/hostabi"
+)
+
+// maxMemoInput is the longest framing input that answers are cached by.
+const maxMemoInput = 1 << 10
+
+// NeedsAdmit tells whether requests are to be shown to the guest.
+func (v *View) NeedsAdmit() bool { return v.asks(hostabi.Admit) }
+
+// AdmitHeaders are the lower-case names of the request headers that Admit
+// wants to see; "*" means all.
+func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
+
+// Admit asks whether a request may pass. While the guest fails, it is denied
+// with policy_failed, or let in when the policy's on_fault is "open".
+func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
+	if !v.NeedsAdmit() {
+		return hostabi.AdmitOutput{}
+	}
+	p := v.policy
+	ask := *in
+	ask.Route = v.route
+	out, err := p.admit(&ask)
+	switch {
+	case err == nil:
+		return out
+	case p.open:
+		return hostabi.AdmitOutput{}
+	}
+	return hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
+}
+
+func (p *Policy) admit(in *hostabi.AdmitInput) (hostabi.AdmitOutput, error) {
+	var out hostabi.AdmitOutput
+	a, err := p.ask(hostabi.Admit, in, &out, func() error {
+		if _, known := hostabi.Lookup(out.Code); out.Code != "" && !known {
+			return fmt.Errorf("code %.64q is not in the catalogue", out.Code)
+		}
+		return nil
+	})
+	if err != nil || !a.opinion {
+		return hostabi.AdmitOutput{}, err
+	}
+	if out.Deny && out.Code == "" {
+		out.Code = hostabi.NotAdmitted
+	}
+	return out, nil
+}
+
+// NeedsFraming tells whether streams are to be shown to the guest.
+func (v *View) NeedsFraming() bool { return v.asks(hostabi.FramingHook) }
+
+// FramingHeaders are the lower-case names of the request headers that Framing
+// wants to see.
+func (v *View) FramingHeaders() []string { return v.policy.shape.FramingHeaders }
+
+// Framing asks which framing each leg speaks: raw on both when the guest has no
+// opinion or fails. An answer that the guest calls cacheable is kept for inputs
+// that are equal in every byte.
+func (v *View) Framing(in *hostabi.FramingInput) hostabi.FramingOutput {
+	p := v.policy
+	if !v.NeedsFraming() {
+		return hostabi.FramingOutput{}
+	}
+	ask := *in
+	ask.Route = v.route
+	b := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(b)
+	b.in = ask.AppendTo(b.in[:0])
+	now := p.now()
+	if out, ok := v.framings.get(b.in, now); ok {
+		return out
+	}
+	if p.closed.Load() {
+		return hostabi.FramingOutput{}
+	}
+	out, until, _ := p.framing(&ask)
+	if len(b.in) <= maxMemoInput {
+		v.framings.put(b.in, out, until, now)
+	}
+	return out
+}
+
+func (p *Policy) framing(in *hostabi.FramingInput) (hostabi.FramingOutput, int64, error) {
+	var out hostabi.FramingOutput
+	a, err := p.ask(hostabi.FramingHook, in, &out, nil)
+	if err != nil {
+		return hostabi.FramingOutput{}, p.now().Add(faultTTL).UnixNano(), err
+	}
+	if !a.opinion {
+		out = hostabi.FramingOutput{}
+	}
+	return out, p.expiry(a.cache), nil
+}

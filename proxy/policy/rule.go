@@ -1,0 +1,277 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/jsonpeek"
+)
+
+// Rule is what a policy says about an event key. It is immutable.
+type Rule struct {
+	Class    hostabi.Class
+	Unless   jsonpeek.Pointer // a message that has this field is Critical after all; zero: none
+	Conflate jsonpeek.Pointer // the newest of equal values replaces the queued one; zero: none
+	Priority uint8            // lower is shed first
+	MaxSize  int64            // bytes; 0: only the route's ceiling applies
+}
+
+// critical is the native default: never shed, never conflated.
+var critical = Rule{Class: hostabi.Critical}
+
+// faultTTL is how long a fallback stands in for a failed call, so that a broken
+// guest is not asked for every message.
+const faultTTL = time.Second
+
+// sweepEvery is how often expired rules are looked for once the cache is full.
+const sweepEvery = time.Second
+
+// entry is a cached rule; until is 0 for the generation, else Unix nanoseconds.
+type entry struct {
+	Rule
+	until int64
+}
+
+func (e *entry) fresh(now int64) bool { return e != nil && (e.until == 0 || now < e.until) }
+
+// table is an immutable set of rules of one direction. New rules go to recent,
+// which is copied on each write and merged into base when it has grown, so that
+// filling the cache does not copy all of it for every key.
+type table struct{ base, recent map[string]*entry }
+
+// mergeAlways is the size up to which base itself is copied on a write.
+const mergeAlways = 64
+
+func (t *table) get(key []byte) *entry {
+	if e := t.recent[string(key)]; e != nil {
+		return e
+	}
+	return t.base[string(key)]
+}
+
+// with returns a table that has e under key.
+func (t *table) with(key string, e *entry) *table {
+	recent := maps.Clone(t.recent)
+	if recent == nil {
+		recent = make(map[string]*entry)
+	}
+	recent[key] = e
+	if _, renewed := t.base[key]; !renewed && len(t.base) > mergeAlways && len(recent)*len(recent) < len(t.base) {
+		return &table{t.base, recent}
+	}
+	base := make(map[string]*entry, len(t.base)+len(recent))
+	maps.Copy(base, t.base)
+	maps.Copy(base, recent)
+	return &table{base: base}
+}
+
+// without returns a table without the expired entries and how many those were.
+func (t *table) without(now int64) (*table, int) {
+	base := make(map[string]*entry, len(t.base)+len(t.recent))
+	maps.Copy(base, t.base)
+	maps.Copy(base, t.recent)
+	n := len(base)
+	maps.DeleteFunc(base, func(_ string, e *entry) bool { return !e.fresh(now) })
+	return &table{base: base}, n - len(base)
+}
+
+// flight is a classify call under way; rule is set before done is closed.
+type flight struct {
+	done chan struct{}
+	rule *Rule
+}
+
+type flightKey struct {
+	direction hostabi.Direction
+	key       string
+}
+
+// Rule returns the rule for messages with this event key. A cached rule costs
+// one map look-up; a key not seen before asks the guest, once for all who ask
+// at the same time, if b allows it (nil: always). Otherwise, and when the
+// guest fails, it is the native default.
+func (v *View) Rule(d hostabi.Direction, key []byte, b *Budget) *Rule {
+	t := v.rules[d&1].Load()
+	if e := t.base[string(key)]; e != nil && e.until == 0 {
+		return &e.Rule
+	}
+	return v.ruleSlow(t, d&1, key, b)
+}
+
+func (v *View) ruleSlow(t *table, d hostabi.Direction, key []byte, b *Budget) *Rule {
+	p := v.policy
+	if !v.asks(hostabi.Classify) {
+		return &critical
+	}
+	if len(key) > hostabi.MaxEventKey {
+		p.unasked.Add(1)
+		return &critical
+	}
+	e := t.get(key)
+	if e != nil && e.until == 0 { // in recent
+		return &e.Rule
+	}
+	now := p.now()
+	if e.fresh(now.UnixNano()) {
+		return &e.Rule
+	}
+	if p.closed.Load() {
+		if e != nil { // out of date, but nobody is left to ask
+			return &e.Rule
+		}
+		return &critical
+	}
+	if b != nil && !b.Allow(now) {
+		p.unasked.Add(1)
+		return &critical
+	}
+	return v.miss(d, string(key))
+}
+
+// miss asks the guest for a rule, or waits for who is asking already.
+func (v *View) miss(d hostabi.Direction, key string) *Rule {
+	p := v.policy
+	id := flightKey{d, key}
+	now := p.now()
+	v.mu.Lock()
+	e := v.rules[d].Load().get([]byte(key))
+	if e.fresh(now.UnixNano()) {
+		v.mu.Unlock()
+		return &e.Rule
+	}
+	if f := v.flights[id]; f != nil {
+		v.mu.Unlock()
+		<-f.done // ends with the call, which the host bounds
+		return f.rule
+	}
+	reserved := e == nil
+	if reserved && !p.reserve() {
+		v.mu.Unlock()
+		p.unasked.Add(1)
+		p.sweep(now)
+		return &critical
+	}
+	f := &flight{done: make(chan struct{}), rule: &critical}
+	v.flights[id] = f
+	v.mu.Unlock()
+
+	var answer *entry                               // nil: may not be kept
+	defer func() { v.land(id, answer, reserved) }() // also when the call panics: nobody may wait for ever
+	rule, until, err := p.classify(v.route, d, key)
+	if err != nil {
+		until = p.now().Add(faultTTL).UnixNano()
+	}
+	kept := &entry{rule, until}
+	if until != expired {
+		answer = kept
+	}
+	f.rule = &kept.Rule
+	return f.rule
+}
+
+// land ends a flight: it caches the answer and wakes those who wait for it.
+func (v *View) land(id flightKey, answer *entry, reserved bool) {
+	p := v.policy
+	v.mu.Lock()
+	t := v.rules[id.direction].Load()
+	if answer != nil && !reserved && t.get([]byte(id.key)) == nil {
+		reserved = p.reserve() // the old one was swept meanwhile
+		if !reserved {
+			answer = nil
+		}
+	}
+	switch {
+	case answer != nil:
+		v.rules[id.direction].Store(t.with(id.key, answer))
+	case reserved:
+		p.cached.Add(-1)
+	}
+	f := v.flights[id]
+	delete(v.flights, id)
+	v.mu.Unlock()
+	close(f.done)
+}
+
+// expired is the until of an answer that may not be reused.
+const expired = -1
+
+// expiry turns a guest's cacheability into an until.
+func (p *Policy) expiry(c hostabi.Cacheability) int64 {
+	switch c {
+	case hostabi.CacheGeneration:
+		return 0
+	case hostabi.CacheNo:
+		return expired
+	}
+	return p.now().Add(time.Duration(c) * time.Second).UnixNano()
+}
+
+// classify asks the guest for one rule.
+func (p *Policy) classify(route string, d hostabi.Direction, key string) (Rule, int64, error) {
+	in := hostabi.ClassifyInput{Route: route, Direction: d, Key: []byte(key)}
+	var out hostabi.Rule
+	rule := critical
+	a, err := p.ask(hostabi.Classify, &in, &out, func() (err error) {
+		rule, err = newRule(&out)
+		return err
+	})
+	if err != nil || !a.opinion {
+		rule = critical
+	}
+	return rule, p.expiry(a.cache), err
+}
+
+// newRule checks a policy's rule and compiles its pointers.
+func newRule(out *hostabi.Rule) (r Rule, err error) {
+	r = Rule{Class: out.Class, Priority: out.Priority, MaxSize: int64(min(out.MaxSize, math.MaxInt64))}
+	if out.Unless != "" {
+		if r.Unless, err = jsonpeek.Compile(out.Unless); err != nil {
+			return critical, fmt.Errorf("rule's unless: %w", err)
+		}
+	}
+	if out.Conflate != "" {
+		if r.Conflate, err = jsonpeek.Compile(out.Conflate); err != nil {
+			return critical, fmt.Errorf("rule's conflate: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// reserve takes one place of the policy's MaxCachedKeys.
+func (p *Policy) reserve() bool {
+	if p.cached.Add(1) > hostabi.MaxCachedKeys {
+		p.cached.Add(-1)
+		return false
+	}
+	return true
+}
+
+// sweep drops expired rules of every route, at most once per sweepEvery.
+func (p *Policy) sweep(now time.Time) {
+	t := now.UnixNano()
+	next := p.nextSweep.Load()
+	if t < next || !p.nextSweep.CompareAndSwap(next, t+int64(sweepEvery)) {
+		return
+	}
+	p.mu.Lock()
+	views := slices.Collect(maps.Values(p.views))
+	p.mu.Unlock()
+	for _, v := range views {
+		v.mu.Lock()
+		for d := range v.rules {
+			if kept, n := v.rules[d].Load().without(t); n > 0 {
+				v.rules[d].Store(kept)
+				p.cached.Add(-int64(n))
+			}
+		}
+		v.mu.Unlock()
+	}
+}
+
+// ruleTables are the rules of both directions.
+type ruleTables [2]atomic.Pointer[table]
