@@ -3,107 +3,128 @@ package demo
 import (
 	"io"
 	"strconv"
+	"time"
 )
 
-// eventBody is a body of server-sent events at a rate. It ends cleanly after
-// count events, and with an error, so that the response is cut, when the
-// backend closes.
-type eventBody struct {
-	stop  <-chan struct{}
-	pace  *pacer
-	feed  *feed
-	left  int // events; negative: no end
-	id    int64
-	ready []byte // formatted, not yet read
-	rest  []byte // the unread end of ready
-	event []byte
+// body is a response body made chunk by chunk: each is one HTTP chunk, sent
+// when it is made. next returns io.EOF for a clean end, and any other error to
+// have the response cut.
+type body struct {
+	next func() ([]byte, error)
+	rest []byte // of a chunk that Read could not hold
 }
 
-func newEventBody(stop <-chan struct{}, s feedSpec, count int) *eventBody {
-	s.Mix = defaultMix
-	left := count
-	if count == 0 {
-		left = -1
-	}
-	return &eventBody{stop: stop, pace: newPacer(s.Rate), feed: newFeed(s), left: left}
-}
+var errClosing = io.ErrUnexpectedEOF // the backend closes: the body is not whole
 
-func (b *eventBody) Read(p []byte) (int, error) {
+func (b *body) Read(p []byte) (int, error) {
 	if len(b.rest) == 0 {
-		if b.left == 0 {
-			return 0, io.EOF
+		var err error
+		if b.rest, err = b.next(); err != nil {
+			return 0, err
 		}
-		n := b.pace.wait(b.stop)
-		if n == 0 {
-			return 0, io.ErrUnexpectedEOF
-		}
-		if b.left > 0 {
-			n = min(n, b.left)
-			b.left -= n
-		}
-		b.ready = b.ready[:0]
-		for range n {
-			b.id++
-			b.event = b.feed.append(b.event[:0])
-			b.ready = append(b.ready, "id: "...)
-			b.ready = strconv.AppendInt(b.ready, b.id, 10)
-			b.ready = append(b.ready, "\ndata: "...)
-			b.ready = append(b.ready, b.event...)
-			b.ready = append(b.ready, "\n\n"...)
-		}
-		b.rest = b.ready
 	}
 	n := copy(p, b.rest)
 	b.rest = b.rest[n:]
 	return n, nil
 }
 
-// byteBody is a body of so many bytes. Byte i of it is i modulo 251, so that a
-// reader can tell a lost byte from a moved one.
-type byteBody struct {
-	stop  <-chan struct{}
-	pace  *pacer // nil: as fast as it is read
-	left  int64
-	chunk int
-	here  int // unread bytes of the present chunk
-	next  byte
+// SupportsBodyWriteTo tells fasthttp to keep the chunks as they are.
+func (b *body) SupportsBodyWriteTo() bool { return true }
+
+// WriteTo writes every chunk with one call.
+func (b *body) WriteTo(w io.Writer) (int64, error) {
+	var sum int64
+	for {
+		chunk, err := b.next()
+		if err == io.EOF {
+			return sum, nil
+		}
+		if err != nil {
+			return sum, err
+		}
+		n, err := w.Write(chunk)
+		sum += int64(n)
+		if err != nil {
+			return sum, err
+		}
+	}
 }
 
-func newByteBody(stop <-chan struct{}, total int64, chunk, rate int) *byteBody {
-	b := &byteBody{stop: stop, left: total, chunk: chunk}
+// newEventBody is a body of server-sent events at a rate, count of them or,
+// with 0, without end.
+func newEventBody(stop <-chan struct{}, s feedSpec, count int) *body {
+	s.Mix = defaultMix
+	pace, feed := newPacer(s.Rate), newFeed(s)
+	var chunk, event []byte
+	return &body{next: func() ([]byte, error) {
+		if count > 0 && feed.made == int64(count) {
+			return nil, io.EOF
+		}
+		n := pace.wait(stop, nil)
+		if n == 0 {
+			return nil, errClosing
+		}
+		if count > 0 {
+			n = int(min(int64(n), int64(count)-feed.made))
+		}
+		chunk = chunk[:0]
+		for range n {
+			event = feed.append(event[:0])
+			chunk = append(chunk, "id: "...)
+			chunk = strconv.AppendInt(chunk, feed.made, 10)
+			chunk = append(chunk, "\ndata: "...)
+			chunk = append(chunk, event...)
+			chunk = append(chunk, "\n\n"...)
+		}
+		return chunk, nil
+	}}
+}
+
+// byteCycle is the period of a byte body: byte i is i modulo byteCycle, a
+// prime, so that a reader can tell a lost byte from a moved one.
+const byteCycle = 251
+
+// newByteBody is a body of so many bytes in chunks, rate of them per second
+// or, with 0, as fast as they are taken.
+func newByteBody(stop <-chan struct{}, total int64, size, rate int) *body {
+	var pace *pacer
 	if rate > 0 {
-		b.pace = newPacer(rate)
+		pace = newPacer(rate)
 	}
-	return b
-}
-
-func (b *byteBody) Read(p []byte) (int, error) {
-	if b.left == 0 {
-		return 0, io.EOF
+	// A chunk that begins at byte i is a window of the cycle, written out once.
+	cycle := make([]byte, min(int64(size), total)+byteCycle)
+	for i := range cycle {
+		cycle[i] = byte(i % byteCycle)
 	}
-	select {
-	case <-b.stop:
-		return 0, io.ErrUnexpectedEOF
-	default:
-	}
-	if b.here == 0 {
-		chunks := 1
-		if b.pace != nil {
-			if chunks = b.pace.wait(b.stop); chunks == 0 {
-				return 0, io.ErrUnexpectedEOF
+	var sent int64
+	owed := 0 // chunks that are due
+	return &body{next: func() ([]byte, error) {
+		if sent == total {
+			return nil, io.EOF
+		}
+		select {
+		case <-stop:
+			return nil, errClosing
+		default:
+		}
+		if pace != nil && owed == 0 {
+			if owed = pace.wait(stop, nil); owed == 0 {
+				return nil, errClosing
 			}
 		}
-		b.here = int(min(int64(b.chunk)*int64(chunks), b.left))
+		owed--
+		n := min(int64(size), total-sent)
+		from := sent % byteCycle
+		sent += n
+		return cycle[from : from+n], nil
+	}}
+}
+
+// after is a channel that fires once d has passed, or never for 0.
+func after(d time.Duration) (fire <-chan time.Time, stop func()) {
+	if d == 0 {
+		return nil, func() {}
 	}
-	// Without a pace a chunk is a read of its own; with one, what is due is.
-	n := min(len(p), b.here)
-	for i := range n {
-		p[i] = b.next
-		if b.next++; b.next == 251 {
-			b.next = 0
-		}
-	}
-	b.here -= n
-	b.left -= int64(n)
-	return n, nil
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
 }

@@ -40,6 +40,7 @@ func Start(log *slog.Logger) (*Demo, error) {
 		Logger:                       serverLog{log},
 		StreamRequestBody:            true, // bodies are echoed as they arrive
 		DisablePreParseMultipartForm: true,
+		ErrorHandler:                 unreadable,
 		NoDefaultDate:                true, // the date needs a goroutine that nobody can join
 		CloseOnShutdown:              true,
 	}

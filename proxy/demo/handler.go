@@ -137,6 +137,13 @@ func status(ctx *fasthttp.RequestCtx, code string) {
 	answer(ctx, n, map[string]any{"status": n, "text": fasthttp.StatusMessage(n)})
 }
 
+// unreadable answers a request that could not be parsed.
+func unreadable(ctx *fasthttp.RequestCtx, err error) {
+	refuse(ctx, fasthttp.StatusBadRequest, "not a request: "+err.Error())
+}
+
+// refuse does not use ctx.Error, which resets the response and with it
+// NoDefaultDate.
 func refuse(ctx *fasthttp.RequestCtx, code int, why string) {
 	answer(ctx, code, map[string]string{"error": why})
 }

@@ -18,11 +18,18 @@ type pacer struct {
 
 func newPacer(rate int) *pacer { return &pacer{rate: rate, began: time.Now()} }
 
-// wait returns how many events are due, at least one, or 0 when stop closed.
-// A reader that was slow is not flooded with all that it missed: at most a
+// wait returns how many events are due, at least one, or 0 when stop closed or
+// end fired (either may be nil). A reader that was slow is not flooded with all that it missed: at most a
 // tenth of a second's worth is made up for.
-func (p *pacer) wait(stop <-chan struct{}) int {
+func (p *pacer) wait(stop <-chan struct{}, end <-chan time.Time) int {
 	for {
+		select {
+		case <-stop:
+			return 0
+		case <-end:
+			return 0
+		default:
+		}
 		if n := p.due(time.Now()); n > 0 {
 			return n
 		}
@@ -30,6 +37,9 @@ func (p *pacer) wait(stop <-chan struct{}) int {
 		select {
 		case <-t.C:
 		case <-stop:
+			t.Stop()
+			return 0
+		case <-end:
 			t.Stop()
 			return 0
 		}

@@ -45,6 +45,7 @@ func (d *Demo) upgrade(ctx *fasthttp.RequestCtx) {
 	u := websocket.FastHTTPUpgrader{
 		CheckOrigin:     func(*fasthttp.RequestCtx) bool { return true },
 		WriteBufferPool: writeBuffers,
+		Error:           func(ctx *fasthttp.RequestCtx, status int, why error) { refuse(ctx, status, why.Error()) },
 	}
 	c, ok := ctx.Conn().(*conn)
 	if !ok {
@@ -163,28 +164,17 @@ func (s *socket) halt() {
 // stream sends events until its time is over, stop is closed or the socket
 // breaks, and then says how many there were.
 func (s *socket) stream(spec feedSpec, stop <-chan struct{}) {
-	end := make(<-chan time.Time)
-	if spec.Seconds > 0 {
-		t := time.NewTimer(time.Duration(spec.Seconds) * time.Second)
-		defer t.Stop()
-		end = t.C
-	}
+	end, release := after(time.Duration(spec.Seconds) * time.Second)
+	defer release()
 	f, p := newFeed(spec), newPacer(spec.Rate)
 	var msg []byte
-	for over := false; !over; {
-		n := p.wait(stop)
+	for n := p.wait(stop, end); n > 0; n = p.wait(stop, end) {
 		for range n {
 			msg = f.append(msg[:0])
 			if s.send(websocket.TextMessage, msg) != nil {
 				s.conn.cut() // the reader ends too
 				return
 			}
-		}
-		select {
-		case <-end:
-			over = true
-		default:
-			over = n == 0
 		}
 	}
 	text := `{"type":"stopped","sent":` + strconv.FormatInt(f.made, 10) + `,"messages":` + strconv.FormatInt(f.seq, 10) + `}`
