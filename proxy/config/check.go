@@ -136,6 +136,9 @@ func checkHost(s string) (string, error) {
 		return "", fmt.Errorf("%q is an IPv6 address; write it as a client does, [%s]", s, s)
 	}
 	if name, _, err := net.SplitHostPort(s); err == nil {
+		if strings.Contains(name, ":") {
+			name = "[" + name + "]"
+		}
 		return "", fmt.Errorf("%q has a port; hosts are compared without theirs, write %q", s, name)
 	}
 	if !validHostname(strings.TrimPrefix(s, "*.")) {

@@ -194,7 +194,9 @@ func (t *table) within(key string, n, least, most int64, optional bool, format f
 	case n < 0:
 		t.fail(t.at(key), "%s is negative; %s", format(n), allowed)
 	case n == 0 && optional:
-		t.fail(t.at(key), `0 does not mean "no ceiling"; %s`, allowed)
+		t.fail(t.at(key), "0 does not switch it off; %s", allowed)
+	case n == 0 && least == int64(minDuration):
+		t.fail(t.at(key), "0 leaves no time at all; %s", allowed)
 	case n == 0:
 		t.fail(t.at(key), "0 would let nothing pass; %s", allowed)
 	case n < least:
@@ -221,9 +223,9 @@ func unreadable(err error, value string, optional bool) error {
 	unlimited := slices.Contains([]string{none, "None", "unlimited", "off", "infinity", "inf", ""}, value)
 	switch {
 	case unlimited && optional:
-		return fmt.Errorf(`%q is not how to write it; write "none" for no ceiling`, value)
+		return fmt.Errorf(`%q is not how to write it; write "none" to switch it off`, value)
 	case unlimited:
-		return fmt.Errorf("%q is not allowed: this ceiling always holds, raise it instead", value)
+		return fmt.Errorf("%q is not allowed: this limit always holds, raise it instead", value)
 	}
 	return err
 }

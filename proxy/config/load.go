@@ -120,7 +120,7 @@ func (d *decoder) modules(policies map[string]*Policy, read reader) {
 		}
 		table := join("policy", name)
 		if f.err != nil {
-			d.fail(join(table, "module"), "%s", missing(f.err))
+			d.fail(join(table, "module"), "%s", missing(p.Module, f.err))
 			continue
 		}
 		p.Bytes = f.bytes
@@ -132,9 +132,9 @@ func (d *decoder) modules(policies map[string]*Policy, read reader) {
 }
 
 // missing says why a module cannot be read, and what to do about it.
-func missing(err error) string {
+func missing(path string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Sprintf("there is no module there: %v; paths are relative to the file that names them (\"make build\" builds plugins/*.wasm)", err)
+		return fmt.Sprintf("there is no file %s; paths are relative to the file that names them (make build builds plugins/*.wasm)", path)
 	}
 	return fmt.Sprintf("cannot be read: %v", err)
 }

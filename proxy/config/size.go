@@ -73,14 +73,15 @@ func sizeUnit(s, unit string) (int64, error) {
 
 // FormatSize returns the shortest form of n that ParseSize reads back.
 func FormatSize(n int64) string {
-	shortest := strconv.FormatInt(n, 10)
+	plain := strconv.FormatInt(n, 10)
+	shortest := plain + "B"
 	for _, u := range sizeUnits {
-		if n%u.bytes != 0 {
-			continue
-		}
-		if s := strconv.FormatInt(n/u.bytes, 10) + u.name; u.bytes > 1 && len(s) < len(shortest) {
+		if s := strconv.FormatInt(n/u.bytes, 10) + u.name; n%u.bytes == 0 && len(s) < len(shortest) {
 			shortest = s
 		}
+	}
+	if len(plain) < len(shortest) {
+		return plain
 	}
 	return shortest
 }

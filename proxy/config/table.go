@@ -20,6 +20,12 @@ func (d *decoder) fail(path, format string, args ...any) {
 	d.errs = append(d.errs, Error{d.file, d.lines.of(path), path, fmt.Sprintf(format, args...)})
 }
 
+// failed tells whether a problem with the key at path was reported, so that
+// what follows from it is not.
+func (d *decoder) failed(path string) bool {
+	return slices.ContainsFunc(d.errs, func(e Error) bool { return e.Key == path })
+}
+
 // table is one TOML table: it hands out values by key, remembers which keys
 // were asked for, and in the end reports the others as unknown.
 type table struct {
@@ -85,7 +91,7 @@ func (t *table) texts(key string, check func(path, s string) error) {
 		return
 	}
 	if len(list) == 0 {
-		t.fail(t.at(key), "is empty; name at least one, or leave the key out for the default")
+		t.fail(t.at(key), "is empty; name at least one, or leave the key out")
 	}
 	for i, v := range list {
 		path := index(t.at(key), i)

@@ -9,11 +9,14 @@ import (
 
 // validate holds the tables of cfg against each other.
 func (d *decoder) validate(cfg *Config) {
-	if len(cfg.Routes) == 0 {
+	if len(cfg.Routes) == 0 && !d.failed("route") {
 		d.fail("route", "there is no [[route]]: nothing would be proxied")
 	}
 	d.references(cfg)
 	d.ambiguous(cfg.Routes)
+	if d.failed("admin.listen") || d.failed("server.listen") {
+		return
+	}
 	if cfg.Admin.Listen == cfg.Server.Listen && !strings.HasSuffix(cfg.Server.Listen, ":0") {
 		d.fail("admin.listen", "%s is server.listen too; give each its own port", cfg.Admin.Listen)
 	}
@@ -46,6 +49,9 @@ func (d *decoder) ambiguous(routes []Route) {
 	matches, names := map[[2]string]int{}, map[string]int{}
 	for i, r := range routes {
 		path := index("route", i)
+		if d.failed(join(path, "host")) || d.failed(join(path, "path")) {
+			continue
+		}
 		line := d.lines.of(path)
 		match := [2]string{r.Host, r.Path}
 		if first, taken := matches[match]; taken {

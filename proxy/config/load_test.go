@@ -1,0 +1,304 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// minimal is the least that is accepted; it sets nothing that has a default.
+const minimal = `
+[[route]]
+upstream = "a"
+[upstream.a]
+urls = ["http://127.0.0.1:9000"]
+`
+
+func mustParse(t *testing.T, src string) *Config {
+	t.Helper()
+	cfg, err := Parse("gateway.toml", []byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// Each testdata/NAME.bad.toml begins with the problems it must give, one
+// "# want: LINE: KEY: MESSAGE" each, and gives no others.
+func TestBadFiles(t *testing.T) {
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("testdata/*.bad.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files:", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".bad.toml"), func(t *testing.T) {
+			src, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for line := range strings.Lines(string(src)) {
+				if w, ok := strings.CutPrefix(line, "# want: "); ok {
+					want = append(want, file+":"+strings.TrimSpace(w))
+				}
+			}
+			cfg, err := Load(file)
+			problems, ok := errors.AsType[Errors](err)
+			if cfg != nil || !ok {
+				t.Fatalf("accepted, or refused with %T", err)
+			}
+			got := strings.ReplaceAll(problems.Error(), dir, "testdata")
+			if want := strings.Join(want, "\n"); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestGoodFile(t *testing.T) {
+	cfg, err := Load("testdata/full.good.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	module, err := os.ReadFile("testdata/module.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	top := Limits{
+		MaxMessageSize: 1 << 20, MaxBodySize: 2_000_000, MaxFrameSize: 4096, MaxBufferedBytes: 65536,
+		MaxInbox: 10, MaxPendingBytes: 1 << 30, MaxConnections: Unlimited, MaxConnectionsPerIP: 20,
+		MaxMemory: Unlimited, MessageRate: 50, MessageBurst: 200, HandshakeTimeout: time.Second,
+		IdleTimeout: 90 * time.Second, WriteTimeout: 2 * time.Second, PingInterval: Unlimited,
+		SlowConsumerGrace: 250 * time.Millisecond,
+	}
+	chat, other := top, top
+	chat.MaxMessageSize, chat.MaxInbox, chat.MaxConnections = 64<<10, 5, 100
+	other.MessageRate, other.MessageBurst = Unlimited, Unlimited
+	want := &Config{
+		Path: "testdata/full.good.toml",
+		Server: Server{
+			Listen:         ":8443",
+			TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("2001:db8::/32")},
+			DrainTimeout:   time.Minute,
+		},
+		Admin:  Admin{Listen: "0.0.0.0:9091", Token: "s3cret"},
+		Limits: top,
+		Routes: []Route{
+			{
+				Name: "chat", Host: "*.example.com", Path: "/chat", Upstream: "pair", Policy: "standard",
+				AllowedOrigins: []string{"https://app.example.com", "http://localhost:3000"},
+				Limits:         chat, Own: Own{MaxConnections: true},
+			},
+			{Name: "[::1]/", Host: "[::1]", Path: "/", Upstream: "demo", AllowedOrigins: []string{"*"}, Limits: other},
+		},
+		Upstreams: map[string]*Upstream{
+			"pair": {
+				Name: "pair", URLs: []string{"http://127.0.0.1:9000", "https://b.example"}, Balance: "least_connections",
+				HealthPath: "/healthz?full=1", ConnectTimeout: time.Second, ResponseTimeout: 90 * time.Second, Retries: 0,
+			},
+			"demo": {Name: "demo", URLs: []string{"demo:"}, Balance: "round_robin", ConnectTimeout: 5 * time.Second, ResponseTimeout: time.Minute, Retries: 1},
+		},
+		Policies: map[string]*Policy{
+			"standard": {
+				Name: "standard", Module: filepath.Join(dir, "module.wasm"), Engine: "compiler", OnFault: "open",
+				SHA256: "90e5c051d6293868de7aca7d399c8f151551b04e98dce9b2063445854eb019f2",
+				Config: map[string]any{
+					"event_key": "/type",
+					"droppable": []any{"presence", "typing"},
+					"conflate":  map[string]any{"cursor": "/user"},
+				},
+				Bytes: module,
+			},
+		},
+	}
+	if !reflect.DeepEqual(cfg, want) {
+		t.Errorf("got\n%#v\nwant\n%#v", cfg, want)
+	}
+}
+
+// gateway.toml at the root shows the defaults; this holds it to them.
+func TestGatewayTOMLShowsTheDefaults(t *testing.T) {
+	const path = "../../gateway.toml"
+	src, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := Parse(path, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := mustParse(t, minimal)
+	def := Default()
+	for _, f := range []struct {
+		what                string
+		shown, silent, want any
+	}{
+		{"server", shown.Server, silent.Server, def.Server},
+		{"admin", shown.Admin, silent.Admin, def.Admin},
+		{"limits", shown.Limits, silent.Limits, def.Limits},
+		{"route limits", shown.Routes[0].Limits, silent.Routes[0].Limits, def.Limits},
+		{"route path", shown.Routes[0].Path, silent.Routes[0].Path, "/"},
+		{"upstream", anonymous(*shown.Upstreams["demo"]), anonymous(*silent.Upstreams["a"]), DefaultUpstream()},
+	} {
+		if !reflect.DeepEqual(f.shown, f.want) || !reflect.DeepEqual(f.silent, f.want) {
+			t.Errorf("%s: gateway.toml gives %+v, nothing gives %+v, the default is %+v", f.what, f.shown, f.silent, f.want)
+		}
+	}
+	if p, def := shown.Policies["standard"], DefaultPolicy(); p.Engine != def.Engine || p.OnFault != def.OnFault {
+		t.Errorf("policy: %+v, want %+v", p, def)
+	}
+}
+
+// Every key that the decoder knows stands in gateway.toml, if in a comment.
+func TestGatewayTOMLShowsEveryKey(t *testing.T) {
+	src, err := os.ReadFile("../../gateway.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := []string{
+		"listen", "tls_cert", "tls_key", "trusted_proxies", "drain_timeout", "token",
+		"name", "host", "path", "upstream", "policy", "allowed_origins", "limits",
+		"urls", "balance", "health_path", "connect_timeout", "response_timeout", "retries",
+		"module", "sha256", "engine", "on_fault",
+	}
+	for _, k := range limitKeys {
+		keys = append(keys, k.name)
+	}
+	for _, key := range keys {
+		if !strings.Contains(string(src), "\n"+key+" = ") && !strings.Contains(string(src), "\n# "+key+" = ") {
+			t.Errorf("gateway.toml does not show %s", key)
+		}
+	}
+}
+
+func anonymous(u Upstream) Upstream {
+	u.Name, u.URLs = "", nil
+	return u
+}
+
+func TestMessageBurst(t *testing.T) {
+	f := func(top, route string, topBurst, routeBurst int) {
+		t.Helper()
+		src := "[limits]\n" + top + "\n[[route]]\nupstream = \"a\"\nlimits = {" + route + "}\n[upstream.a]\nurls = [\"demo:\"]\n"
+		cfg := mustParse(t, src)
+		if got := cfg.Limits.MessageBurst; got != topBurst {
+			t.Errorf("%q: burst %d, want %d", top, got, topBurst)
+		}
+		if got := cfg.Routes[0].Limits.MessageBurst; got != routeBurst {
+			t.Errorf("%q then %q: burst %d, want %d", top, route, got, routeBurst)
+		}
+	}
+	f(``, ``, Unlimited, Unlimited)
+	f(`message_rate = 100`, ``, 100, 100)
+	f(`message_rate = 100`, `message_rate = 10`, 100, 10)
+	f(`message_rate = 100`, `message_rate = "none"`, 100, Unlimited)
+	f(`message_rate = 100`, `message_burst = 7`, 100, 7)
+	f("message_rate = 100\nmessage_burst = 500", `message_rate = 10`, 500, 500)
+	f(``, `message_rate = 10, message_burst = 3`, Unlimited, 3)
+}
+
+func TestAdminListeners(t *testing.T) {
+	f := func(listen, want string) {
+		t.Helper()
+		cfg := mustParse(t, "[admin]\nlisten = \""+listen+"\"\n"+minimal)
+		if cfg.Admin.Listen != want {
+			t.Errorf("%s: %q, want %q", listen, cfg.Admin.Listen, want)
+		}
+	}
+	f("none", "")
+	f("localhost:9090", "localhost:9090")
+	f("127.8.8.8:0", "127.8.8.8:0")
+	f("[::1]:9090", "[::1]:9090")
+}
+
+func TestMissingFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.toml")
+	_, err := Load(path)
+	problems, ok := errors.AsType[Errors](err)
+	if !ok || len(problems) != 1 || problems[0].File != path || problems[0].Line != 0 {
+		t.Errorf("got %#v", err)
+	}
+}
+
+// A module that several policies name is read once: they get the same bytes
+// even when the file is replaced meanwhile.
+func TestSharedModuleIsReadOnce(t *testing.T) {
+	src := minimal + "[policy.x]\nmodule = \"m.wasm\"\n[policy.y]\nmodule = \"./m.wasm\"\n"
+	reads := 0
+	cfg, err := parse("gateway.toml", []byte(src), func(string, int64) ([]byte, error) {
+		reads++
+		return fmt.Append(nil, "version ", reads), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reads != 1 || string(cfg.Policies["x"].Bytes) != string(cfg.Policies["y"].Bytes) {
+		t.Errorf("%d reads, %q and %q", reads, cfg.Policies["x"].Bytes, cfg.Policies["y"].Bytes)
+	}
+}
+
+func TestReadFileRefusesWhatIsTooLarge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(path, make([]byte, 11), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readFile(path, 10); err == nil {
+		t.Error("11 bytes were read where 10 are allowed")
+	}
+	if b, err := readFile(path, 11); err != nil || len(b) != 11 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
+
+// The token is a secret: no message repeats it.
+func TestTokenIsNeverRepeated(t *testing.T) {
+	_, err := Parse("gateway.toml", []byte("[admin]\ntoken = \"hunter2 hunter2\"\n"+minimal))
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.toml")
+	for _, file := range append(files, "../../gateway.toml") {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(src)
+	}
+	f.Fuzz(func(t *testing.T, src []byte) {
+		cfg, err := Parse("gateway.toml", src)
+		if (cfg == nil) == (err == nil) {
+			t.Fatalf("config %v with error %v", cfg, err)
+		}
+		if err != nil {
+			last := 1 + strings.Count(string(src), "\n")
+			for _, e := range err.(Errors) {
+				if e.Line < 1 || e.Line > last {
+					t.Errorf("line %d of %d: %v", e.Line, last, e)
+				}
+			}
+			return
+		}
+		for _, l := range []Limits{cfg.Limits, cfg.Routes[0].Limits} {
+			if l.MaxMessageSize < 1 || l.MaxInbox < 1 || l.IdleTimeout < minDuration || l.MaxConnections < 0 || l.MessageBurst < 0 {
+				t.Errorf("accepted %+v", l)
+			}
+		}
+	})
+}
