@@ -89,6 +89,11 @@ func TestParse(t *testing.T) {
 				if h, ok, err := Parse(c.b[:n]); h != (Header{}) || ok || err != nil {
 					t.Errorf("of %d bytes Parse = %+v, %v, %v; want more", n, h, ok, err)
 				}
+				before := Header{RSV: 3, Length: 9}
+				h := before
+				if ok, _ := h.Parse(c.b[:n]); ok || h != before {
+					t.Errorf("of %d bytes Parse left %+v, want it untouched", n, h)
+				}
 			}
 		})
 	}
@@ -215,6 +220,17 @@ func BenchmarkParse(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				h, ok, err := Parse(frame)
+				if !ok || err != nil || s.Check(&h) != nil {
+					b.Fatal("refused")
+				}
+			}
+		})
+		b.Run(c.name+"/in place", func(b *testing.B) {
+			s := NewSequence(c.h.Masked)
+			var h Header
+			b.ReportAllocs()
+			for b.Loop() {
+				ok, err := h.Parse(frame)
 				if !ok || err != nil || s.Check(&h) != nil {
 					b.Fatal("refused")
 				}
