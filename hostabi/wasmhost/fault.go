@@ -1,0 +1,73 @@
+package wasmhost
+
+import (
+	"fmt"
+
+	"weir/hostabi"
+)
+
+// Kind says how a call failed.
+type Kind string
+
+// Kinds of Fault.
+const (
+	Trap        Kind = "trap"        // the guest trapped, exited, or overflowed its stack
+	Timeout     Kind = "timeout"     // the guest was still running at its deadline
+	Output      Kind = "output"      // the result breaks ABI.md §5: too long, outside memory, reserved status
+	Input       Kind = "input"       // the host was asked to pass more than hostabi.MaxInput bytes
+	Unavailable Kind = "unavailable" // not called: the breaker is open, no instance was free in time, or the module is closed
+)
+
+// Fault is a call that produced no answer: the hook's native fallback applies.
+type Fault struct {
+	Policy string
+	Hook   hostabi.Hook
+	Kind   Kind
+	Err    error // what happened, with the guest's stack when there is one
+}
+
+// Error names the policy, the hook and the cause.
+func (f *Fault) Error() string {
+	return fmt.Sprintf("policy %q: hook %s: %s: %v", f.Policy, f.Hook, f.Kind, f.Err)
+}
+
+// Unwrap returns the cause.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// LoadError is a module that was refused before it could serve: what is wrong,
+// and what its author or operator does about it.
+type LoadError struct {
+	Policy string
+	Stage  Stage
+	Reason string // what is wrong; measured and allowed where there is a limit
+	Remedy string // what to do; empty when the reason says it
+	Err    error  // the cause, if any
+}
+
+// Stage is the step of loading that refused a module.
+type Stage string
+
+// Stages of Load, in order.
+const (
+	Validate    Stage = "validate"    // the bytes alone; no guest code has run
+	Compile     Stage = "compile"     // the engine refused the module
+	Instantiate Stage = "instantiate" // the start function, _initialize, weir_abi or weir_buffer
+	Configure   Stage = "configure"   // weir_configure
+)
+
+// Error says what is wrong and what to do.
+func (e *LoadError) Error() string {
+	s := fmt.Sprintf("policy %q: %s: %s", e.Policy, e.Stage, e.Reason)
+	if e.Remedy != "" {
+		s += "; " + e.Remedy
+	}
+	return s
+}
+
+// Unwrap returns the cause, or nil.
+func (e *LoadError) Unwrap() error { return e.Err }
+
+// refuse is a LoadError of static validation; Load fills in the policy.
+func refuse(remedy, format string, args ...any) *LoadError {
+	return &LoadError{Stage: Validate, Reason: fmt.Sprintf(format, args...), Remedy: remedy}
+}

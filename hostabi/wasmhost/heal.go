@@ -1,0 +1,81 @@
+package wasmhost
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Bounds of replacement.
+const (
+	healFirst = 100 * time.Millisecond // pause after a replacement that failed
+	healMax   = 30 * time.Second       // and at most, doubling
+	healShare = 9                      // rest this many times as long as a replacement took
+	restMax   = time.Second
+)
+
+// discard closes an instance that faulted and has its slot filled again in the
+// background.
+func (m *Module) discard(in *instance, f *Fault) {
+	in.close()
+	opened, wait := m.breaker.failure(time.Now())
+	m.log.say("warn", fmt.Sprintf("hook %s: %s: %s", f.Hook, f.Kind, firstLine(f.Err)))
+	if opened {
+		m.log.say("error", fmt.Sprintf("not called for %v after repeated faults", wait))
+	}
+	// Close waits for healing after it has collected every slot, and this one is
+	// not collected before heal has filled it: so Go happens before Wait.
+	m.healing.Go(m.heal)
+}
+
+// heal fills one slot: with a new instance, or with nil once the module closes.
+func (m *Module) heal() {
+	for pause := healFirst; ; pause = min(2*pause, healMax) {
+		if in := m.replace(); in != nil {
+			return
+		}
+		if !m.rest(pause) {
+			m.slots <- nil
+			return
+		}
+	}
+}
+
+// replace makes one instance and puts it into the pool. Replacements are made
+// one at a time and rest in between, so that a guest that keeps faulting takes
+// at most a tenth of a core.
+func (m *Module) replace() *instance {
+	m.healMu.Lock()
+	defer m.healMu.Unlock()
+	select {
+	case <-m.done:
+		return nil
+	default:
+	}
+	start := m.now()
+	in, shape, err := newInstance(m)
+	if err == nil && !bytes.Equal(shape, m.shape) {
+		in.close()
+		err = errors.New("weir_configure answers differently than at load")
+	}
+	if err != nil {
+		m.log.say("error", "an instance cannot be replaced: "+firstLine(err))
+		return nil
+	}
+	m.slots <- in
+	m.rest(min(healShare*(m.now()-start), restMax))
+	return in
+}
+
+// rest waits for d and reports false when the module closes meanwhile.
+func (m *Module) rest(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-m.done:
+		return false
+	case <-t.C:
+		return true
+	}
+}

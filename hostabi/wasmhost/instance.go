@@ -1,0 +1,219 @@
+package wasmhost
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+
+	"weir/hostabi"
+)
+
+// instance is one guest with its memory. One goroutine at a time uses it.
+type instance struct {
+	m      *Module
+	module api.Module
+	memory api.Memory
+	// ctx carries the instance to the host functions; made once, so that a call
+	// allocates nothing.
+	ctx    context.Context
+	hooks  [hostabi.NumHooks]api.Function
+	region uint32 // where inputs are written and outputs read
+	stack  [2]uint64
+	bytes  int64 // of linear memory, as counted in m.memBytes
+
+	deadline time.Duration // on m's clock
+	late     bool          // the deadline has ended a call
+	world    world
+}
+
+// world is what the guest sees of time, chance and the standard streams: the
+// same for every instance.
+type world struct {
+	clock  uint64 // nanoseconds; advances when read
+	random *rand.ChaCha8
+	line   []byte // of standard output or error, not yet complete
+}
+
+type instanceKey struct{}
+
+// of returns the instance a host function was called by.
+func of(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
+
+var errLate = errors.New("the guest's time is up")
+
+// newInstance makes, initialises and configures one instance, all within the
+// init timeout, and returns the output of weir_configure.
+func newInstance(m *Module) (_ *instance, shape []byte, err error) {
+	in := &instance{m: m, world: world{random: rand.NewChaCha8([32]byte{})}}
+	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
+	in.arm(m.opts.InitTimeout)
+	m.live.Add(1)
+	defer func() {
+		if err != nil {
+			in.close()
+		}
+	}()
+	in.module, err = m.code.runtime.InstantiateModule(in.ctx, m.code.module,
+		wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		return nil, nil, in.startError("the module does not start", err)
+	}
+	in.memory = in.module.Memory() // exported: prepare has checked
+	if err := in.initialize(); err != nil {
+		return nil, nil, err
+	}
+	for h := range hostabi.Hook(hostabi.NumHooks) {
+		if m.code.has[h] {
+			in.hooks[h] = in.module.ExportedFunction(h.Export())
+		}
+	}
+	if m.code.has[hostabi.Configure] {
+		if shape, err = in.configure(); err != nil {
+			return nil, nil, err
+		}
+	}
+	in.measure()
+	return in, shape, nil
+}
+
+// initialize runs _initialize, weir_abi and weir_buffer.
+func (in *instance) initialize() error {
+	if f := in.module.ExportedFunction(hostabi.ExportInitialize); f != nil {
+		if _, err := f.Call(in.ctx); err != nil {
+			return in.startError(hostabi.ExportInitialize, err)
+		}
+	}
+	v, err := in.module.ExportedFunction(hostabi.ExportABI).Call(in.ctx)
+	if err != nil {
+		return in.startError(hostabi.ExportABI, err)
+	}
+	abi := uint32(v[0])
+	if abi>>16 != hostabi.Major {
+		return &LoadError{
+			Stage:  Instantiate,
+			Reason: fmt.Sprintf("the module was built for ABI %d.%d, this host speaks %d.%d", abi>>16, abi&0xFFFF, hostabi.Major, hostabi.Minor),
+			Remedy: fmt.Sprintf("build it against the SDK of ABI %d, or run a Weir that speaks ABI %d", hostabi.Major, abi>>16),
+		}
+	}
+	in.m.code.abi.Store(abi)
+	v, err = in.module.ExportedFunction(hostabi.ExportBuffer).Call(in.ctx, hostabi.MaxInput, hostabi.MaxOutput)
+	if err != nil {
+		return in.startError(hostabi.ExportBuffer, err)
+	}
+	in.region = uint32(v[0])
+	if end := uint64(in.region) + max(hostabi.MaxInput, hostabi.MaxOutput); in.region == 0 || end > uint64(in.memory.Size()) {
+		return &LoadError{
+			Stage:  Instantiate,
+			Reason: fmt.Sprintf("weir_buffer(%d, %d) returned offset %d, whose region ends at %d in a memory of %d bytes", hostabi.MaxInput, hostabi.MaxOutput, in.region, end, in.memory.Size()),
+			Remedy: "return the offset, not 0, of a region as large as the larger of both arguments",
+		}
+	}
+	return nil
+}
+
+// configure runs weir_configure in what is left of the init timeout.
+func (in *instance) configure() ([]byte, error) {
+	out, r, _, err := in.run(hostabi.Configure, in.m.opts.Configure, nil)
+	switch {
+	case err != nil:
+		return nil, &LoadError{Stage: Configure, Reason: "weir_configure: " + firstLine(err), Remedy: in.remedy(), Err: err}
+	case r.Status() == hostabi.StatusOK:
+		return out, nil
+	case r.Status() == hostabi.StatusNoOpinion:
+		return nil, nil
+	}
+	var why hostabi.Refusal
+	reason := fmt.Sprintf("the policy refuses its configuration (status %d)", r.Status())
+	if why.Decode(out) == nil && why.Message != "" {
+		reason = "the policy refuses its configuration: " + printable([]byte(why.Message))
+	}
+	return nil, &LoadError{Stage: Configure, Reason: reason, Remedy: "correct its config table"}
+}
+
+func (in *instance) startError(what string, err error) *LoadError {
+	return &LoadError{Stage: Instantiate, Reason: what + ": " + firstLine(err), Remedy: in.remedy(), Err: err}
+}
+
+func (in *instance) remedy() string {
+	if in.late {
+		return fmt.Sprintf("start, _initialize and weir_configure have %v together; do less at start", in.m.opts.InitTimeout)
+	}
+	return ""
+}
+
+// call runs a hook within timeout.
+func (in *instance) call(h hostabi.Hook, input, out []byte, timeout time.Duration) ([]byte, hostabi.Result, Kind, error) {
+	in.arm(timeout)
+	return in.run(h, input, out)
+}
+
+// run runs a hook until the deadline and appends its output to out.
+func (in *instance) run(h hostabi.Hook, input, out []byte) ([]byte, hostabi.Result, Kind, error) {
+	if !in.memory.Write(in.region, input) {
+		return out, 0, Trap, fmt.Errorf("input of %d bytes does not fit at offset %d", len(input), in.region)
+	}
+	in.stack[0] = uint64(len(input))
+	if err := in.hooks[h].CallWithStack(in.ctx, in.stack[:1]); err != nil {
+		if in.late {
+			return out, 0, Timeout, err
+		}
+		return out, 0, Trap, err
+	}
+	r := hostabi.Result(in.stack[0])
+	in.measure()
+	if r.Status() == hostabi.StatusNoOpinion {
+		return out, r, "", nil // whatever output there is does not count (ABI.md §5.2)
+	}
+	if r.Len() > hostabi.MaxOutput {
+		return out, 0, Output, fmt.Errorf("output of %d bytes exceeds %d", r.Len(), hostabi.MaxOutput)
+	}
+	if s := r.Status(); s > hostabi.StatusUnsupported && s < hostabi.StatusGuest {
+		return out, 0, Output, fmt.Errorf("status %d is reserved; a guest's own begin at %d", s, hostabi.StatusGuest)
+	}
+	view, ok := in.memory.Read(in.region, r.Len())
+	if !ok {
+		return out, 0, Output, fmt.Errorf("output of %d bytes at offset %d lies outside memory", r.Len(), in.region)
+	}
+	return append(out, view...), r, "", nil
+}
+
+// arm sets the deadline.
+func (in *instance) arm(timeout time.Duration) { in.deadline = in.m.now() + timeout }
+
+// check ends the guest when its deadline has passed. Host functions call it;
+// wazero turns the panic into the call's error.
+func (in *instance) check() {
+	if in.m.now() > in.deadline {
+		in.late = true
+		panic(errLate)
+	}
+}
+
+// measure keeps the module's count of memory.
+func (in *instance) measure() {
+	if n := int64(in.memory.Size()); n != in.bytes {
+		in.m.memBytes.Add(n - in.bytes)
+		in.bytes = n
+	}
+}
+
+// close frees the instance.
+func (in *instance) close() {
+	if in.module != nil {
+		_ = in.module.Close(in.ctx) // has nothing to report: no files are open
+	}
+	in.m.memBytes.Add(-in.bytes)
+	in.m.live.Add(-1)
+}
+
+// firstLine is an error without the guest's stack and the engine's remarks.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return strings.TrimSuffix(line, " (recovered by wazero)")
+}

@@ -1,0 +1,299 @@
+package wasmhost
+
+import (
+	"bytes"
+)
+
+// A rewritten module counts down a global of its own as it runs, at the entry
+// of every function, at every turn of a loop, and at least every stride bytes
+// of straight code; bulk instructions pay for the bytes they move. At zero it
+// calls the host's checkpoint, which ends it when its time is up and otherwise
+// gives it the next ticks. So a guest is never more than
+// ticks × stride bytes of code, well under a millisecond, past its deadline,
+// returns to Go often enough for the collector and the scheduler, and needs no
+// goroutine beside it.
+//
+// wazero's own checks (WithCloseOnContextDone) stand at loops only, so functions
+// that call each other twice run for years past them, and cost a goroutine per
+// call; compiled, they leave to Go at every turn of every loop.
+const (
+	ticks      = 256
+	stride     = 512
+	bulkShift  = 12 // a tick per 4 KiB, or 4,096 table entries, moved
+	localShift = 6  // a tick per 64 locals zeroed
+	maxBody    = 1 << 20
+
+	hostModule = "weir_host" // guests cannot import it: it is not in hostFunctions
+	checkpoint = "checkpoint"
+)
+
+// meter is what the inserted code refers to.
+type meter struct {
+	fn     uint32 // index of the imported checkpoint; own functions move up by one
+	global uint32 // index of the countdown
+}
+
+// instrument rewrites the sections. The new import comes after the module's
+// own, so that every function index at or above it moves by one and none can
+// name it; the new global comes last and code that names it is refused.
+func (d *draft) instrument() error {
+	m := meter{fn: uint32(len(d.imports))}
+	countdown := appendS32([]byte{0x7F, 1, 0x41}, ticks)
+	globals, err := d.rewriteGlobals(m)
+	if err != nil {
+		return err
+	}
+	m.global = d.globals
+	for _, e := range d.exports {
+		if e.kind == 3 && e.index >= d.globals {
+			return refuse("build it again", "an export names global %d of %d", e.index, d.globals)
+		}
+	}
+	if err := d.rewriteExports(m); err != nil {
+		return err
+	}
+	if d.sections[secStart] != nil {
+		r := &reader{b: d.sections[secStart]}
+		d.sections[secStart] = appendU32(nil, m.moved(r.u32()))
+		if r.err != nil || r.more() {
+			return malformed(secStart, errShort)
+		}
+	}
+	if err := d.rewriteElements(m); err != nil {
+		return err
+	}
+	if err := d.rewriteCode(m); err != nil {
+		return err
+	}
+	d.names = m.rewriteNames(d.names)
+
+	d.sections[secType] = vector(d.sections[secType], uint32(len(d.types)), []byte{0x60, 0, 0})
+	imported := appendName(appendName(nil, hostModule), checkpoint)
+	imported = appendU32(append(imported, 0), uint32(len(d.types)))
+	d.sections[secImport] = vector(d.sections[secImport], m.fn, imported)
+	d.sections[secGlobal] = append(appendU32(nil, d.globals+1), append(globals, append(countdown, 0x0B)...)...)
+	return nil
+}
+
+// vector is a section of n elements with one more behind them.
+func vector(section []byte, n uint32, element []byte) []byte {
+	r := &reader{b: section}
+	if section != nil {
+		r.u32()
+	}
+	return append(append(appendU32(nil, n+1), section[r.off:]...), element...)
+}
+
+func (m meter) moved(fn uint32) uint32 {
+	if fn >= m.fn && fn != 1<<32-1 {
+		return fn + 1
+	}
+	return fn
+}
+
+// rewriteGlobals counts the globals and returns them rewritten, without their
+// number.
+func (d *draft) rewriteGlobals(m meter) (out []byte, err error) {
+	c := &copier{meter: m}
+	c.limit = 1<<32 - 1 // the engine checks which globals an initial value may read
+	err = d.each(secGlobal, func(_ uint32, r *reader) error {
+		kind := r.take(2)
+		if r.err == nil && !isValueType(kind[0]) {
+			return refuse(remedyWasm2, "global %d is of an unknown type", d.globals)
+		}
+		c.out = append(c.out, kind...)
+		c.expression(r)
+		d.globals++
+		return c.refused
+	})
+	return c.out, err
+}
+
+func (d *draft) rewriteExports(m meter) error {
+	var out []byte
+	err := d.each(secExport, func(_ uint32, r *reader) error {
+		out = appendName(out, r.name())
+		kind, index := r.byte(), r.u32()
+		if kind == 0 {
+			index = m.moved(index)
+		}
+		out = appendU32(append(out, kind), index)
+		return nil
+	})
+	d.replace(secExport, out)
+	return err
+}
+
+// replace puts a rewritten vector in a section's place, with its old length.
+func (d *draft) replace(section int, elements []byte) {
+	if d.sections[section] == nil {
+		return
+	}
+	r := &reader{b: d.sections[section]}
+	d.sections[section] = append(appendU32(nil, r.u32()), elements...)
+}
+
+// rewriteElements moves the functions named by element segments, in all eight
+// of their forms.
+func (d *draft) rewriteElements(m meter) error {
+	c := &copier{meter: m, limit: 1<<32 - 1}
+	err := d.each(secElement, func(_ uint32, r *reader) error {
+		form := r.u32()
+		if form > 7 {
+			return refuse(remedyWasm2, "element segment of form %d is unknown", form)
+		}
+		c.out = appendU32(c.out, form)
+		if form&1 == 0 { // active
+			if form&2 != 0 {
+				c.out = appendU32(c.out, r.u32())
+			}
+			c.expression(r)
+		}
+		if form&3 != 0 {
+			kind := r.byte() // of elements, or reference type
+			if kind != 0 && kind != 0x70 && kind != 0x6F {
+				return refuse(remedyWasm2, "element segment of kind %#x is unknown", kind)
+			}
+			c.out = append(c.out, kind)
+		}
+		n := r.count()
+		c.out = appendU32(c.out, n)
+		for range n {
+			if form&4 == 0 {
+				c.out = appendU32(c.out, m.moved(r.u32()))
+			} else {
+				c.expression(r)
+			}
+			if r.err != nil || c.refused != nil {
+				break
+			}
+		}
+		return c.refused
+	})
+	d.replace(secElement, c.out)
+	return err
+}
+
+func (d *draft) rewriteCode(m meter) error {
+	out := make([]byte, 0, len(d.sections[secCode])*5/4)
+	c := &copier{meter: m, limit: d.globals}
+	err := d.each(secCode, func(i uint32, r *reader) error {
+		size := r.u32()
+		if size > maxBody {
+			return refuse("split it", "function %d has %d bytes of code, more than %d", m.fn+i, size, maxBody)
+		}
+		body := &reader{b: r.take(size)}
+		if r.err != nil {
+			return nil
+		}
+		if i >= uint32(len(d.funcs)) {
+			return malformed(secCode, errCount)
+		}
+		c.out = c.out[:0]
+		if err := c.function(body, uint32(len(d.typeAt(d.funcs[i]).params))); err != nil {
+			return err
+		}
+		if body.err != nil {
+			return malformed(secCode, body.err)
+		}
+		out = append(appendU32(out, uint32(len(c.out))), c.out...)
+		return nil
+	})
+	d.replace(secCode, out)
+	return err
+}
+
+// rewriteNames moves the function names, which appear in the guest's stack
+// traces, and drops the others. Names that make no sense are dropped too.
+func (m meter) rewriteNames(section []byte) []byte {
+	r := &reader{b: section}
+	for r.more() {
+		id, part := r.byte(), &reader{b: r.take(r.u32())}
+		if id != 1 || r.err != nil {
+			continue
+		}
+		n := part.count()
+		out := appendU32(nil, n)
+		for range n {
+			out = appendU32(out, m.moved(part.u32()))
+			out = appendName(out, part.name())
+		}
+		if part.err != nil || part.more() {
+			return nil
+		}
+		return bytes.Join([][]byte{{1}, appendU32(nil, uint32(len(out))), out}, nil)
+	}
+	return nil
+}
+
+// function copies one body, with its locals, and inserts the checks.
+func (c *copier) function(r *reader, params uint32) error {
+	groups := r.count()
+	start := r.off
+	locals := uint64(0)
+	for range groups {
+		locals += uint64(r.u32())
+		if t := r.byte(); !isValueType(t) && r.err == nil {
+			return refuse(remedyWasm2, "a local is of unknown type %#x", t)
+		}
+		if locals > maxLocals {
+			return refuse("use fewer variables in one function", "a function has more than %d locals", maxLocals)
+		}
+	}
+	// One more local, to hold the length of a bulk instruction.
+	c.scratch = params + uint32(locals)
+	c.out = appendU32(c.out, groups+1)
+	c.out = append(c.out, r.b[start:r.off]...)
+	c.out = append(c.out, 1, 0x7F)
+
+	c.tick(1 + int32(locals>>localShift))
+	checked := r.off
+	for r.more() {
+		if r.off-checked >= stride {
+			c.tick(1)
+			checked = r.off
+		}
+		if op := c.instruction(r); op == opLoop {
+			c.tick(1)
+			checked = r.off
+		}
+		if c.refused != nil {
+			return c.refused
+		}
+	}
+	return nil
+}
+
+// tick inserts: countdown -= n; if countdown < 1 { checkpoint(); countdown = ticks }.
+func (c *copier) tick(n int32) {
+	c.out = append(c.out, opGlobalGet)
+	c.out = appendU32(c.out, c.global)
+	c.out = appendS32(append(c.out, opI32Const), n)
+	c.out = append(c.out, opI32Sub)
+	c.store()
+}
+
+// payBulk inserts, before an instruction with a length on top of the stack:
+// countdown -= length>>bulkShift + 1, and the check.
+func (c *copier) payBulk() {
+	c.out = appendU32(append(c.out, opLocalTee), c.scratch)
+	c.out = appendU32(append(c.out, opGlobalGet), c.global)
+	c.out = appendU32(append(c.out, opLocalGet), c.scratch)
+	c.out = append(c.out, opI32Const, bulkShift, opI32ShrU, opI32Sub)
+	c.out = append(c.out, opI32Const, 1, opI32Sub)
+	c.store()
+}
+
+// store inserts the end of a check: the new countdown is on the stack.
+func (c *copier) store() {
+	c.out = appendU32(append(c.out, opGlobalSet), c.global)
+	c.out = appendU32(append(c.out, opGlobalGet), c.global)
+	c.out = append(c.out, opI32Const, 1, opI32LtS, opIf, blockEmpty)
+	c.checkNow()
+	c.out = appendS32(append(c.out, opI32Const), ticks)
+	c.out = appendU32(append(c.out, opGlobalSet), c.global)
+	c.out = append(c.out, opEnd)
+}
+
+// checkNow inserts a call of the host's checkpoint.
+func (c *copier) checkNow() { c.out = appendU32(append(c.out, opCall), c.fn) }

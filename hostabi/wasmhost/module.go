@@ -1,0 +1,310 @@
+// Package wasmhost runs one policy module on wazero: it validates, loads,
+// pools, calls, bounds and closes it (ABI.md §8).
+//
+// Guest code runs on the caller's goroutine and is ended there: Load rewrites
+// the module so that it keeps asking the host whether its time is up (see
+// instrument.go), which costs no goroutine and no watchdog per call and also
+// ends code that never loops.
+package wasmhost
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/hostabi"
+)
+
+// Engines a module can run on.
+const (
+	Interpreter = "interpreter"
+	Compiler    = "compiler"
+)
+
+// Defaults of Options.
+const (
+	DefaultCallTimeout = 5 * time.Millisecond
+	DefaultInitTimeout = 500 * time.Millisecond
+	maxInstances       = 8
+)
+
+// Options describe one policy module.
+type Options struct {
+	Name      string // the [policy.NAME] table, for messages
+	Wasm      []byte // the module file
+	Engine    string // Interpreter or Compiler; default Interpreter
+	Configure []byte // encoded hostabi.ConfigureInput
+	// Log receives the guest's log lines and the host's remarks about it, at
+	// level "debug", "info", "warn" or "error", from several goroutines; nil
+	// discards them. It is called at a bounded rate.
+	Log       func(level, msg string)
+	Instances int // in the pool; 0: min(GOMAXPROCS, 8)
+	// OnCall observes every Call of a hook the module has: its result is the
+	// status ("ok", "no_opinion", "bad_input", "unsupported", "guest_error") or
+	// the Kind of the fault. May be nil.
+	OnCall      func(hook hostabi.Hook, result string, d time.Duration)
+	CallTimeout time.Duration // of one call, and of the wait for an instance; 0: 5 ms
+	InitTimeout time.Duration // of start, _initialize and weir_configure together; 0: 500 ms
+}
+
+// Module is a loaded policy: a fixed pool of interchangeable instances.
+type Module struct {
+	opts  Options
+	code  *code
+	shape []byte
+	epoch time.Time // zero of the clock that deadlines are read on
+
+	log, guestLog *logger
+
+	// slots holds every instance that is idle. One slot that faulted is out
+	// until it is replaced; while closing, an empty slot comes back as nil, so
+	// Close has collected everything when it has received len(slots) times.
+	slots   chan *instance
+	breaker *breaker
+	down    [hostabi.NumHooks]*Fault // answers while the breaker is open
+
+	done     chan struct{} // closed by Close
+	closing  sync.Once
+	healing  sync.WaitGroup // replacements in progress
+	healMu   sync.Mutex     // one at a time
+	calls    atomic.Int64
+	faults   atomic.Int64
+	live     atomic.Int64 // instances that exist
+	memBytes atomic.Int64 // of their linear memories
+}
+
+// Load validates o.Wasm, compiles it, fills the pool, and configures every
+// instance. Its errors are *LoadError, or ctx's.
+func Load(ctx context.Context, o Options) (*Module, error) {
+	o.Engine = cmp.Or(o.Engine, Interpreter)
+	o.CallTimeout = cmp.Or(o.CallTimeout, DefaultCallTimeout)
+	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
+	o.Instances = cmp.Or(o.Instances, min(runtime.GOMAXPROCS(0), maxInstances))
+	m := &Module{
+		opts:    o,
+		epoch:   time.Now(),
+		slots:   make(chan *instance, o.Instances),
+		breaker: newBreaker(),
+		done:    make(chan struct{}),
+	}
+	m.log = newLogger(o.Log, m.now)
+	m.guestLog = newLogger(o.Log, m.now)
+	if err := m.load(ctx); err != nil {
+		if le, ok := errors.AsType[*LoadError](err); ok {
+			le.Policy = o.Name
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Module) load(ctx context.Context) (err error) {
+	if m.code, err = acquire(ctx, m.opts.Engine, m.opts.Wasm); err != nil {
+		return err
+	}
+	for _, name := range m.code.unknown {
+		m.log.say("warn", fmt.Sprintf("the module exports %s, which this host (ABI %d.%d) does not know and never calls", name, hostabi.Major, hostabi.Minor))
+	}
+	for h := range hostabi.Hook(hostabi.NumHooks) {
+		m.down[h] = &Fault{Policy: m.opts.Name, Hook: h, Kind: Unavailable, Err: errBreakerOpen}
+	}
+	for n := range cap(m.slots) {
+		if err = ctx.Err(); err == nil {
+			var in *instance
+			var shape []byte
+			if in, shape, err = newInstance(m); err == nil {
+				m.slots <- in
+				err = m.agree(n, shape)
+			}
+		}
+		if err != nil {
+			for range len(m.slots) {
+				(<-m.slots).close()
+			}
+			m.code.release()
+			return err
+		}
+	}
+	return nil
+}
+
+// agree holds the answer of weir_configure of instance n against the first's.
+func (m *Module) agree(n int, shape []byte) error {
+	if n == 0 {
+		m.shape = shape
+		return nil
+	}
+	if bytes.Equal(m.shape, shape) {
+		return nil
+	}
+	return &LoadError{
+		Stage:  Configure,
+		Reason: "weir_configure answered two instances differently",
+		Remedy: "hooks must be pure: same configuration and input, same answer; look for map iteration, time or randomness in the answer",
+	}
+}
+
+var (
+	errBreakerOpen = errors.New("not called after repeated faults")
+	errClosed      = errors.New("the module is closed")
+)
+
+// Shape is the output of weir_configure; nil if the module has no such hook or
+// no opinion.
+func (m *Module) Shape() []byte { return m.shape }
+
+// Has says whether the module exports the hook.
+func (m *Module) Has(h hostabi.Hook) bool { return m.code.has[h] }
+
+// Call asks the hook with the encoded input and returns its output appended to
+// out[:0]. A module without the hook has no opinion. The error is a *Fault.
+func (m *Module) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
+	out = out[:0]
+	if !m.code.has[h] {
+		return out, hostabi.MakeResult(0, hostabi.StatusNoOpinion, hostabi.CacheGeneration), nil
+	}
+	start := m.now()
+	out, r, f := m.call(h, in, out, start)
+	m.calls.Add(1)
+	result := statusName(r.Status())
+	if f != nil {
+		m.faults.Add(1)
+		result = string(f.Kind)
+	}
+	if m.opts.OnCall != nil {
+		m.opts.OnCall(h, result, m.now()-start)
+	}
+	if f != nil {
+		return out[:0], 0, f
+	}
+	return out, r, nil
+}
+
+func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]byte, hostabi.Result, *Fault) {
+	if len(in) > hostabi.MaxInput {
+		return out, 0, m.fault(h, Input, fmt.Errorf("input of %d bytes exceeds %d", len(in), hostabi.MaxInput))
+	}
+	if !m.breaker.allow(m.epoch.Add(start)) {
+		return out, 0, m.down[h]
+	}
+	inst, err := m.take()
+	if err != nil {
+		m.breaker.cancel()
+		return out, 0, m.fault(h, Unavailable, err)
+	}
+	out, r, kind, err := inst.call(h, in, out, m.opts.CallTimeout)
+	if err == nil {
+		m.slots <- inst
+		m.breaker.success()
+		return out, r, nil
+	}
+	f := m.fault(h, kind, err)
+	m.discard(inst, f)
+	return out, 0, f
+}
+
+func (m *Module) fault(h hostabi.Hook, k Kind, err error) *Fault {
+	return &Fault{Policy: m.opts.Name, Hook: h, Kind: k, Err: err}
+}
+
+// take waits for an idle instance, at most the call timeout.
+func (m *Module) take() (*instance, error) {
+	select {
+	case in := <-m.slots:
+		return m.taken(in)
+	case <-m.done:
+		return nil, errClosed
+	default:
+	}
+	wait := time.NewTimer(m.opts.CallTimeout)
+	defer wait.Stop()
+	select {
+	case in := <-m.slots:
+		return m.taken(in)
+	case <-m.done:
+		return nil, errClosed
+	case <-wait.C:
+		return nil, fmt.Errorf("none of %d instances was free within %v", cap(m.slots), m.opts.CallTimeout)
+	}
+}
+
+// taken gives back what Close is waiting for.
+func (m *Module) taken(in *instance) (*instance, error) {
+	if in == nil {
+		m.slots <- nil
+		return nil, errClosed
+	}
+	return in, nil
+}
+
+// now is the time since the module was loaded, on the monotonic clock.
+func (m *Module) now() time.Duration { return time.Since(m.epoch) }
+
+// Info is what the admin page shows of a module.
+type Info struct {
+	Hash        string // SHA-256 of the file, hex
+	Engine      string
+	ABI         string   // the version the guest was built for, "1.0"
+	Hooks       []string // the guest has, by their short names
+	Instances   int      // that exist; fewer than the pool's size while one is replaced
+	Calls       int64
+	Faults      int64  // calls that produced no answer
+	Breaker     string // "closed", "open" or "half-open"
+	MemoryBytes int64  // linear memory of all instances
+}
+
+// Info describes the module as it is now.
+func (m *Module) Info() Info {
+	i := Info{
+		Hash:        m.code.hash,
+		Engine:      m.opts.Engine,
+		ABI:         m.code.abiString(),
+		Instances:   int(m.live.Load()),
+		Calls:       m.calls.Load(),
+		Faults:      m.faults.Load(),
+		Breaker:     m.breaker.state(time.Now()),
+		MemoryBytes: m.memBytes.Load(),
+	}
+	for h := range hostabi.Hook(hostabi.NumHooks) {
+		if m.Has(h) {
+			i.Hooks = append(i.Hooks, h.String())
+		}
+	}
+	return i
+}
+
+// Close refuses further calls, waits for those in flight (each ends within the
+// call timeout), closes every instance and joins the replacements. The compiled
+// code is freed with the last Module loaded from the same bytes.
+func (m *Module) Close() {
+	m.closing.Do(func() {
+		close(m.done)
+		for range cap(m.slots) {
+			if in := <-m.slots; in != nil {
+				in.close()
+			}
+		}
+		m.healing.Wait()
+		m.code.release()
+	})
+}
+
+func statusName(s hostabi.Status) string {
+	switch s {
+	case hostabi.StatusOK:
+		return "ok"
+	case hostabi.StatusNoOpinion:
+		return "no_opinion"
+	case hostabi.StatusBadInput:
+		return "bad_input"
+	case hostabi.StatusUnsupported:
+		return "unsupported"
+	}
+	return "guest_error"
+}
