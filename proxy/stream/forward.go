@@ -30,7 +30,8 @@ type Forwarding struct {
 //   - X-Request-Id and traceparent are the ones of f.ID; without a valid
 //     traceparent there is no tracestate either.
 //   - Via names Weir, as RFC 9110 §7.6.3 asks of a gateway.
-//   - Host and all other fields are as the client sent them, in their order.
+//   - Host is the one the client asked for; all other fields are as it sent
+//     them, in their order.
 //
 // dst has fasthttp's special headers disabled: every field, Host and
 // Content-Length included, stands in the plain list, so that cookies and order
@@ -68,6 +69,7 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // returns true when Connection listed fields that it did not know of before.
 func (s *scratch) copyFields(dst, src *fasthttp.RequestHeader, f *Forwarding) (again bool) {
 	known := len(s.listed.b) > 0
+	dst.AddBytesKV(keyHost, src.Host()) // empty when HTTP/1.0 sent none (RFC 9112 §3.2)
 	s.trailers = false
 	s.forwarded, s.xfor, s.proto, s.xhost = s.forwarded[:0], s.xfor[:0], s.proto[:0], s.xhost[:0]
 	for key, value := range src.AllInOrder() {
@@ -103,6 +105,8 @@ func (s *scratch) rewritten(key, value []byte, f *Forwarding) bool {
 			}
 			return true
 		}
+	case 'h': // that of an absolute target stands above the field
+		return foldEqual(key, "host")
 	case 'p': // CGI would take it for HTTP_PROXY
 		return foldEqual(key, "proxy")
 	case 't':
@@ -244,6 +248,7 @@ var (
 	keyForwardedFor   = []byte("X-Forwarded-For")
 	keyForwardedHost  = []byte("X-Forwarded-Host")
 	keyForwardedProto = []byte("X-Forwarded-Proto")
+	keyHost           = []byte("Host")
 	keyRequestID      = []byte("X-Request-Id")
 	keyTE             = []byte("Te")
 	keyTraceparent    = []byte("Traceparent")

@@ -89,7 +89,7 @@ func TestReaders(t *testing.T) {
 		for how, arrive := range arrivals {
 			check := func(what string, r *framed.Reader, want string) {
 				t.Helper()
-				out, err := io.ReadAll(r)
+				out, err := readAll(r)
 				// The header of an over-long frame is valid until its last byte.
 				if got := string(out); got != want && !(how == "one byte at a time" && strings.HasPrefix(got, want) && len(got) == len(want)+3) {
 					t.Errorf("%s, %s, %s: got %q, want %q", c.name, how, what, got, want)
@@ -100,15 +100,15 @@ func TestReaders(t *testing.T) {
 				if r.Frames() != c.frames {
 					t.Errorf("%s, %s, %s: %d frames, want %d", c.name, how, what, r.Frames(), c.frames)
 				}
-				if _, again := r.Read(make([]byte, 1)); c.err != "" && again != err {
+				if _, again := r.Next(); c.err != "" && again != err {
 					t.Errorf("%s, %s, %s: a second read said %v", c.name, how, what, again)
 				}
 			}
-			check("Unframe", framed.Unframe(arrive(bytes.NewReader(c.in)), c.max), c.out)
+			check("Unframe", framed.Unframe(pieces(arrive(bytes.NewReader(c.in))), c.max), c.out)
 			if how == "in halves" && c.err != "" {
 				continue // how much of a bad header passes depends on the pieces
 			}
-			check("Pass", framed.Pass(arrive(bytes.NewReader(c.in)), c.max), string(c.in[:c.pass]))
+			check("Pass", framed.Pass(pieces(arrive(bytes.NewReader(c.in))), c.max), string(c.in[:c.pass]))
 		}
 	}
 }
@@ -116,7 +116,7 @@ func TestReaders(t *testing.T) {
 func TestReaderHandsOnTheErrorBelow(t *testing.T) {
 	broken := errors.New("reset")
 	in := io.MultiReader(bytes.NewReader(frames("ab", "xyz")[:12]), iotest.ErrReader(broken))
-	out, err := io.ReadAll(framed.Unframe(in, 0))
+	out, err := readAll(framed.Unframe(pieces(in), 0))
 	if string(out) != "abxy" || err != broken {
 		t.Errorf("got %q, %v", out, err)
 	}
@@ -163,11 +163,11 @@ func TestWriterStopsAtAnError(t *testing.T) {
 }
 
 func TestRefusedStreamsAreToldApartByType(t *testing.T) {
-	_, err := io.ReadAll(framed.Pass(bytes.NewReader(frames("abc")), 2))
+	_, err := readAll(framed.Pass(pieces(bytes.NewReader(frames("abc"))), 2))
 	if e, ok := errors.AsType[*framed.LengthError](err); !ok || e.Length != 3 || e.Max != 2 {
 		t.Errorf("%#v", err)
 	}
-	_, err = io.ReadAll(framed.Pass(bytes.NewReader(frames("abc")[:6]), 0))
+	_, err = readAll(framed.Pass(pieces(bytes.NewReader(frames("abc")[:6])), 0))
 	if e, ok := errors.AsType[*framed.TruncatedError](err); !ok || e.Bytes != 6 {
 		t.Errorf("%#v", err)
 	}
@@ -183,19 +183,19 @@ func FuzzReaders(f *testing.F) {
 			max = framed.MaxLength
 		}
 		payloads, want := split(in, max)
-		pieces := func() io.Reader { return &piecewise{b: slices.Clone(in), n: int(piece) + 1} }
+		in1, in2 := slices.Clone(in), slices.Clone(in)
 		whole := int64(len(payloads))
 		if errors.As(want, new(*framed.TruncatedError)) && len(in) > 0 && truncatedInPayload(in, max) {
 			whole--
 		}
 
-		r := framed.Unframe(pieces(), int64(limit))
-		out, err := io.ReadAll(r)
+		r := framed.Unframe(&source{r: bytes.NewReader(in1), buf: make([]byte, int(piece)+1)}, int64(limit))
+		out, err := readAll(r)
 		if !bytes.Equal(out, bytes.Join(payloads, nil)) || errText(err) != errText(want) || r.Frames() != whole {
 			t.Fatalf("Unframe(%q) = %q, %d frames, %v; want %q, %d, %v", in, out, r.Frames(), err, payloads, whole, want)
 		}
-		r = framed.Pass(pieces(), int64(limit))
-		out, err = io.ReadAll(r)
+		r = framed.Pass(&source{r: bytes.NewReader(in2), buf: make([]byte, int(piece)+1)}, int64(limit))
+		out, err = readAll(r)
 		if !bytes.HasPrefix(in, out) || errText(err) != errText(want) || r.Frames() != whole {
 			t.Fatalf("Pass(%q) = %q, %d frames, %v; want %d, %v", in, out, r.Frames(), err, whole, want)
 		}
@@ -217,8 +217,8 @@ func FuzzRoundTrip(f *testing.F) {
 		if w.End() != nil {
 			t.Fatal(w.End())
 		}
-		r := framed.Unframe(&piecewise{b: b.Bytes(), n: int(announced) + 1}, int64(limit))
-		if out, err := io.ReadAll(r); err != nil || !bytes.Equal(out, in) || r.Frames() != w.Frames() {
+		r := framed.Unframe(&source{r: &b, buf: make([]byte, int(announced)+1)}, int64(limit))
+		if out, err := readAll(r); err != nil || !bytes.Equal(out, in) || r.Frames() != w.Frames() {
 			t.Fatalf("%q, %d frames, %v; want %q, %d", out, r.Frames(), err, in, w.Frames())
 		}
 	})
@@ -233,9 +233,9 @@ func BenchmarkUnframe(b *testing.B) {
 			buf := make([]byte, 64<<10)
 			b.SetBytes(int64(len(stream)))
 			for b.Loop() {
-				r := framed.Unframe(bytes.NewReader(stream), 0)
+				r := framed.Unframe(&source{r: bytes.NewReader(stream), buf: buf}, 0)
 				for {
-					if _, err := r.Read(buf); err != nil {
+					if _, err := r.Next(); err != nil {
 						break
 					}
 				}
@@ -275,19 +275,30 @@ func truncatedInPayload(b []byte, max int64) bool {
 	return false
 }
 
-// piecewise reads at most n bytes at a time.
-type piecewise struct {
-	b []byte
-	n int
+// source hands out what r reads, at most len(buf) bytes at a time.
+type source struct {
+	r   io.Reader
+	buf []byte
 }
 
-func (r *piecewise) Read(p []byte) (int, error) {
-	if len(r.b) == 0 {
-		return 0, io.EOF
+func (s *source) Next() ([]byte, error) {
+	n, err := s.r.Read(s.buf)
+	return s.buf[:n], err
+}
+
+func pieces(r io.Reader) *source { return &source{r: r, buf: make([]byte, 512)} }
+
+func readAll(r *framed.Reader) (out []byte, err error) {
+	for {
+		p, err := r.Next()
+		out = append(out, p...)
+		if err == io.EOF {
+			return out, nil
+		}
+		if err != nil {
+			return out, err
+		}
 	}
-	n := copy(p[:min(len(p), r.n)], r.b)
-	r.b = r.b[n:]
-	return n, nil
 }
 
 // limited takes n bytes.

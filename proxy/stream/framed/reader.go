@@ -2,54 +2,62 @@ package framed
 
 import "io"
 
-// Reader decodes a framed-v1 stream while it is read. It has no buffer of its
-// own: it reads into its caller's.
+// Source hands out a stream in pieces as they arrive. A piece is valid, and may
+// be changed, until the next call; io.EOF may come with the last.
+type Source interface {
+	Next() ([]byte, error)
+}
+
+// Reader follows the framed-v1 stream of a Source and is one itself. It has no
+// buffer: its pieces are those of the Source.
 //
 // It ends with io.EOF at a frame boundary only; within a frame the end is a
 // *TruncatedError, a frame above the maximum a *LengthError. Other errors of
-// the stream below are handed on as they are. All are final.
+// the Source are handed on as they are. All are final.
 type Reader struct {
 	d     Decoder
-	r     io.Reader
+	s     Source
 	strip bool
 	err   error
 }
 
-// Unframe reads the payloads of the framed-v1 stream r, one after the other.
+// Unframe reads the payloads of the framed-v1 stream s, one after the other.
 // No frame may be longer than max bytes; 0 means MaxLength.
-func Unframe(r io.Reader, max int64) *Reader {
-	return &Reader{d: Decoder{Max: max}, r: r, strip: true}
+func Unframe(s Source, max int64) *Reader {
+	return &Reader{d: Decoder{Max: max}, s: s, strip: true}
 }
 
-// Pass reads the framed-v1 stream r verbatim while it counts and checks its
+// Pass reads the framed-v1 stream s verbatim while it counts and checks its
 // frames. No frame may be longer than max bytes; 0 means MaxLength.
-func Pass(r io.Reader, max int64) *Reader {
-	return &Reader{d: Decoder{Max: max}, r: r}
+func Pass(s Source, max int64) *Reader {
+	return &Reader{d: Decoder{Max: max}, s: s}
 }
 
 // Frames is the number of complete frames read so far, empty ones included.
 func (r *Reader) Frames() int64 { return r.d.Frames() }
 
-// Read reads what one Read of the stream below delivers, headers stripped or not.
-func (r *Reader) Read(p []byte) (n int, err error) {
+// Next returns what one piece of the Source holds, headers stripped or not. It
+// is at least one byte unless there is an error.
+func (r *Reader) Next() ([]byte, error) {
 	for r.err == nil {
-		got, err := r.r.Read(p)
+		p, err := r.s.Next()
+		n := 0
 		if r.strip {
-			n, r.err = r.d.Strip(p[:got])
+			n, r.err = r.d.Strip(p)
 		} else {
-			n, r.err = r.d.Count(p[:got])
+			n, r.err = r.d.Count(p)
 		}
-		if r.err == nil && err != nil {
+		if r.err == nil {
 			if r.err = err; err == io.EOF {
 				if end := r.d.End(); end != nil {
 					r.err = end
 				}
 			}
 		}
-		// A piece of headers and empty frames alone is no news to the caller.
-		if n > 0 || got == 0 {
-			return n, r.err
+		// Headers and empty frames alone are no news to the caller.
+		if n > 0 {
+			return p[:n], r.err
 		}
 	}
-	return 0, r.err
+	return nil, r.err
 }
