@@ -1,6 +1,10 @@
 package http1
 
-import "bufio"
+import (
+	"bufio"
+	"io"
+	"math"
+)
 
 // BodyReader reads one message body: of a known length, chunked (strictly), or
 // until the connection ends. A body that ends early is io.ErrUnexpectedEOF, a
@@ -10,26 +14,200 @@ import "bufio"
 //
 // One goroutine reads; Interrupt may be called from any.
 type BodyReader struct {
-	br *bufio.Reader
+	br      *bufio.Reader
+	x       *Exchange // whose request this is the body of; nil for a response
+	state   bodyState
+	left    int64 // bytes of the body, or of the present chunk
+	chunked bool
+	toEnd   bool // until the connection ends
+	err     error
+	trailer []byte
 }
 
-// NewRequestBody and NewResponseBody
-func (b *BodyReader) Read(p []byte) (int, error) { panic("api") }
+// bodyState is where in a body the reader stands.
+type bodyState uint8
+
+const (
+	inData    bodyState = iota // left bytes of data come next
+	atHead                     // a chunk size
+	atEnd                      // the CRLF behind a chunk
+	inTrailer                  // the trailer section
+	atDone                     // nothing: the end was reached
+)
+
+// Reset makes b the body of the response i, which must have one, on br, which
+// must be of more than 4 KiB.
+func (b *BodyReader) Reset(br *bufio.Reader, i *ResponseInfo) {
+	*b = BodyReader{br: br, left: i.ContentLength, chunked: i.Chunked, trailer: b.trailer[:0]}
+	if !i.Chunked && i.ContentLength < 0 {
+		b.toEnd, b.left = true, math.MaxInt64
+	}
+	b.begin()
+}
+
+// resetRequest makes b the body of x's request.
+func (b *BodyReader) resetRequest(x *Exchange, br *bufio.Reader) {
+	*b = BodyReader{br: br, x: x, left: x.Info.ContentLength, chunked: x.Info.Chunked, trailer: b.trailer[:0]}
+	b.begin()
+}
+
+func (b *BodyReader) begin() {
+	if b.chunked {
+		b.state, b.left = atHead, 0
+	} else if b.left == 0 {
+		b.state = atDone
+	}
+}
+
+// Read implements io.Reader.
+func (b *BodyReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if err := b.await(); err != nil {
+		return 0, err
+	}
+	n, err := b.br.Read(p[:min(int64(len(p)), b.left)])
+	if n == 0 {
+		return 0, b.fail(err)
+	}
+	return n, b.took(n)
+}
 
 // Next returns the next bytes in place, at least one unless there is an error;
 // they are valid until the next call. It blocks only when nothing is buffered.
-func (b *BodyReader) Next() ([]byte, error) { panic("api") }
+func (b *BodyReader) Next() ([]byte, error) {
+	if err := b.await(); err != nil {
+		return nil, err
+	}
+	if b.br.Buffered() == 0 {
+		if _, err := b.br.Peek(1); err != nil {
+			return nil, b.fail(err)
+		}
+	}
+	n := int(min(int64(b.br.Buffered()), b.left))
+	p, _ := b.br.Peek(n)
+	_, _ = b.br.Discard(n)
+	return p, b.took(n)
+}
+
+// await waits until data comes next.
+func (b *BodyReader) await() error {
+	if b.x != nil {
+		b.x.sendContinue()
+	}
+	b.settle(true)
+	if b.state == atDone {
+		return io.EOF
+	}
+	return b.err
+}
+
+// took notes n bytes of data as read and looks whether the end is already here.
+func (b *BodyReader) took(n int) error {
+	if !b.toEnd {
+		b.left -= int64(n)
+	}
+	if b.left == 0 {
+		b.state = atDone
+		if b.chunked {
+			b.state = atEnd
+			b.settle(false)
+		}
+	}
+	if b.state == atDone {
+		return io.EOF
+	}
+	return nil
+}
+
+// settle moves over chunk framing, up to data or the end; without wait only as
+// far as what is buffered goes.
+func (b *BodyReader) settle(wait bool) {
+	for b.state != inData && b.state != atDone && b.err == nil {
+		buf, _ := b.br.Peek(b.br.Buffered())
+		n, err := b.frame(buf)
+		switch {
+		case err != nil:
+			b.err = err
+		case n > 0:
+			_, _ = b.br.Discard(n)
+		case !wait:
+			return
+		default:
+			if _, err := b.br.Peek(len(buf) + 1); err != nil {
+				_ = b.fail(err)
+			}
+		}
+	}
+}
+
+// frame parses one element of chunk framing at the beginning of buf; n is its
+// length, 0 when more bytes are needed.
+func (b *BodyReader) frame(buf []byte) (n int, err *Error) {
+	switch b.state {
+	case atEnd:
+		if n, err = chunkEnd(buf); n > 0 {
+			b.state = atHead
+		}
+	case atHead:
+		var size int64
+		if size, n, err = chunkHead(buf); n > 0 {
+			b.state, b.left = inData, size
+			if size == 0 {
+				b.state = inTrailer
+			}
+		}
+	case inTrailer:
+		if n, err = trailerEnd(buf); n > 0 {
+			if b.trailer, err = appendTrailer(b.trailer, buf[:n]); err == nil {
+				b.state = atDone
+			}
+		}
+	}
+	return n, err
+}
+
+// fail keeps the error that ended reading.
+func (b *BodyReader) fail(err error) error {
+	switch {
+	case err == io.EOF && b.toEnd:
+		b.state = atDone
+		return io.EOF
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	b.err = err
+	return err
+}
 
 // Buffered is the number of bytes that Read or Next returns without waiting.
-func (b *BodyReader) Buffered() int { panic("api") }
+// It is 0 at the end as well.
+func (b *BodyReader) Buffered() int {
+	b.settle(false)
+	if b.state != inData || b.err != nil {
+		return 0
+	}
+	return int(min(int64(b.br.Buffered()), b.left))
+}
 
 // Done tells whether the body was read to its proper end.
-func (b *BodyReader) Done() bool { panic("api") }
+func (b *BodyReader) Done() bool { return b.state == atDone }
 
 // Trailer returns the trailer fields as "Name: value\r\n" lines, checked, once
-// the body is Done.
-func (b *BodyReader) Trailer() []byte { panic("api") }
+// the body is Done. They are valid as long as the exchange.
+func (b *BodyReader) Trailer() []byte {
+	if b.state != atDone {
+		return nil
+	}
+	return b.trailer
+}
 
 // Interrupt makes a Read that waits for a client return ErrInterrupted, now and
-// from here on; the connection ends after the answer.
-func (b *BodyReader) Interrupt() { panic("api") }
+// from here on; the connection ends after the answer. It does nothing to the
+// body of a response.
+func (b *BodyReader) Interrupt() {
+	if b.x != nil {
+		b.x.c.interrupt()
+	}
+}

@@ -2,6 +2,9 @@ package http1
 
 import (
 	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/valyala/fasthttp"
 )
@@ -10,7 +13,8 @@ import (
 // Detach is called; it is reused after that.
 type Exchange struct {
 	// Req is the request as fasthttp parsed it. Its Host and RequestURI are
-	// those of an absolute-form target where there was one.
+	// those of an absolute-form target where there was one. Visiting it with
+	// All parses and rewrites cookies; AllInOrder does not.
 	Req  fasthttp.RequestHeader
 	Info RequestInfo
 	// Resp is edited before Start, which adds the framing and connection
@@ -24,45 +28,171 @@ type Exchange struct {
 	// Trailer holds "Name: value\r\n" lines that Finish sends after a chunked
 	// body; it is ignored otherwise.
 	Trailer []byte
+
+	c    *conn
+	body BodyReader // what Body points to
+
+	expecting  atomic.Bool // the client waits for 100 (Continue)
+	continuing sync.Mutex  // orders 100 (Continue) before the answer
+
+	buf      *[]byte // holds out; nil: none is held
+	out      []byte  // head and body not yet written
+	head     bool    // a HEAD, 204 or 304: body bytes are counted, not sent
+	chunked  bool
+	toEnd    bool  // the body ends with the connection
+	left     int64 // of Content-Length
+	written  int64
+	started  bool
+	finished bool
+	aborted  bool
+	close    bool // the connection ends after this answer
+	err      error
+}
+
+var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
+
+// outBuffers are what answers are put together in: a head and 32 KiB of body.
+var outBuffers = sync.Pool{New: func() any { b := make([]byte, 0, outSize); return &b }}
+
+const outSize = 36 << 10
+
+func newExchange(c *conn) *Exchange {
+	x := exchanges.Get().(*Exchange)
+	x.c = c
+	x.Resp.SetNoDefaultContentType(true)
+	x.Req.SetNoDefaultContentType(true)
+	return x
+}
+
+// release gives everything back; x must not be used any more.
+func (x *Exchange) release() {
+	x.dropOut()
+	x.Req.Reset()
+	x.Resp.Reset()
+	x.Info = RequestInfo{}
+	x.Body, x.Trailer = nil, nil
+	x.c = nil
+	x.body = BodyReader{trailer: x.body.trailer[:0]}
+	x.expecting.Store(false)
+	x.head, x.chunked, x.toEnd, x.left, x.written = false, false, false, 0, 0
+	x.started, x.finished, x.aborted, x.close, x.err = false, false, false, false, nil
+	exchanges.Put(x)
+}
+
+func (x *Exchange) takeOut() {
+	if x.buf == nil {
+		x.buf = outBuffers.Get().(*[]byte)
+		x.out = (*x.buf)[:0]
+	}
+}
+
+func (x *Exchange) dropOut() {
+	if x.buf != nil {
+		if cap(x.out) < 2*outSize { // a head of unusual size may have made it grow
+			*x.buf = x.out[:0]
+		}
+		outBuffers.Put(x.buf)
+		x.buf, x.out = nil, nil
+	}
 }
 
 // Conn is the client's connection.
-func (x *Exchange) Conn() net.Conn { panic("api") }
-
-// Start writes the head into the buffer: with Content-Length, or chunked when
-// contentLength is -1 (until the connection ends, to HTTP/1.0).
-func (x *Exchange) Start(contentLength int64) error { panic("api") }
+func (x *Exchange) Conn() net.Conn { return x.c.nc }
 
 // Started tells whether Start was called: the status cannot be changed any more.
-func (x *Exchange) Started() bool { panic("api") }
-
-// Write adds to the body. It is buffered until Flush, Finish or 32 KiB.
-func (x *Exchange) Write(p []byte) (int, error) { panic("api") }
-
-// Flush sends what is buffered.
-func (x *Exchange) Flush() error { panic("api") }
-
-// Finish ends the answer properly and sends it.
-func (x *Exchange) Finish() error { panic("api") }
-
-// Abort ends the connection so that the client cannot take the answer for whole.
-func (x *Exchange) Abort() { panic("api") }
-
-// CloseAfter ends the connection after this answer; before Start.
-func (x *Exchange) CloseAfter() { panic("api") }
-
-// Respond writes a whole small answer with what else is in Resp.
-func (x *Exchange) Respond(status int, contentType string, body []byte) error { panic("api") }
-
-// Watch calls gone once, from another goroutine, if the client disconnects
-// before stop is called. stop joins that goroutine; gone must not call it.
-// Pipelined bytes stay unread. Body must not be read meanwhile.
-func (x *Exchange) Watch(gone func()) (stop func()) { panic("api") }
-
-// Detach takes the connection out of the server, after a 101 was flushed, with
-// a copy of the bytes that the client sent behind its head (nil: none). The
-// Exchange must not be used any more, not even read.
-func (x *Exchange) Detach() (c net.Conn, buffered []byte) { panic("api") }
+func (x *Exchange) Started() bool { return x.started }
 
 // BytesWritten is the number of body bytes written so far.
-func (x *Exchange) BytesWritten() int64 { panic("api") }
+func (x *Exchange) BytesWritten() int64 { return x.written }
+
+// CloseAfter ends the connection after this answer; before Start.
+func (x *Exchange) CloseAfter() { x.close = true }
+
+// sendContinue sends 100 (Continue) once, when the client waits for it and no
+// answer was started.
+func (x *Exchange) sendContinue() {
+	if !x.expecting.Load() {
+		return
+	}
+	x.continuing.Lock()
+	defer x.continuing.Unlock()
+	if x.expecting.Swap(false) {
+		// An error shows at the read that follows.
+		_ = x.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+	}
+}
+
+// Start writes the head into the buffer: with Content-Length, or chunked when
+// contentLength is -1 (until the connection ends, to HTTP/1.0). Answers without
+// a body (to HEAD, 204, 304) carry the length only; of a 101 neither.
+func (x *Exchange) Start(contentLength int64) error {
+	if x.started {
+		return ErrStarted
+	}
+	x.started = true
+	if x.Info.Expect100 {
+		x.continuing.Lock()
+		x.close = x.close || x.expecting.Swap(false) // whether its body follows, nobody knows
+		x.continuing.Unlock()
+	}
+	x.close = x.close || x.Info.Close || x.c.srv.draining.Load()
+	status := x.Resp.StatusCode()
+	x.head = status < 200 || status == 204 || status == 304 || x.Req.IsHead()
+	if contentLength < 0 && !x.head {
+		x.chunked = !x.Info.HTTP10
+		x.toEnd = x.Info.HTTP10
+		x.close = x.close || x.toEnd
+	}
+	x.left = contentLength
+	x.takeOut()
+	x.out = x.appendHead(x.out, status, contentLength)
+	return nil
+}
+
+// appendHead serialises Resp. It does so itself since fasthttp replaces Date
+// and orders fields by kind.
+func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte {
+	b = append(b, "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(status), 10)
+	b = append(b, ' ')
+	if reason := x.Resp.StatusMessage(); len(reason) > 0 {
+		b = append(b, reason...)
+	} else {
+		b = append(b, fasthttp.StatusMessage(status)...)
+	}
+	b = append(b, "\r\n"...)
+	x.Resp.SetNoDefaultContentType(true)
+	for name, value := range x.Resp.All() {
+		switch string(name) {
+		case fasthttp.HeaderContentLength, fasthttp.HeaderTransferEncoding, fasthttp.HeaderKeepAlive:
+			continue
+		case fasthttp.HeaderConnection:
+			if status != fasthttp.StatusSwitchingProtocols {
+				continue
+			}
+		case fasthttp.HeaderTrailer:
+			if !x.chunked {
+				continue
+			}
+		}
+		b = append(append(b, name...), ": "...)
+		b = append(append(b, value...), "\r\n"...)
+	}
+	switch {
+	case status < 200 || status == 204:
+	case contentLength >= 0:
+		b = append(b, "Content-Length: "...)
+		b = strconv.AppendInt(b, contentLength, 10)
+		b = append(b, "\r\n"...)
+	case x.chunked:
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	switch {
+	case status == fasthttp.StatusSwitchingProtocols:
+	case x.close:
+		b = append(b, "Connection: close\r\n"...)
+	case x.Info.KeepAlive10:
+		b = append(b, "Connection: keep-alive\r\n"...)
+	}
+	return append(b, "\r\n"...)
+}

@@ -11,5 +11,90 @@ type ResponseInfo struct {
 }
 
 // CheckResponseHead checks a whole head, its final blank line included; method
-// is the request's. The error is an *Error.
-func CheckResponseHead(head, method []byte) (ResponseInfo, error) { panic("api") }
+// is the request's. The error is an *Error. The rules for fields are those of
+// CheckRequestHead.
+func CheckResponseHead(head, method []byte) (ResponseInfo, error) {
+	i := ResponseInfo{ContentLength: -1}
+	if err := i.check(head, method); err != nil {
+		return ResponseInfo{ContentLength: -1}, err
+	}
+	return i, nil
+}
+
+func (i *ResponseInfo) check(head, method []byte) *Error {
+	f := fields{rest: head}
+	line, err := f.nextLine()
+	if err != nil {
+		return err
+	}
+	http10, err := i.statusLine(line)
+	if err != nil {
+		return err
+	}
+	var m framing
+	for {
+		name, value, ok, err := f.next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if err := m.field(name, value, f.line); err != nil {
+			return err
+		}
+	}
+	if len(f.rest) > 0 {
+		return bad(f.line, "bytes behind the blank line")
+	}
+	if m.chunked && http10 {
+		return bad(0, "Transfer-Encoding in HTTP/1.0")
+	}
+	i.conclude(&m, method, http10)
+	return nil
+}
+
+func (i *ResponseInfo) conclude(m *framing, method []byte, http10 bool) {
+	i.Chunked = m.chunked
+	if m.hasLength {
+		i.ContentLength = m.length
+	}
+	i.Close = m.close || http10 && !m.keepAlive
+	bodiless := i.Status < 200 || i.Status == 204
+	i.NoBody = bodiless || i.Status == 304 || string(method) == "HEAD"
+	switch {
+	case bodiless && (m.chunked || m.length > 0):
+		// It announced a body that it may not have: whether bytes follow is
+		// anyone's guess, so the connection is not used again.
+		i.Close = true
+	case !i.NoBody && !m.chunked && !m.hasLength:
+		i.Close = true // the body ends with the connection
+	}
+}
+
+// statusLine checks version SP status SP reason; the second space may be
+// missing when there is no reason.
+func (i *ResponseInfo) statusLine(line []byte) (http10 bool, err *Error) {
+	const version = "HTTP/1.x "
+	if len(line) < len(version)+3 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' {
+		return false, bad(1, "a status line that does not begin with HTTP/1.1 or HTTP/1.0 and a status")
+	}
+	status := line[len(version) : len(version)+3]
+	for _, c := range status {
+		if !isDigit(c) {
+			return false, bad(1, "a status that is not three digits")
+		}
+	}
+	i.Status = int(status[0]-'0')*100 + int(status[1]-'0')*10 + int(status[2]-'0')
+	if i.Status < 100 || i.Status > 599 {
+		return false, bad(1, "a status outside 100 to 599")
+	}
+	reason := line[len(version)+3:]
+	if len(reason) > 0 && reason[0] != ' ' {
+		return false, bad(1, "a status that is not three digits")
+	}
+	if !all(reason, isValue) {
+		return false, bad(1, "a control character in the reason")
+	}
+	return line[7] == '0', nil
+}

@@ -2,16 +2,25 @@ package http1
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
+
+// DefaultMaxHeadBytes is what a head may have when Settings do not say.
+const DefaultMaxHeadBytes = 16 << 10
 
 // Settings bound one request; they are read anew for each.
 type Settings struct {
 	HeadTimeout  time.Duration // first byte to blank line; also the wait for the first byte of a connection
 	IdleTimeout  time.Duration // between requests, and a request body without progress
 	WriteTimeout time.Duration // one blocked write of at most 64 KiB
-	MaxHeadBytes int           // 0: 16 KiB
+	MaxHeadBytes int           // 0: DefaultMaxHeadBytes
 }
 
 // Server runs connections. All funcs but Handler may be nil.
@@ -20,16 +29,232 @@ type Server struct {
 	Refuse   func(*Exchange, *Error) // writes the answer to a request that could not be read; the connection closes after
 	Settings func() Settings
 	Panic    func(v any, stack []byte) // Handler panicked: that connection has ended
+
+	draining atomic.Bool
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	empty chan struct{} // closed when conns becomes empty; nil: nobody waits
 }
 
-// ServeConn serves c until it ends or is detached.
-func (s *Server) ServeConn(c net.Conn) { panic("api") }
+// ServeConn serves nc until it ends or is detached.
+func (s *Server) ServeConn(nc net.Conn) {
+	c := newConn(s, nc)
+	if !s.add(c) {
+		_ = nc.Close()
+		return
+	}
+	defer s.remove(c)
+	c.serve()
+	if !c.detached {
+		_ = nc.Close()
+	}
+}
 
-// Drain closes idle connections and answers the others with Connection: close.
-func (s *Server) Drain() { panic("api") }
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{nc: nc, srv: s}
+	if sc, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn()
+	}
+	if c.raw != nil {
+		secure, ok := nc.(interface{ TLS() *tls.ConnectionState })
+		_, tcp := nc.(*net.TCPConn)
+		c.plain = tcp || ok && secure.TLS() == nil
+		c.look.call = c.look.tryRead
+	}
+	return c
+}
 
-// Wait returns when every ServeConn has; detached connections do not count.
-func (s *Server) Wait(ctx context.Context) error { panic("api") }
+func (s *Server) add(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[*conn]struct{})
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
 
-// Close ends every connection at once.
-func (s *Server) Close() { panic("api") }
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if len(s.conns) == 0 && s.empty != nil {
+		close(s.empty)
+		s.empty = nil
+	}
+}
+
+// Drain closes idle connections, answers the others with Connection: close and
+// takes no new ones.
+func (s *Server) Drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	for c := range s.conns {
+		if c.state.CompareAndSwap(stateIdle, stateEnded) {
+			_ = c.nc.Close()
+		}
+	}
+}
+
+// Close ends every connection at once, but for the detached ones.
+func (s *Server) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	for c := range s.conns {
+		c.state.Store(stateEnded)
+		_ = c.nc.Close()
+	}
+}
+
+// Wait returns when every ServeConn has, or with ctx's error.
+func (s *Server) Wait(ctx context.Context) error {
+	s.mu.Lock()
+	if len(s.conns) == 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	if s.empty == nil {
+		s.empty = make(chan struct{})
+	}
+	empty := s.empty
+	s.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// serve is the life of a connection: wait, read, handle, end.
+func (c *conn) serve() {
+	defer func() {
+		if !c.detached {
+			c.dropReader()
+		}
+	}()
+	for first := true; ; first = false {
+		var set Settings
+		if c.srv.Settings != nil {
+			set = c.srv.Settings()
+		}
+		if set.MaxHeadBytes <= 0 {
+			set.MaxHeadBytes = DefaultMaxHeadBytes
+		}
+		c.writeLimit = set.WriteTimeout
+		idle := set.IdleTimeout
+		if first {
+			idle = set.HeadTimeout
+		}
+		c.wait(idle, false)
+		if !c.await(&set) || !c.exchange(&set) {
+			return
+		}
+		c.resume()
+		if !c.state.CompareAndSwap(stateActive, stateIdle) || c.srv.draining.Load() {
+			return
+		}
+	}
+}
+
+// exchange reads one request and has it answered; true: the connection can take
+// another one.
+func (c *conn) exchange(set *Settings) bool {
+	x := newExchange(c)
+	c.wait(set.HeadTimeout, false)
+	if err := x.readHead(set.MaxHeadBytes); err != nil {
+		c.refuse(x, err)
+		return false
+	}
+	if c.plain && x.Body == nil && c.br.Buffered() == 0 {
+		c.dropReader() // a long answer holds no reader
+	}
+	c.wait(set.IdleTimeout, true)
+	if !c.call(x, nil) || c.detached {
+		return false
+	}
+	again := x.end()
+	x.release()
+	return again
+}
+
+// call calls Handler, or Refuse with what was wrong; false: it panicked, which
+// ends this connection only. What it held is left to the collector, since
+// someone may still use it.
+func (c *conn) call(x *Exchange, refusal *Error) (ok bool) {
+	defer func() {
+		if ok {
+			return
+		}
+		v := recover()
+		c.br = nil
+		_ = c.nc.Close()
+		if c.srv.Panic != nil {
+			c.srv.Panic(v, debug.Stack())
+		}
+	}()
+	if refusal != nil {
+		c.srv.Refuse(x, refusal)
+	} else {
+		c.srv.Handler(x)
+	}
+	return true
+}
+
+// refuse answers a request that could not be read, when there is someone to
+// answer, and ends the connection.
+func (c *conn) refuse(x *Exchange, err error) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok && isTimeout(err) {
+		e, ok = &Error{Status: 408, Reason: "no whole head in " + c.limit.String()}, true
+	}
+	if ok {
+		x.close = true
+		if c.srv.Refuse != nil && !c.call(x, e) {
+			return
+		}
+		if !x.started {
+			_ = x.Respond(e.Status, "", nil)
+		}
+		if x.finished && x.err == nil {
+			c.linger()
+		}
+	}
+	x.release()
+}
+
+// readHead reads and checks a head, and has fasthttp parse it.
+func (x *Exchange) readHead(maxBytes int) error {
+	br := x.c.br
+	if b, _ := br.Peek(1); class[b[0]]&isToken == 0 {
+		return bad(1, "a request that begins with something else than a method")
+	}
+	head, err := ReadHead(br, maxBytes)
+	if err != nil {
+		return err
+	}
+	if x.Info, err = CheckRequestHead(head); err != nil {
+		return err
+	}
+	if err := x.Req.Read(br); err != nil {
+		return bad(0, "a head that cannot be parsed")
+	}
+	if x.Info.Absolute {
+		// The bytes are still in the reader's buffer: nothing was read since.
+		x.Req.SetHostBytes(x.Info.authority)
+		x.Req.SetRequestURIBytes(x.Info.target)
+		x.Info.authority, x.Info.target = nil, nil
+	}
+	if x.Info.HasBody() {
+		x.body.resetRequest(x, br)
+		x.Body = &x.body
+		x.expecting.Store(x.Info.Expect100)
+	}
+	return nil
+}

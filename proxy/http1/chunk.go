@@ -1,0 +1,72 @@
+package http1
+
+import "bytes"
+
+const (
+	maxChunkDigits  = 15 // a chunk is shorter than 2^60 bytes
+	maxTrailerBytes = 4096
+)
+
+// chunkHead parses "SIZE CRLF" at the beginning of b: n is its length, 0 when
+// more bytes are needed. Extensions are refused: nobody who means well sends
+// them, and proxies disagree about where they end.
+func chunkHead(b []byte) (size int64, n int, err *Error) {
+	for i, c := range b {
+		if class[c]&isHex != 0 {
+			if i == maxChunkDigits {
+				return 0, 0, badChunk("a chunk size of more than 15 digits")
+			}
+			size = size<<4 | int64(hexValue(c))
+			continue
+		}
+		switch {
+		case i == 0:
+			return 0, 0, badChunk("a chunk size that is not hexadecimal")
+		case c == ';' || c == ' ' || c == '\t':
+			return 0, 0, badChunk("a chunk extension")
+		case c != '\r':
+			return 0, 0, badChunk("a chunk size that does not end in CRLF")
+		case i+1 == len(b):
+			return 0, 0, nil
+		case b[i+1] != '\n':
+			return 0, 0, badChunk("a chunk size that does not end in CRLF")
+		}
+		return size, i + 2, nil
+	}
+	return 0, 0, nil
+}
+
+// chunkEnd parses the CRLF behind the data of a chunk.
+func chunkEnd(b []byte) (n int, err *Error) {
+	if len(b) > 0 && b[0] != '\r' || len(b) > 1 && b[1] != '\n' {
+		return 0, badChunk("a chunk longer than its size")
+	}
+	if len(b) < 2 {
+		return 0, nil
+	}
+	return 2, nil
+}
+
+// trailerEnd returns the length of the trailer section at the beginning of b,
+// its blank line included; 0 when more bytes are needed.
+func trailerEnd(b []byte) (n int, err *Error) {
+	switch {
+	case bytes.HasPrefix(b, []byte("\r\n")):
+		return 2, nil
+	case len(b) > 0 && b[0] == '\n':
+		return 0, badChunk("a last chunk that does not end in CRLF")
+	}
+	if n = headEnd(b, 0); n > maxTrailerBytes || n == 0 && len(b) >= maxTrailerBytes {
+		return 0, &Error{Status: 431, Reason: "a trailer longer than 4096 bytes"}
+	}
+	return n, nil
+}
+
+func badChunk(reason string) *Error { return &Error{Status: 400, Reason: reason} }
+
+func hexValue(c byte) byte {
+	if c <= '9' {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}

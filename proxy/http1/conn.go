@@ -1,0 +1,189 @@
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// conn is a client's connection between and during its exchanges. While it is
+// idle on plain TCP it holds no buffer.
+type conn struct {
+	nc    net.Conn
+	raw   syscall.RawConn // nil: not a socket
+	plain bool            // raw is there and no TLS on it
+	srv   *Server
+
+	state    atomic.Uint32 // idle, active, ended
+	detached bool
+
+	// Reading. A deadline on the socket is only a reason to look at the clock:
+	// it is set when none is armed that comes early enough, not at each read.
+	br          *bufio.Reader // nil: not held
+	since       time.Time     // when the present wait began
+	limit       time.Duration // of the wait; 0: none
+	rolling     bool          // each read begins the wait anew
+	armed       time.Time     // read deadline on nc; zero: none
+	interrupted atomic.Bool
+	look        lookout
+
+	// Writing.
+	writeLimit time.Duration
+	writeArmed time.Time
+}
+
+// States of a conn. Who takes it from idle decides what becomes of it: its own
+// loop to active, Drain to ended.
+const (
+	stateIdle uint32 = iota
+	stateActive
+	stateEnded
+)
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+// maxWrite is what one write may have, so that write_timeout bounds a stall
+// and not the size of the body.
+const maxWrite = 64 << 10
+
+// readers are kept by size: what a head may have, rounded up to a power of two.
+var readers [25]sync.Pool
+
+// readerClass is the index of the pool whose readers hold n bytes; 8 KiB is
+// the least, since a trailer must fit.
+func readerClass(n int) int {
+	class := 13
+	for class < len(readers)-1 && 1<<class < n {
+		class++
+	}
+	return class
+}
+
+func (c *conn) takeReader(size int) {
+	class := readerClass(size)
+	if c.br != nil {
+		if c.br.Size() >= 1<<class || c.br.Buffered() > 0 {
+			return // a larger one can wait until nothing is buffered
+		}
+		c.dropReader()
+	}
+	if br, _ := readers[class].Get().(*bufio.Reader); br != nil {
+		br.Reset(c)
+		c.br = br
+		return
+	}
+	c.br = bufio.NewReaderSize(c, 1<<class)
+}
+
+func (c *conn) dropReader() {
+	if c.br != nil {
+		c.br.Reset(nil)
+		readers[readerClass(c.br.Size())].Put(c.br)
+		c.br = nil
+	}
+}
+
+// wait sets what bounds the reads to come.
+func (c *conn) wait(limit time.Duration, rolling bool) {
+	c.since, c.limit, c.rolling = time.Now(), limit, rolling
+}
+
+// Read implements io.Reader under the bounds of wait.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.rolling {
+		c.since = time.Now()
+	}
+	for {
+		if err := c.arm(); err != nil {
+			return 0, err
+		}
+		n, err := c.nc.Read(p)
+		if n > 0 || !isTimeout(err) {
+			return n, err
+		}
+		c.armed = past
+		if err := c.expired(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// expired tells what a passed deadline means: nil, to wait on, when it was
+// armed for an earlier wait.
+func (c *conn) expired() error {
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	if c.limit > 0 && time.Since(c.since) >= c.limit {
+		return os.ErrDeadlineExceeded
+	}
+	return nil
+}
+
+// arm makes sure that a deadline on the socket is not later than the wait's
+// end, and not over already.
+func (c *conn) arm() error {
+	var due time.Time
+	if c.limit > 0 {
+		due = c.since.Add(c.limit)
+	}
+	if c.armed != past && (due.IsZero() || !c.armed.IsZero() && !c.armed.After(due)) {
+		return c.checkInterrupt()
+	}
+	c.armed = due
+	if err := c.nc.SetReadDeadline(due); err != nil {
+		return err
+	}
+	// An interrupt between the last look and SetReadDeadline is not lost.
+	return c.checkInterrupt()
+}
+
+func (c *conn) checkInterrupt() error {
+	if c.interrupted.Load() {
+		return ErrInterrupted
+	}
+	return nil
+}
+
+// interrupt ends a Read from any goroutine, and those to come.
+func (c *conn) interrupt() {
+	c.interrupted.Store(true)
+	_ = c.nc.SetReadDeadline(past)
+}
+
+// resume allows reads again after interrupt.
+func (c *conn) resume() {
+	if c.interrupted.Load() {
+		c.interrupted.Store(false)
+		c.armed = past
+	}
+}
+
+// write sends p. The deadline on the socket is renewed when less than the limit
+// is left, to a quarter more: a stall lasts between one and five quarters of it.
+func (c *conn) write(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), maxWrite)
+		if c.writeLimit > 0 {
+			if now := time.Now(); c.writeArmed.Sub(now) < c.writeLimit {
+				c.writeArmed = now.Add(c.writeLimit + c.writeLimit/4)
+				if err := c.nc.SetWriteDeadline(c.writeArmed); err != nil {
+					return err
+				}
+			}
+		}
+		if _, err := c.nc.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}

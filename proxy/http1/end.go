@@ -1,0 +1,107 @@
+package http1
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	drainBytes  = 64 << 10               // of an unread request body, read to keep the connection
+	drainTime   = 100 * time.Millisecond // for them to arrive
+	lingerBytes = 1 << 20                // of a refused body, read so that the answer is not lost
+	lingerTime  = 2 * time.Second
+)
+
+// discardBuffered reads what is here of the request body; true: that was all,
+// and the connection stays usable.
+func (x *Exchange) discardBuffered() bool {
+	if x.Body == nil || x.Body.Done() {
+		return true
+	}
+	if x.expecting.Load() || x.c.interrupted.Load() {
+		return false
+	}
+	for x.Body.Buffered() > 0 {
+		if _, err := x.Body.Next(); err != nil {
+			break
+		}
+	}
+	return x.Body.Done()
+}
+
+// discard does the same, and waits a little for the rest of a small body.
+func (x *Exchange) discard() bool {
+	if x.discardBuffered() {
+		return true
+	}
+	if x.c.interrupted.Load() || x.body.left > drainBytes {
+		return false
+	}
+	x.c.wait(drainTime, false)
+	for n := 0; n < drainBytes; {
+		p, err := x.Body.Next()
+		if n += len(p); err != nil {
+			return err == io.EOF
+		}
+	}
+	return false
+}
+
+// end brings the connection into a defined state after the handler: true when
+// it can take another request.
+func (x *Exchange) end() bool {
+	if !x.started && !x.aborted {
+		_ = x.Respond(500, "", nil) // a handler that answers nothing
+	}
+	if x.err != nil {
+		return false
+	}
+	if !x.finished {
+		x.Abort() // what it wanted to say remains unknown
+		return false
+	}
+	if x.close {
+		if x.Body != nil && !x.Body.Done() {
+			x.c.linger()
+		}
+		return false
+	}
+	if x.discard() {
+		return true
+	}
+	x.c.linger()
+	return false
+}
+
+// linger closes the writing side and reads what the client still sends, up to
+// a bound: a close with unread bytes would reset the connection, and the client
+// would lose the answer (RFC 9112 §9.6).
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.resume()
+	c.wait(lingerTime, false)
+	c.takeReader(0)
+	for n := 0; n < lingerBytes; {
+		if c.br.Buffered() == 0 {
+			if _, err := c.br.Peek(1); err != nil {
+				return
+			}
+		}
+		k, _ := c.br.Discard(c.br.Buffered())
+		n += k
+	}
+}
+
+// reset has the close that follows send RST.
+func reset(nc net.Conn) {
+	switch c := nc.(type) {
+	case interface{ Abort() error }:
+		_ = c.Abort()
+	case interface{ SetLinger(int) error }:
+		_ = c.SetLinger(0)
+	}
+}

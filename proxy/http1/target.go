@@ -1,0 +1,84 @@
+package http1
+
+import (
+	"bytes"
+	"net/netip"
+)
+
+// target checks the request-target (RFC 9112 §3.2) and fills what the absolute
+// form says. CONNECT, and with it the authority form, was refused before.
+func (i *RequestInfo) checkTarget(method, target []byte) *Error {
+	if len(target) == 0 {
+		return bad(1, "an empty request target")
+	}
+	if !all(target, isTarget) {
+		return bad(1, "a byte that request targets may not have")
+	}
+	if target[0] == '/' {
+		return nil
+	}
+	if len(target) == 1 && target[0] == '*' {
+		if string(method) != "OPTIONS" {
+			return bad(1, "the target * with a method other than OPTIONS")
+		}
+		return nil
+	}
+	n := bytes.Index(target, []byte("://"))
+	if n < 0 || !equalFold(target[:n], "http") && !equalFold(target[:n], "https") {
+		return bad(1, "a request target that is neither a path nor an http URI")
+	}
+	rest := target[n+len("://"):]
+	end := bytes.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	if !validHost(rest[:end]) {
+		return bad(1, "an http URI without a proper host")
+	}
+	i.Absolute, i.authority, i.target = true, rest[:end], rest[end:]
+	switch {
+	case len(i.target) == 0 && string(method) == "OPTIONS":
+		i.target = []byte("*") // RFC 9112 §3.2.4
+	case len(i.target) == 0:
+		i.target = []byte("/")
+	case i.target[0] == '?':
+		i.target = append([]byte("/"), i.target...)
+	}
+	return nil
+}
+
+// validHost tells whether b is host[:port]: a name of unreserved characters or
+// an IP literal; the port, if there is a colon, of 1 to 5 digits up to 65535.
+// No user information, no percent-encoding, nothing that a list could be.
+func validHost(b []byte) bool {
+	if len(b) == 0 || len(b) > 255+6 {
+		return false
+	}
+	host, port := b, []byte(nil)
+	if b[0] == '[' {
+		end := bytes.IndexByte(b, ']')
+		if end < 0 {
+			return false
+		}
+		a, err := netip.ParseAddr(string(b[1:end]))
+		if err != nil || !a.Is6() || a.Zone() != "" {
+			return false
+		}
+		if host, port = b[:end+1], b[end+1:]; len(port) == 0 {
+			return true
+		}
+		return port[0] == ':' && validPort(port[1:])
+	}
+	if i := bytes.IndexByte(b, ':'); i >= 0 {
+		host, port = b[:i], b[i+1:]
+		if !validPort(port) {
+			return false
+		}
+	}
+	return len(host) > 0 && all(host, isHost)
+}
+
+func validPort(b []byte) bool {
+	n, ok := parseLength(b)
+	return ok && len(b) <= 5 && n <= 65535
+}
