@@ -38,7 +38,12 @@ func (v *View) classifyFault(c hostabi.FaultCode) (*Fault, int64) {
 	}
 	p := v.policy
 	in := hostabi.FaultInput{Route: v.route, Code: c, Status: uint16(row.Status)}
-	f, until, _ := p.askFault(&in, f)
+	var until int64
+	native := f
+	_ = patiently(patience, func() (err error) { // the class is good after a failure, too
+		f, until, err = p.askFault(&in, native)
+		return err
+	})
 	if until == expired {
 		until = p.now().Add(faultTTL).UnixNano()
 	}
@@ -72,7 +77,7 @@ func (v *View) UpstreamFault(in *hostabi.FaultInput) Fault {
 		return f
 	}
 	f, until, _ := p.askFault(&ask, f)
-	v.upstream.put(key, f, until, now)
+	v.upstream.put(key, f, until)
 	return f
 }
 

@@ -78,6 +78,21 @@ func (p *Policy) ask(h hostabi.Hook, in encoder, out decoder, check func() error
 	return a, f
 }
 
+// patience is how often a call that timed out is made when there is time for it:
+// a busy machine is not the guest's fault.
+const patience = 3
+
+// patiently calls at most tries times, as long as the guest times out.
+func patiently(tries int, call func() error) (err error) {
+	for range tries {
+		err = call()
+		if f, ok := errors.AsType[*failure](err); !ok || f.result != string(wasmhost.Timeout) {
+			break
+		}
+	}
+	return err
+}
+
 func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, *failure) {
 	b := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(b)

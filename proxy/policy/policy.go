@@ -84,10 +84,8 @@ func load(ctx context.Context, o Options, g guest, report *reporter) (*Policy, e
 		name: o.Config.Name, open: o.Config.OnFault == "open",
 		guest: g, report: report, metrics: o.Metrics, now: time.Now, views: make(map[string]*View), templates: make(map[string]template),
 	}
-	err := p.readShape(g.Shape())
-	if err != nil {
-		err = fmt.Errorf("hook configure: %w", err)
-	} else {
+	err := p.configured(&o.Config)
+	if err == nil {
 		err = p.probe(ctx)
 	}
 	if err != nil {
@@ -98,6 +96,17 @@ func load(ctx context.Context, o Options, g guest, report *reporter) (*Policy, e
 	p.instances = g.Info().Instances
 	p.countInstances(p.instances)
 	return p, nil
+}
+
+// configured reads what weir_configure made of the operator's table.
+func (p *Policy) configured(c *config.Policy) error {
+	if !p.guest.Has(hostabi.Configure) && len(c.Config) > 0 {
+		return fmt.Errorf("its config has %d keys, and the module has no %s to read them", len(c.Config), hostabi.Configure.Export())
+	}
+	if err := p.readShape(p.guest.Shape()); err != nil {
+		return fmt.Errorf("hook %s: %w", hostabi.Configure, err)
+	}
+	return nil
 }
 
 // countInstances adds n to the policy's gauge.

@@ -2,18 +2,12 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"weir/hostabi"
-	"weir/hostabi/wasmhost"
 )
 
 const (
-	// probeTries is how often a sample that timed out is tried before the policy
-	// is refused: a busy machine is not the guest's fault.
-	probeTries = 3
-
 	probeRoute = "probe" // name of the route in every sample
 	probeKey   = "probe" // event key that no policy lists
 )
@@ -29,7 +23,12 @@ func (p *Policy) probe(ctx context.Context) error {
 		if f == nil || !p.asked[h] {
 			continue
 		}
-		err := f(func(sample func() error) error { return tryProbe(ctx, sample) })
+		err := f(func(sample func() error) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return patiently(patience, sample)
+		})
 		if err != nil {
 			return fmt.Errorf("hook %s: %w", h, err)
 		}
@@ -39,19 +38,6 @@ func (p *Policy) probe(ctx context.Context) error {
 
 // try runs one sample.
 type try func(sample func() error) error
-
-func tryProbe(ctx context.Context, sample func() error) (err error) {
-	for range probeTries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		err = sample()
-		if f, ok := errors.AsType[*failure](err); !ok || f.result != string(wasmhost.Timeout) {
-			return err
-		}
-	}
-	return err
-}
 
 func (p *Policy) probeClassify(try try) error {
 	for _, k := range append([]string{"", probeKey}, p.shape.Prewarm...) {

@@ -10,25 +10,20 @@ import (
 	"weir/hostabi"
 )
 
-const (
-	reportEvery = time.Second // one line of each hook's failures in this time
-	guestLines  = 10          // lines of the guest's own log in this time
-)
+// reportEvery is the time in which one failure of each hook is logged.
+const reportEvery = time.Second
 
 // reporter logs what goes wrong in a policy, at a bounded rate.
 type reporter struct {
 	log *slog.Logger
-	now func() time.Time
 
-	mu     sync.Mutex
-	hooks  [hostabi.NumHooks]throttle
-	guests throttle
+	mu    sync.Mutex
+	hooks [hostabi.NumHooks]throttle
 }
 
-// throttle lets burst lines through in every reportEvery and counts the rest.
+// throttle lets one line through in every reportEvery and counts the others.
 type throttle struct {
 	until      time.Time
-	lines      int
 	suppressed int
 }
 
@@ -36,19 +31,16 @@ func newReporter(log *slog.Logger, policy string) *reporter {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &reporter{log: log.With("policy", policy), now: time.Now}
+	return &reporter{log: log.With("policy", policy)}
 }
 
 // pass reports whether a line may be written and how many were not before it.
-func (t *throttle) pass(now time.Time, burst int) (suppressed int, ok bool) {
-	if !now.Before(t.until) {
-		t.until, t.lines = now.Add(reportEvery), 0
-	}
-	if t.lines >= burst {
+func (t *throttle) pass(now time.Time) (suppressed int, ok bool) {
+	if now.Before(t.until) {
 		t.suppressed++
 		return 0, false
 	}
-	t.lines++
+	t.until = now.Add(reportEvery)
 	suppressed, t.suppressed = t.suppressed, 0
 	return suppressed, true
 }
@@ -56,26 +48,21 @@ func (t *throttle) pass(now time.Time, burst int) (suppressed int, ok bool) {
 // fault logs that a hook failed and its fallback was used.
 func (r *reporter) fault(now time.Time, h hostabi.Hook, f *failure) {
 	r.mu.Lock()
-	suppressed, ok := r.hooks[h].pass(now, 1)
+	suppressed, ok := r.hooks[h].pass(now)
 	r.mu.Unlock()
 	if ok {
 		r.log.Warn("policy hook failed, its fallback is used", "hook", h.String(), "result", f.result, "error", f.err, "suppressed", suppressed)
 	}
 }
 
-// guest logs a line of the guest or of the host about it.
+// guest logs a line of the guest or of the host about it; the host bounds how
+// many there are.
 func (r *reporter) guest(level, msg string) {
-	r.mu.Lock()
-	suppressed, ok := r.guests.pass(r.now(), guestLines)
-	r.mu.Unlock()
-	if !ok {
-		return
-	}
 	var l slog.Level
 	if l.UnmarshalText([]byte(strings.ToUpper(level))) != nil {
 		l = slog.LevelInfo
 	}
-	r.log.Log(context.Background(), l, "policy says", "message", msg, "suppressed", suppressed)
+	r.log.Log(context.Background(), l, "policy says", "message", msg)
 }
 
 // flush logs how many lines were suppressed since the last.
@@ -86,8 +73,5 @@ func (r *reporter) flush() {
 		if n := r.hooks[h].suppressed; n > 0 {
 			r.log.Warn("policy hook failed, its fallback was used", "hook", hostabi.Hook(h).String(), "suppressed", n)
 		}
-	}
-	if n := r.guests.suppressed; n > 0 {
-		r.log.Warn("policy said more than is logged", "suppressed", n)
 	}
 }

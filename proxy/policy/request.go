@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 
 	"weir/hostabi"
@@ -17,7 +18,8 @@ func (v *View) NeedsAdmit() bool { return v.asks(hostabi.Admit) }
 func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
 
 // Admit asks whether a request may pass. While the guest fails, it is denied
-// with policy_failed, or let in when the policy's on_fault is "open".
+// with policy_failed, or let in when the policy's on_fault is "open". A request
+// above hostabi.MaxInput is denied either way.
 func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	if !v.NeedsAdmit() {
 		return hostabi.AdmitOutput{}
@@ -29,10 +31,17 @@ func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	switch {
 	case err == nil:
 		return out
-	case p.open:
+	case p.open && !tooLong(err): // a client must not open the door by its size
 		return hostabi.AdmitOutput{}
 	}
 	return hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
+}
+
+// tooLong tells whether a call failed for the length of its input, which is the
+// peer's doing and not the guest's.
+func tooLong(err error) bool {
+	f, ok := errors.AsType[*failure](err)
+	return ok && f.result == resultInput
 }
 
 func (p *Policy) admit(in *hostabi.AdmitInput) (hostabi.AdmitOutput, error) {
@@ -81,7 +90,7 @@ func (v *View) Framing(in *hostabi.FramingInput) hostabi.FramingOutput {
 	}
 	out, until, _ := p.framing(&ask)
 	if len(b.in) <= maxMemoInput {
-		v.framings.put(b.in, out, until, now)
+		v.framings.put(b.in, out, until)
 	}
 	return out
 }

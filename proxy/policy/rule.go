@@ -130,11 +130,11 @@ func (v *View) ruleSlow(t *table, d hostabi.Direction, key []byte, b *Budget) *R
 		p.unasked.Add(1)
 		return &critical
 	}
-	return v.miss(d, string(key))
+	return v.miss(d, string(key), 1)
 }
 
 // miss asks the guest for a rule, or waits for who is asking already.
-func (v *View) miss(d hostabi.Direction, key string) *Rule {
+func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 	p := v.policy
 	id := flightKey{d, key}
 	now := p.now()
@@ -162,7 +162,12 @@ func (v *View) miss(d hostabi.Direction, key string) *Rule {
 
 	var answer *entry                               // nil: may not be kept
 	defer func() { v.land(id, answer, reserved) }() // also when the call panics: nobody may wait for ever
-	rule, until, err := p.classify(v.route, d, key)
+	var rule Rule
+	var until int64
+	err := patiently(tries, func() (err error) {
+		rule, until, err = p.classify(v.route, d, key)
+		return err
+	})
 	if err != nil {
 		until = p.now().Add(faultTTL).UnixNano()
 	}

@@ -157,9 +157,12 @@ func newView(p *Policy, route string) *View {
 
 // prewarm classifies the keys that the policy expects.
 func (v *View) prewarm() {
+	if !v.asks(hostabi.Classify) {
+		return
+	}
 	for _, k := range v.policy.shape.Prewarm {
-		v.Rule(hostabi.ToUpstream, []byte(k), nil)
-		v.Rule(hostabi.ToClient, []byte(k), nil)
+		v.miss(hostabi.ToUpstream, k, patience)
+		v.miss(hostabi.ToClient, k, patience)
 	}
 }
 
@@ -188,7 +191,11 @@ func (v *View) resolve(c hostabi.FaultCode, l leg) (*Envelope, int64) {
 	if !v.asks(hostabi.ErrorHook) || !hasEnvelope(c, l) {
 		return e, 0
 	}
-	asked, err := v.policy.envelope(v.route, c, l)
+	var asked *Envelope
+	err := patiently(patience, func() (err error) {
+		asked, err = v.policy.envelope(v.route, c, l)
+		return err
+	})
 	if err != nil {
 		return e, v.policy.now().Add(faultTTL).UnixNano()
 	}
@@ -249,9 +256,8 @@ func (m *memo[T]) get(key []byte, now time.Time) (T, bool) {
 	return e.value, ok && (e.until == 0 || now.UnixNano() < e.until)
 }
 
-// put keeps value until then; it is not kept when the memo is full of answers
-// that are not out of date.
-func (m *memo[T]) put(key []byte, value T, until int64, now time.Time) {
+// put keeps value until then, in the place of any other when the memo is full.
+func (m *memo[T]) put(key []byte, value T, until int64) {
 	if until == expired {
 		return
 	}
@@ -261,13 +267,9 @@ func (m *memo[T]) put(key []byte, value T, until int64, now time.Time) {
 		m.m = make(map[string]memoed[T])
 	}
 	if _, known := m.m[string(key)]; !known && len(m.m) >= memoSize {
-		for k, e := range m.m {
-			if e.until != 0 && now.UnixNano() >= e.until {
-				delete(m.m, k)
-			}
-		}
-		if len(m.m) >= memoSize {
-			return
+		for other := range m.m {
+			delete(m.m, other)
+			break
 		}
 	}
 	m.m[string(key)] = memoed[T]{value, until}
