@@ -212,7 +212,7 @@ func checkURL(s string) (string, error) {
 		http := map[string]string{"ws": "http", "wss": "https"}[u.Scheme]
 		return "", fmt.Errorf("%q: write %s://%s; WebSocket goes to the same URL as HTTP", s, http, u.Host)
 	default:
-		return "", fmt.Errorf("%q has the scheme %q; allowed: http, https and demo:", s, u.Scheme)
+		return "", fmt.Errorf("%q has the scheme %q; allowed: http, https and \"demo:\"", s, u.Scheme)
 	}
 	switch {
 	case u.User != nil:

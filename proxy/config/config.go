@@ -19,6 +19,8 @@ type Config struct {
 	Routes    []Route
 	Upstreams map[string]*Upstream
 	Policies  map[string]*Policy
+
+	lines lines // of the keys, for At
 }
 
 // Server is the public listener.

@@ -44,6 +44,12 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// At is a problem with the key at path ("policy.standard.module") that was
+// found only when something was made of the configuration.
+func (c *Config) At(path, message string) Error {
+	return Error{c.Path, c.lines.of(path), path, message}
+}
+
 // sort puts the problems in the order of the file.
 func (es Errors) sort() {
 	slices.SortStableFunc(es, func(a, b Error) int {

@@ -56,7 +56,7 @@ func parse(path string, src []byte, read reader) (*Config, error) {
 	}
 	d := &decoder{file: path, lines: scanLines(text)}
 	cfg := Default()
-	cfg.Path = path
+	cfg.Path, cfg.lines = path, d.lines
 	d.document(m, dir, cfg)
 	d.validate(cfg)
 	if read != nil {

@@ -125,7 +125,7 @@ func TestGoodFile(t *testing.T) {
 			},
 		},
 	}
-	if !reflect.DeepEqual(cfg, want) {
+	if !cfg.Equal(want) {
 		t.Errorf("got\n%#v\nwant\n%#v", cfg, want)
 	}
 }
@@ -223,6 +223,31 @@ func TestAdminListeners(t *testing.T) {
 	f("localhost:9090", "localhost:9090")
 	f("127.8.8.8:0", "127.8.8.8:0")
 	f("[::1]:9090", "[::1]:9090")
+}
+
+// Comments and the order of keys change nothing; a value or a module does.
+func TestEqual(t *testing.T) {
+	a := mustParse(t, minimal)
+	if b := mustParse(t, "# moved down\n\n"+minimal); !a.Equal(b) {
+		t.Error("a comment makes a difference")
+	}
+	if b := mustParse(t, minimal+"[limits]\nmax_inbox = 257\n"); a.Equal(b) {
+		t.Error("a limit makes no difference")
+	}
+	b := mustParse(t, minimal)
+	a.Policies["p"], b.Policies["p"] = &Policy{Bytes: []byte("one")}, &Policy{Bytes: []byte("two")}
+	if a.Equal(b) {
+		t.Error("a module's bytes make no difference")
+	}
+}
+
+// What is found later, when a policy is loaded, has its line too.
+func TestAt(t *testing.T) {
+	cfg := mustParse(t, minimal+"[policy.p]\nengine = \"compiler\"\nmodule = \"p.wasm\"\n")
+	want := "gateway.toml:8: policy.p.module: no"
+	if got := cfg.At("policy.p.module", "no").Error(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 func TestMissingFile(t *testing.T) {

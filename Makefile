@@ -1,0 +1,80 @@
+# Weir. Go 1.26 and make are enough for build, run and test.
+
+.SHELLFLAGS := -euc
+MAKEFLAGS   += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+CONFIG   ?= gateway.toml
+FUZZTIME ?= 30s
+
+# The race detector is a C library: without a C compiler the tests run without it.
+CC_FOUND := $(shell command -v "$$(go env CC)" 2>/dev/null)
+RACE     := $(if $(CC_FOUND),-race)
+
+# Tools are pinned in a module of their own, apart from what Weir is made of.
+TOOL := go tool -modfile=tools/go.mod
+
+# Every directory plugins/NAME with a Go main package becomes plugins/NAME.wasm.
+GUESTS  := $(sort $(patsubst %/,%,$(dir $(shell grep -ls '^package main' plugins/*/*.go))))
+MODULES := $(GUESTS:%=%.wasm)
+GUESTLIB = go.mod $(wildcard hostabi/*.go plugins/sdk/go/*.go plugins/sdk/go/*/*.go)
+
+.PHONY: help build plugins run test lint vuln e2e bench fuzz clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: plugins ## build bin/weir and plugins/*.wasm
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/weir ./proxy/cmd/weir
+
+plugins: $(MODULES) ## build plugins/*.wasm only
+
+# -buildvcs=false: the same sources give the same bytes, and unchanged bytes
+# are no reload. The new file takes the place of the old in one step, since a
+# running Weir may be watching it.
+.SECONDEXPANSION:
+$(MODULES): plugins/%.wasm: $$(wildcard plugins/%/*.go) $$(GUESTLIB)
+	GOOS=wasip1 GOARCH=wasm go build -trimpath -buildvcs=false -buildmode=c-shared -ldflags='-s -w' -o $@.new ./plugins/$*
+	@mv $@.new $@
+
+run: build ## build, then run with CONFIG=gateway.toml
+	@exec bin/weir run -c $(CONFIG)
+
+test: plugins ## all tests of Go packages, with the race detector where there is a C compiler
+	@$(if $(RACE),,echo 'no C compiler found: testing without -race')
+	go test $(RACE) -timeout 4m ./...
+
+lint: ## formatting, vet, staticcheck, direction of imports, known vulnerabilities
+	@unformatted="$$($(TOOL) gofumpt -l hostabi plugins proxy $(wildcard bench e2e examples))"; \
+	if [ -n "$$unformatted" ]; then printf 'not formatted with gofumpt:\n%s\n' "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(if $(GUESTS),GOOS=wasip1 GOARCH=wasm go vet $(GUESTS:%=./%))
+	$(if $(wildcard e2e/*.go),go vet -tags e2e ./e2e/...)
+	$(TOOL) staticcheck ./...
+	go test -count=1 -run '^TestImports' ./proxy
+	@$(MAKE) vuln
+
+vuln: ## known vulnerabilities, when their database can be reached
+	@tools/vuln.sh $(TOOL) govulncheck ./...
+
+e2e: build ## end-to-end tests on real sockets, with Node's ws package among the clients
+	npm ci --prefix e2e/node --no-audit --no-fund --silent
+	go test -tags e2e -count=1 -timeout 20m ./e2e/...
+
+bench: build ## Weir beside nginx and HAProxy on one load generator
+	./bench/run.sh
+
+fuzz: ## every fuzz target for FUZZTIME=30s
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+clean: ## remove what was built
+	rm -rf bin bench/out e2e/node/node_modules
+	rm -f plugins/*.wasm plugins/*.wasm.new
