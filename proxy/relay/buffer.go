@@ -1,0 +1,69 @@
+package relay
+
+import (
+	"sync"
+
+	"weir/proxy/policy"
+)
+
+const (
+	bufferSize = 64 << 10 // what one read takes; larger frames are passed through in parts
+	peekSize   = 4 << 10  // of a message, seen by the event key and kept fields
+	peekFirst  = 256      // tried before the whole of peekSize
+	carrySize  = 2 << 10  // less than this waits in memory of its own, not in a buffer
+	maxRun     = 512      // messages judged before they are sent on
+)
+
+// buffer is what a pump borrows while it has bytes at hand. Bytes r..w of data
+// are read and not yet consumed.
+type buffer struct {
+	data    [bufferSize]byte
+	r, w    int
+	scratch [peekSize]byte // unmasked beginning of a message
+	key     [256]byte
+	msgs    []message
+}
+
+// message is one whole message (or control frame) in a run.
+type message struct {
+	start, end int // its frames in the run's bytes
+	rule       *policy.Rule
+	key        string // as memoised; for envelopes
+	control    bool
+	closing    bool // a close frame
+}
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// Space implements sock.Buffer.
+func (p *pump) Space() []byte {
+	if p.buf == nil {
+		p.buf = buffers.Get().(*buffer)
+		p.buf.w = copy(p.buf.data[:], p.carry)
+		p.buf.r = 0
+		p.carry = nil
+	}
+	return p.buf.data[p.buf.w:]
+}
+
+// Idle implements sock.Buffer: a pump that waits holds no buffer unless a good
+// part of a frame is in it.
+func (p *pump) Idle() {
+	b := p.buf
+	if b == nil || b.w-b.r > carrySize {
+		return
+	}
+	if b.w > b.r {
+		p.carry = append([]byte(nil), b.data[b.r:b.w]...)
+	}
+	p.buf = nil
+	buffers.Put(b)
+}
+
+// compact makes room behind what is not consumed.
+func (b *buffer) compact() {
+	if b.r > 0 {
+		b.w = copy(b.data[:], b.data[b.r:b.w])
+		b.r = 0
+	}
+}

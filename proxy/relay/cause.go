@@ -1,0 +1,117 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/metrics"
+	"weir/proxy/wsframe"
+)
+
+// Cause is why a tunnel ends: the first one counts.
+type Cause struct {
+	Initiator metrics.Initiator
+	Fault     hostabi.FaultCode // empty: no fault
+	Code      uint16            // close code for the legs that got no close frame yet
+	Reason    string            // close reason, at most 123 bytes are sent
+
+	skip [2]bool // legs toward which what still waits is dropped, not delivered
+}
+
+// Error says it in a log line.
+func (c *Cause) Error() string { return fmt.Sprintf("%d %s", c.Code, c.Reason) }
+
+// Close codes that Weir uses on its own account (RFC 6455 §7.4.1).
+const (
+	closeNormal    = 1000
+	closeGoingAway = 1001
+)
+
+// Close ends the tunnel with c unless it is ending already.
+func (t *Tunnel) Close(c Cause) { t.end(c) }
+
+// Drain ends the tunnel because the server shuts down. retry is how long the
+// client should wait before it comes back.
+func (t *Tunnel) Drain(retry time.Duration) {
+	t.end(*t.faultCause(metrics.ByWeir, hostabi.ToUpstream, hostabi.Draining, fmt.Sprintf("retry_after_ms=%d", retry.Milliseconds())))
+}
+
+// end records the first cause and wakes everything that waits in the tunnel.
+func (t *Tunnel) end(c Cause) {
+	t.ending.Do(func() {
+		t.cause = c
+		close(t.done)
+		past := time.Unix(1, 0)
+		for d := range t.legs {
+			t.legs[d].sink.stop()
+			_ = t.legs[d].tr.SetReadDeadline(past)
+		}
+		t.o.Metrics.Connections(metrics.StateOpen).Dec()
+		t.o.Metrics.Connections(metrics.StateClosing).Inc()
+		if c.Fault != "" {
+			t.o.Metrics.Fault(c.Fault).Inc()
+		}
+	})
+}
+
+// faultCause builds the cause of a fault that ends a tunnel: its close code is
+// the policy's or the catalogue's, its reason names the fault and says more.
+func (t *Tunnel) faultCause(by metrics.Initiator, d hostabi.Direction, code hostabi.FaultCode, detail string) *Cause {
+	c := &Cause{Initiator: by, Fault: code, Reason: string(code)}
+	if detail != "" {
+		c.Reason += ": " + detail
+	}
+	if e := t.o.Route.Load().View.Envelope(code, hostabi.WebSocket, d); e != nil {
+		c.Code = e.Close
+	}
+	if c.Code == 0 {
+		f, _ := hostabi.Lookup(code)
+		c.Code = max(f.Close, closeNormal)
+	}
+	return c
+}
+
+// sender names the peer that messages of direction d come from.
+func sender(d hostabi.Direction) metrics.Initiator {
+	if d == hostabi.ToUpstream {
+		return metrics.ByClient
+	}
+	return metrics.ByUpstream
+}
+
+// lost is the cause when a leg's connection ends without a close frame.
+func (t *Tunnel) lost(d hostabi.Direction, err error) *Cause {
+	what := "connection lost"
+	if errors.Is(err, io.EOF) {
+		what = "connection ended without a close frame"
+	}
+	if d == hostabi.ToClient {
+		return t.faultCause(metrics.ByUpstream, d, hostabi.UpstreamClosed, what)
+	}
+	return &Cause{Initiator: metrics.ByClient, Code: closeGoingAway, Reason: "client " + what}
+}
+
+// broken is the cause when a peer breaks RFC 6455.
+func (t *Tunnel) broken(d hostabi.Direction, err error) *Cause {
+	c := t.faultCause(sender(d), d, hostabi.ProtocolError, err.Error())
+	var we *wsframe.Error
+	if errors.As(err, &we) && we.Code != 1002 {
+		c.Code = we.Code
+	}
+	return c
+}
+
+// guard turns a panic into the end of this tunnel alone.
+func (t *Tunnel) guard(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.o.Log.Error("panic in a tunnel", "tunnel", t.o.ID, "route", t.o.Route.Name, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			t.end(Cause{Initiator: metrics.ByWeir, Code: 1011, Reason: "internal error", skip: [2]bool{true, true}})
+		}
+	}()
+	f()
+}

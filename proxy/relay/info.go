@@ -1,0 +1,158 @@
+package relay
+
+import (
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"weir/hostabi"
+)
+
+// counter counts one thing of one direction.
+type counter struct{ n atomic.Int64 }
+
+func (c *counter) add(n int64) { c.n.Add(n) }
+
+// count notes messages that were passed on, and their wire bytes.
+func (p *pump) count(ms []message, bytes int) {
+	n := 0
+	for i := range ms {
+		if !ms[i].control {
+			n++
+		}
+	}
+	p.messages.add(int64(n))
+	p.bytes.add(int64(bytes))
+	p.t.o.Metrics.Messages(p.dir).Add(float64(n))
+}
+
+// seenKeys remembers the first event keys of a direction.
+type seenKeys struct {
+	mu   sync.Mutex // held by the pump to change, by others to read
+	keys map[string]string
+}
+
+const maxSeenKeys = 32 // per direction, shown in /connections
+
+// intern returns key as a string, without allocating for one seen before. Only
+// the pump calls it.
+func (s *seenKeys) intern(key []byte) string {
+	if len(key) == 0 {
+		return ""
+	}
+	if k, ok := s.keys[string(key)]; ok {
+		return k
+	}
+	k := string(key)
+	if len(s.keys) < maxSeenKeys {
+		s.mu.Lock()
+		if s.keys == nil {
+			s.keys = map[string]string{}
+		}
+		s.keys[k] = k
+		s.mu.Unlock()
+	}
+	return k
+}
+
+func (s *seenKeys) list(into []string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.keys {
+		if !slices.Contains(into, k) {
+			into = append(into, k)
+		}
+	}
+	return into
+}
+
+// Flow is what one direction of a tunnel carries.
+type Flow struct {
+	Messages, Bytes int64 // passed on
+	QueuedMessages  int64 // waiting now
+	QueuedBytes     int64 // wire bytes waiting now
+	Shed, Conflated int64
+	Refused         int64
+}
+
+// Info is a tunnel at one moment.
+type Info struct {
+	ID, Route, Policy, Peer, Upstream, LimitClass, TraceID string
+	Started                                                time.Time
+	Closing                                                bool
+	Flow                                                   [2]Flow // by hostabi.Direction
+	EventKeys                                              []string
+}
+
+// Info returns the tunnel as it is now.
+func (t *Tunnel) Info() Info {
+	i := Info{
+		ID: t.o.ID, Route: t.o.Route.Name, Policy: t.o.Policy, Peer: t.o.Client.Addr, Upstream: t.o.Upstream.Addr,
+		LimitClass: t.o.LimitClass, TraceID: t.o.TraceID, Started: t.start, Closing: t.ended(),
+	}
+	for d := range t.pumps {
+		i.Flow[d] = t.flow(hostabi.Direction(d))
+		i.EventKeys = t.pumps[d].seen.list(i.EventKeys)
+	}
+	slices.Sort(i.EventKeys)
+	return i
+}
+
+func (t *Tunnel) flow(d hostabi.Direction) Flow {
+	p, s := &t.pumps[d], &t.toward(d).sink
+	return Flow{
+		Messages: p.messages.n.Load(), Bytes: p.bytes.n.Load(), QueuedMessages: s.queued.Load(), QueuedBytes: s.bytes.Load(),
+		Shed: p.shed.n.Load(), Conflated: p.conflated.n.Load(), Refused: p.refused.n.Load(),
+	}
+}
+
+// logClosed writes the line that a tunnel leaves.
+func (t *Tunnel) logClosed() {
+	up, down := t.flow(hostabi.ToUpstream), t.flow(hostabi.ToClient)
+	t.o.Log.Info("closed",
+		"tunnel", t.o.ID, "route", t.o.Route.Name, "peer", t.o.Client.Addr, "upstream", t.o.Upstream.Addr,
+		"code", t.cause.Code, "reason", t.cause.Reason, "initiator", t.cause.Initiator.String(), "fault", string(t.cause.Fault),
+		"messages_to_upstream", up.Messages, "bytes_to_upstream", up.Bytes, "messages_to_client", down.Messages, "bytes_to_client", down.Bytes,
+		"shed", up.Shed+down.Shed, "conflated", up.Conflated+down.Conflated, "refused", up.Refused+down.Refused,
+		"duration_ms", time.Since(t.start).Milliseconds(), "trace_id", t.o.TraceID)
+}
+
+// FaultLog writes refusals to the log, at most a few a second; a line says how
+// many were suppressed before it. One serves all tunnels.
+type FaultLog struct {
+	log        *slog.Logger
+	limit      *rate.Limiter
+	suppressed atomic.Int64
+}
+
+const faultLines = 10 // a second, for the whole process
+
+// NewFaultLog returns a FaultLog that writes to log.
+func NewFaultLog(log *slog.Logger) *FaultLog {
+	return &FaultLog{log: log, limit: rate.NewLimiter(faultLines, 2*faultLines)}
+}
+
+// Warn writes one line, or counts it as suppressed.
+func (f *FaultLog) Warn(now time.Time, msg string, args ...any) {
+	if !f.limit.AllowN(now, 1) {
+		f.suppressed.Add(1)
+		return
+	}
+	f.log.Warn(msg, append(args, "suppressed", f.suppressed.Swap(0))...)
+}
+
+func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key string) {
+	t.o.Faults.Warn(p.now, "refused", "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
+		"direction", directionName(p.dir), "event_key", key, "limit", limit, "actual", actual, "trace_id", t.o.TraceID)
+}
+
+func directionName(d hostabi.Direction) string {
+	if d == hostabi.ToUpstream {
+		return "to_upstream"
+	}
+	return "to_client"
+}

@@ -1,0 +1,354 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/jsonpeek"
+	"weir/proxy/metrics"
+	"weir/proxy/policy"
+	"weir/proxy/wsframe"
+)
+
+// pump carries one direction of a tunnel. Its goroutine ends when its leg has
+// sent a close frame or is lost, or when the tunnel ends.
+type pump struct {
+	t   *Tunnel
+	dir hostabi.Direction
+	in  *leg // read from
+	out *leg // written to
+	seq wsframe.Sequence
+
+	set   *Settings // of the batch at hand
+	now   time.Time // of the batch at hand
+	buf   *buffer   // nil while there is nothing to hold
+	carry []byte    // bytes of an incomplete frame while there is no buffer
+
+	state  state
+	left   int64    // payload of the current frame not consumed yet (cutting, holding, refusing)
+	fin    bool     // the current frame is its message's last
+	hold   *held    // fragments of a message not yet complete
+	refuse *refusal // the message being drained
+
+	memo     [4]memo // of the batch at hand
+	memoNext int
+	budget   policy.Budget
+	seen     seenKeys
+	limited  int // messages refused by message_rate in a row
+
+	messages, bytes counter
+	shed, conflated counter
+	refused         counter
+}
+
+// state is what the payload bytes that come next belong to.
+type state uint8
+
+const (
+	atFrame  state = iota // a frame header comes next
+	cutting               // a large frame being passed through
+	holding               // a fragment
+	refusing              // a message that is drained
+	dropping              // a large droppable message that is shed
+)
+
+type memo struct {
+	key  string
+	rule *policy.Rule
+}
+
+func (p *pump) init(t *Tunnel, d hostabi.Direction, buffered []byte) {
+	p.t, p.dir = t, d
+	p.in, p.out = &t.legs[d], t.toward(d)
+	p.seq = wsframe.NewSequence(d == hostabi.ToUpstream)
+	p.carry = buffered
+}
+
+// run reads until there is a reason to stop. A nil cause means that the leg has
+// sent its close frame and the tunnel is waiting for the other's.
+func (p *pump) run() *Cause {
+	if len(p.carry) > 0 {
+		p.Space()
+		if c, more := p.batch(); !more {
+			return c
+		}
+	}
+	for {
+		if p.buf != nil {
+			p.buf.compact()
+		}
+		n, err := p.in.tr.ReadTo(p)
+		if n > 0 {
+			p.buf.w += n
+			if c, more := p.batch(); !more {
+				return c
+			}
+			continue
+		}
+		if p.t.ended() || errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		return p.t.lost(p.dir, err)
+	}
+}
+
+// release gives back what the pump holds.
+func (p *pump) release() {
+	if p.buf != nil {
+		buffers.Put(p.buf)
+		p.buf = nil
+	}
+	p.carry = nil
+	p.dropHeld()
+}
+
+// batch judges what was read with one set of settings and one reading of the
+// clock, and sends it on. False: the pump has come to its end.
+func (p *pump) batch() (*Cause, bool) {
+	p.now = time.Now()
+	now := p.t.since(p.now)
+	p.in.lastRead.Store(now)
+	if set := p.t.o.Route.Load(); set != p.set {
+		p.set = set
+		p.out.sink.configure(&set.Limits)
+		if p.dir == hostabi.ToUpstream {
+			p.t.setRate(&set.Limits)
+		}
+	}
+	p.memo = [len(p.memo)]memo{}
+	before := p.messages.n.Load()
+	c, more := p.frames()
+	if p.messages.n.Load() != before || p.state != atFrame {
+		p.t.lastMessage.Store(now)
+	}
+	if p.buf.r == p.buf.w {
+		p.buf.r, p.buf.w = 0, 0
+	}
+	return c, more
+}
+
+// frames consumes every complete frame in the buffer, and of an incomplete one
+// what can be passed on. What is allowed as it stands is collected into a run
+// and sent at once, the same bytes.
+func (p *pump) frames() (*Cause, bool) {
+	b := p.buf
+	b.msgs = b.msgs[:0]
+	run := b.r // start of the run; ends at b.r
+	for b.r < b.w {
+		if p.state != atFrame {
+			if c := p.payload(); c != nil {
+				return c, false
+			}
+			run = b.r
+			continue
+		}
+		h, ok, err := wsframe.Parse(b.data[b.r:b.w])
+		if err == nil && ok {
+			err = p.seq.Check(&h)
+		}
+		if err != nil {
+			if c := p.send(run); c != nil {
+				return c, false
+			}
+			return p.t.broken(p.dir, err), false
+		}
+		if !ok {
+			break
+		}
+		whole := h.Length <= int64(b.w-b.r-h.Size)
+		switch {
+		case h.Opcode.IsControl():
+			if !whole {
+				c := p.send(run)
+				return c, c == nil
+			}
+			if c, more := p.control(&h, &run); !more {
+				return c, false
+			}
+		case h.Fin && h.Opcode != wsframe.Continuation && whole && h.Length <= p.set.Limits.MaxMessageSize:
+			if c := p.message(&h, &run); c != nil {
+				return c, false
+			}
+		default:
+			if p.wantsMore(&h) {
+				c := p.send(run)
+				return c, c == nil
+			}
+			if c := p.send(run); c != nil {
+				return c, false
+			}
+			if c := p.begin(&h); c != nil {
+				return c, false
+			}
+			run = b.r
+		}
+		if len(b.msgs) == maxRun {
+			if c := p.send(run); c != nil {
+				return c, false
+			}
+			run = b.r
+		}
+	}
+	c := p.send(run)
+	return c, c == nil
+}
+
+// wantsMore reports whether a data frame that is not whole should wait for more
+// bytes: until it is complete when the buffer can hold it, and otherwise until
+// as much of it is here as the event key may need.
+func (p *pump) wantsMore(h *wsframe.Header) bool {
+	have := int64(p.buf.w - p.buf.r - h.Size)
+	if h.Length <= have || p.refuse != nil || p.hold != nil || !h.Fin || h.Length > p.set.Limits.MaxMessageSize {
+		return false
+	}
+	return h.Length <= bufferSize-int64(h.Size) || have < peekSize
+}
+
+// message adds a complete unfragmented message to the run, or refuses it.
+func (p *pump) message(h *wsframe.Header, run *int) *Cause {
+	b := p.buf
+	payload := b.data[b.r+h.Size : b.r+h.Size+int(h.Length)]
+	key, rule := p.rule(h, payload)
+	if code, limit := p.exceeds(h.Length, rule); code != "" {
+		if c := p.send(*run); c != nil {
+			return c
+		}
+		if c := p.refuseWhole(code, limit, h.Length, key, p.peek(h, payload, peekSize)); c != nil {
+			return c
+		}
+		b.r += h.Size + int(h.Length)
+		*run = b.r
+		return nil
+	}
+	end := b.r + h.Size + int(h.Length)
+	b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, rule: rule, key: key})
+	b.r = end
+	return nil
+}
+
+// exceeds names the ceiling that a message of size bytes breaks.
+func (p *pump) exceeds(size int64, rule *policy.Rule) (hostabi.FaultCode, int64) {
+	if size > p.set.Limits.MaxMessageSize {
+		return hostabi.PayloadTooLarge, p.set.Limits.MaxMessageSize
+	}
+	if rule.MaxSize > 0 && size > rule.MaxSize {
+		return hostabi.PayloadTooLarge, rule.MaxSize
+	}
+	if p.dir == hostabi.ToUpstream {
+		if l := p.t.limiter.Load(); l != nil && !l.AllowN(p.now, 1) {
+			p.limited++
+			return hostabi.RateLimited, int64(l.Limit())
+		}
+		p.limited = 0
+	}
+	return "", 0
+}
+
+// peek returns at most n bytes of the beginning of a frame's payload, unmasked
+// into scratch when it is masked.
+func (p *pump) peek(h *wsframe.Header, payload []byte, n int) []byte {
+	payload = payload[:min(len(payload), n)]
+	if !h.Masked {
+		return payload
+	}
+	wsframe.CopyMask(p.buf.scratch[:], payload, h.Mask, 0)
+	return p.buf.scratch[:len(payload)]
+}
+
+// rule reads the event key from the beginning of a message and returns what the
+// policy says about it. Most keys stand at the very front, so little is
+// unmasked at first.
+func (p *pump) rule(h *wsframe.Header, payload []byte) (string, *policy.Rule) {
+	var key []byte
+	if k := p.set.View.Key(); k != nil {
+		var r jsonpeek.Result
+		key, r = k.Append(p.buf.key[:0], p.peek(h, payload, peekFirst))
+		if r == jsonpeek.Truncated && len(payload) > peekFirst {
+			key, r = k.Append(p.buf.key[:0], p.peek(h, payload, peekSize))
+		}
+		if r != jsonpeek.Found {
+			key = nil
+		}
+	}
+	return p.ruleOf(key)
+}
+
+// ruleOf is the last step of rule: the batch's memo, then the policy.
+func (p *pump) ruleOf(key []byte) (string, *policy.Rule) {
+	for i := range p.memo {
+		if m := &p.memo[i]; m.rule != nil && m.key == string(key) {
+			return m.key, m.rule
+		}
+	}
+	m := memo{key: p.seen.intern(key), rule: p.set.View.Rule(p.dir, key, &p.budget)}
+	p.memo[p.memoNext%len(p.memo)] = m
+	p.memoNext++
+	return m.key, m.rule
+}
+
+// send passes the run on: the bytes from start to what is consumed.
+func (p *pump) send(start int) *Cause {
+	b := p.buf
+	if len(b.msgs) == 0 {
+		return nil
+	}
+	c := p.out.sink.send(p, b.data[start:b.r], b.msgs)
+	b.msgs = b.msgs[:0]
+	return c
+}
+
+// control handles a control frame. Pongs that answer Weir's own pings end here;
+// everything else is passed on in its place among the messages.
+func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
+	b := p.buf
+	end := b.r + h.Size + int(h.Length)
+	var room [wsframe.MaxControlPayload]byte
+	payload := room[:wsframe.CopyMask(room[:], b.data[b.r+h.Size:end], h.Mask, 0)]
+	if h.Opcode == wsframe.Pong && p.in.answered(payload) {
+		if c := p.send(*run); c != nil {
+			return c, false
+		}
+		b.r, *run = end, end
+		return nil, true
+	}
+	if h.Opcode != wsframe.Close {
+		b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, control: true})
+		b.r = end
+		return nil, true
+	}
+	code, reason, err := wsframe.ParseClose(payload)
+	if err != nil {
+		if c := p.send(*run); c != nil {
+			return c, false
+		}
+		return p.t.broken(p.dir, err), false
+	}
+	b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, control: true, closing: true})
+	b.r = end
+	if c := p.send(*run); c != nil {
+		return c, false
+	}
+	return p.t.closeReceived(p.dir, code, reason), false
+}
+
+// pingPayload marks Weir's own pings: a pong that carries it is not passed on.
+var pingPayload = []byte("weir-ping")
+
+// answered notes a pong to Weir's own ping.
+func (l *leg) answered(payload []byte) bool {
+	if !bytes.Equal(payload, pingPayload) {
+		return false
+	}
+	return l.pinged.Swap(0) != 0
+}
+
+// peerOf names who receives what goes out on l.
+func (t *Tunnel) peerOf(l *leg) metrics.Initiator {
+	if l == &t.legs[hostabi.ToUpstream] {
+		return metrics.ByClient
+	}
+	return metrics.ByUpstream
+}

@@ -1,0 +1,219 @@
+package relay
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+
+	"weir/hostabi"
+	"weir/proxy/jsonpeek"
+	"weir/proxy/metrics"
+	"weir/proxy/policy"
+	"weir/proxy/wsframe"
+)
+
+const (
+	drainFactor  = 64      // of max_message_size: how much of one refused message is drained
+	drainCeiling = 1 << 30 // bytes, whatever max_message_size is
+	limitedRow   = 64      // bursts refused in a row before message_rate closes 1008
+)
+
+// refusal is a message that is refused and being drained.
+type refusal struct {
+	code          hostabi.FaultCode
+	limit, actual int64
+	drained       int64 // payload declared so far
+	ceiling       int64
+	prefix        []byte // beginning of the message, unmasked; at most peekSize
+	mask          [4]byte
+	at            int // in the current frame's payload
+	answered      bool
+}
+
+func (r *refusal) header(h *wsframe.Header) {
+	r.mask, r.at = h.Mask, 0
+	r.drained += h.Length
+}
+
+// take notes bytes of the message that an envelope may quote.
+func (r *refusal) take(part []byte) {
+	if room := peekSize - len(r.prefix); room > 0 && !r.answered {
+		part := part[:min(len(part), room)]
+		n := len(r.prefix)
+		r.prefix = append(r.prefix, part...)
+		wsframe.Mask(r.prefix[n:], r.mask, r.at)
+	}
+	r.at += len(part)
+}
+
+// startRefusing begins to drain the message whose frame header is h.
+func (p *pump) startRefusing(h *wsframe.Header, code hostabi.FaultCode, limit, actual int64) *Cause {
+	p.takePrefix()
+	p.refusal(code, limit, actual)
+	p.refuse.header(h)
+	p.state = refusing
+	if p.refuse.drained > p.refuse.ceiling {
+		return p.drainedTooMuch()
+	}
+	return p.frameEnd()
+}
+
+// takePrefix moves what an envelope may quote from a held message to the
+// refusal that follows, and drops the rest.
+func (p *pump) takePrefix() {
+	p.refuse = &refusal{}
+	if p.hold != nil {
+		p.refuse.prefix = p.hold.prefix(make([]byte, 0, peekSize))
+		p.dropHeld()
+	}
+}
+
+func (p *pump) refusal(code hostabi.FaultCode, limit, actual int64) {
+	p.refuse.code, p.refuse.limit, p.refuse.actual = code, limit, actual
+	p.refuse.ceiling = min(drainFactor*p.set.Limits.MaxMessageSize, drainCeiling)
+}
+
+func (p *pump) drainedTooMuch() *Cause {
+	return p.t.faultCause(sender(p.dir), p.dir, hostabi.PayloadTooLarge, fmt.Sprintf(
+		"message of %d bytes exceeds max_message_size %d and the drain ceiling %d",
+		p.refuse.drained, p.set.Limits.MaxMessageSize, p.refuse.ceiling))
+}
+
+// answerWhenKnown sends the envelope of a drained message once enough of it has
+// been seen to quote, or all of it.
+func (p *pump) answerWhenKnown(end bool) *Cause {
+	r := p.refuse
+	if r.answered || (len(r.prefix) < peekSize && !end) {
+		return nil
+	}
+	r.answered = true
+	var key []byte
+	if k := p.set.View.Key(); k != nil {
+		if found, res := k.Append(p.buf.key[:0], r.prefix); res == jsonpeek.Found {
+			key = found
+		}
+	}
+	c := p.refuseWhole(r.code, r.limit, r.actual, p.seen.intern(key), r.prefix)
+	r.prefix = nil
+	return c
+}
+
+// refuseWhole counts a refused message and answers it with its envelope.
+func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, key string, prefix []byte) *Cause {
+	p.refused.add(1)
+	p.t.o.Metrics.Fault(code).Inc()
+	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
+	p.t.logFault(p, code, limit, actual, key)
+	if code == hostabi.RateLimited && p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
+		return p.t.faultCause(sender(p.dir), p.dir, code, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, limit))
+	}
+	view := p.set.View
+	env := view.Envelope(code, hostabi.WebSocket, p.dir)
+	if env == nil || env.Recipient == hostabi.ToNobody {
+		return nil
+	}
+	fault := view.Fault(code)
+	v := policy.Values{
+		Code: code, Message: faultMessage(code, limit, actual), Status: env.Status,
+		Retryable: fault.Retryable, RetryAfterMS: fault.RetryAfter.Milliseconds(),
+		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: []byte(key),
+	}
+	if code == hostabi.RateLimited {
+		v.Actual = -1
+	}
+	if keep := view.Keep(); len(keep) > 0 {
+		v.Fields = make([][]byte, len(keep))
+		for i, ptr := range keep {
+			if raw, r := ptr.Find(prefix); r == jsonpeek.Found {
+				v.Fields[i] = raw
+			}
+		}
+	}
+	to := p.dir
+	if env.Recipient == hostabi.ToSender {
+		to = p.dir ^ 1
+	}
+	wire := envelopeFrame(env, &v, to)
+	if env.Recipient == hostabi.ToReceiver {
+		return p.out.sink.send(p, wire, []message{{end: len(wire), rule: &criticalRule}})
+	}
+	return p.in.sink.inject(wire)
+}
+
+var criticalRule = policy.Rule{Class: hostabi.Critical}
+
+// envelopeFrame renders an envelope as a message toward the peer that d leads
+// to.
+func envelopeFrame(env *policy.Envelope, v *policy.Values, d hostabi.Direction) []byte {
+	op := wsframe.Text
+	if env.Binary {
+		op = wsframe.Binary
+	}
+	return wsframe.AppendFrame(nil, op, newMask(d), env.Append(nil, v))
+}
+
+// newMask returns a mask for a frame of Weir's own: it is the client of the
+// upstream, and masks with keys nobody can guess (RFC 6455 §5.3).
+func newMask(d hostabi.Direction) *[4]byte {
+	if d == hostabi.ToClient {
+		return nil
+	}
+	var m [4]byte
+	_, _ = rand.Read(m[:]) // never fails, crypto/rand
+	return &m
+}
+
+// faultMessage says what was measured and what is allowed.
+func faultMessage(code hostabi.FaultCode, limit, actual int64) string {
+	switch code {
+	case hostabi.PayloadTooLarge:
+		return fmt.Sprintf("message of %d bytes exceeds max_message_size %d", actual, limit)
+	case hostabi.InboxFull:
+		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", actual, limit)
+	case hostabi.PendingLimit:
+		return fmt.Sprintf("%d bytes are waiting, %d are allowed", actual, limit)
+	case hostabi.RateLimited:
+		return fmt.Sprintf("more than message_rate %d messages per second", limit)
+	}
+	f, _ := hostabi.Lookup(code)
+	return f.Title
+}
+
+func dropReason(code hostabi.FaultCode) metrics.Reason {
+	switch code {
+	case hostabi.PayloadTooLarge:
+		return metrics.DroppedOversize
+	case hostabi.InboxFull:
+		return metrics.DroppedInboxFull
+	case hostabi.RateLimited:
+		return metrics.DroppedRateLimited
+	case hostabi.PendingLimit:
+		return metrics.DroppedPending
+	}
+	return metrics.DroppedInvalid
+}
+
+// recallable reports whether a message of a droppable kind may be shed after
+// all: unless says no when the message has that field.
+func (p *pump) recallable(m *message, prefix []byte) bool {
+	if m.rule == nil || m.rule.Class != hostabi.Droppable {
+		return false
+	}
+	if m.rule.Unless.IsZero() {
+		return true
+	}
+	_, r := m.rule.Unless.Find(prefix)
+	return r == jsonpeek.Absent
+}
+
+// conflateName names the state that a message carries; empty: none.
+func (p *pump) conflateName(m *message, prefix []byte) string {
+	if m.rule.Conflate.IsZero() {
+		return ""
+	}
+	raw, r := m.rule.Conflate.Find(prefix)
+	if r != jsonpeek.Found {
+		return ""
+	}
+	return string(slices.Concat([]byte(m.key), []byte{0}, raw))
+}

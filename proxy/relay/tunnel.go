@@ -1,0 +1,192 @@
+// Package relay joins a client's WebSocket to its upstream's: frames are parsed
+// in place, judged by rules and forwarded verbatim; a queue forms only toward a
+// peer that is slow.
+package relay
+
+import (
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/flow"
+	"weir/proxy/metrics"
+	"weir/proxy/policy"
+	"weir/proxy/sock"
+)
+
+// Transport is one leg's connection after its handshake.
+// sock.Conn is the one on real sockets.
+type Transport interface {
+	ReadTo(b sock.Buffer) (int, error)
+	TryWrite(p []byte) (int, error)
+	Pending() int
+	Drain(more func() bool) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	CloseWrite() error
+	Close() error
+	Abort() error
+}
+
+// Settings are what a route says at one moment.
+type Settings struct {
+	View   *policy.View
+	Limits config.Limits
+}
+
+// Route is a route as its tunnels see it across reloads: a message is judged by
+// the settings of the moment.
+type Route struct {
+	Name    string
+	Memory  *flow.Budget // what the queues of its tunnels reserve
+	current atomic.Pointer[Settings]
+}
+
+// Load returns the settings of the moment.
+func (r *Route) Load() *Settings { return r.current.Load() }
+
+// Store changes them for every message to come.
+func (r *Route) Store(s *Settings) { r.current.Store(s) }
+
+// Leg is one end of a tunnel to be.
+type Leg struct {
+	Transport Transport
+	Buffered  []byte // read behind the handshake already
+	Addr      string // peer address, or upstream URL
+}
+
+// Options describe a tunnel to be.
+type Options struct {
+	ID         string
+	Route      *Route
+	Policy     string // name, for the listing
+	Client     Leg
+	Upstream   Leg
+	Peer       net.Addr
+	TraceID    string
+	LimitClass string
+	Metrics    *metrics.Set
+	Log        *slog.Logger
+	Faults     *FaultLog
+	// Pressure is called when the memory budget is full, so that every tunnel
+	// can be made to shed. It must not block.
+	Pressure func()
+	// Closed is called once, after both legs are closed.
+	Closed func(*Tunnel)
+}
+
+// Tunnel is a client leg joined to an upstream leg.
+type Tunnel struct {
+	o     Options
+	start time.Time
+
+	legs  [2]leg // by the direction of what is read from it
+	pumps [2]pump
+
+	limiter atomic.Pointer[rate.Limiter] // nil: no message_rate
+
+	// done is closed when the first cause is known; nothing but close frames
+	// is sent afterwards.
+	done    chan struct{}
+	ending  sync.Once
+	cause   Cause
+	running atomic.Int32 // pumps that have not returned
+
+	mu      sync.Mutex
+	halves  int    // legs that sent a close frame
+	first   *Cause // of the close frame that came first
+	grace   *time.Timer
+	watch   *time.Timer // pings and idleness
+	stopped bool        // no timer is armed any more
+
+	lastMessage atomic.Int64 // nanoseconds since start
+}
+
+// leg is one connection and what goes out on it.
+type leg struct {
+	tr   Transport
+	addr string
+	sink sink
+
+	lastRead atomic.Int64 // nanoseconds since start
+	pinged   atomic.Int64 // when an unanswered ping went out; 0: none
+}
+
+// New returns a tunnel that is not running yet.
+func New(o Options) *Tunnel {
+	t := &Tunnel{o: o, start: time.Now(), done: make(chan struct{})}
+	set := o.Route.Load()
+	for d := range t.legs {
+		dir := hostabi.Direction(d)
+		in := o.Client
+		if dir == hostabi.ToClient {
+			in = o.Upstream
+		}
+		t.legs[d].tr, t.legs[d].addr = in.Transport, in.Addr
+		t.pumps[d].init(t, dir, in.Buffered)
+	}
+	for d := range t.legs {
+		t.legs[d].sink.init(t, hostabi.Direction(d), set)
+	}
+	t.setRate(&set.Limits)
+	return t
+}
+
+// Run starts the tunnel: one goroutine per direction, each ended by its leg or
+// by the tunnel's first cause. The last of them closes both legs.
+func (t *Tunnel) Run() {
+	t.o.Metrics.Connections(metrics.StateOpen).Inc()
+	t.running.Store(2)
+	t.armWatch()
+	for d := range t.pumps {
+		go t.pump(&t.pumps[d])
+	}
+}
+
+func (t *Tunnel) pump(p *pump) {
+	t.guard(func() {
+		if c := p.run(); c != nil {
+			t.end(*c)
+		}
+	})
+	p.release()
+	if t.running.Add(-1) == 0 {
+		<-t.done
+		t.finish()
+	}
+}
+
+// ID returns the tunnel's identity in /connections and logs.
+func (t *Tunnel) ID() string { return t.o.ID }
+
+// Route returns the route the tunnel belongs to.
+func (t *Tunnel) Route() *Route { return t.o.Route }
+
+// Shed gives up every droppable message that waits in either direction.
+func (t *Tunnel) Shed() {
+	for d := range t.legs {
+		t.legs[d].sink.shed()
+	}
+}
+
+// toward returns the leg that messages of direction d go out on.
+func (t *Tunnel) toward(d hostabi.Direction) *leg { return &t.legs[d^1] }
+
+// since returns nanoseconds since the tunnel's start.
+func (t *Tunnel) since(now time.Time) int64 { return int64(now.Sub(t.start)) }
+
+func (t *Tunnel) setRate(l *config.Limits) {
+	if l.MessageRate == config.Unlimited {
+		t.limiter.Store(nil)
+		return
+	}
+	if old := t.limiter.Load(); old == nil || old.Limit() != rate.Limit(l.MessageRate) || old.Burst() != l.MessageBurst {
+		t.limiter.Store(rate.NewLimiter(rate.Limit(l.MessageRate), max(l.MessageBurst, 1)))
+	}
+}
