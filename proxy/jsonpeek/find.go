@@ -29,8 +29,13 @@ func (p *Pointer) seek(doc []byte) (i int, r Result) {
 	if len(p.tokens) == 0 {
 		return 0, Absent
 	}
-	i = skipSpace(doc, 0)
-	for t := range p.tokens {
+	// Most messages are compact and name their kind first.
+	level := 0
+	if h := p.head; h != "" && len(doc) > len(h) && string(doc[:len(h)]) == h {
+		i, level = len(h), 1
+	}
+	i = skipSpace(doc, i)
+	for t := level; t < len(p.tokens); t++ {
 		if i == len(doc) {
 			return i, Truncated
 		}
@@ -47,6 +52,9 @@ func (p *Pointer) seek(doc []byte) (i int, r Result) {
 		if r != Found {
 			return i, r
 		}
+	}
+	if i == len(doc) {
+		return i, Truncated
 	}
 	return i, Found
 }

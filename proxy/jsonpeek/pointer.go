@@ -32,6 +32,7 @@ func (r Result) String() string {
 type Pointer struct {
 	tokens []token
 	text   string
+	head   string // `{"name":` of the first token, when that is how JSON writes it
 }
 
 // token is one step of a pointer.
@@ -57,8 +58,14 @@ func Compile(s string) (Pointer, error) {
 		}
 		p.tokens = append(p.tokens, token{name, arrayIndex(part)})
 	}
+	if name := p.tokens[0].name; !strings.ContainsFunc(name, escapes) {
+		p.head = `{"` + name + `":`
+	}
 	return p, nil
 }
+
+// escapes reports whether JSON cannot write c as it stands (RFC 8259 §7).
+func escapes(c rune) bool { return c < ' ' || c == '"' || c == '\\' }
 
 // unescapeToken turns ~1 into / and ~0 into ~ (RFC 6901 §4).
 func unescapeToken(s string) (name string, ok bool) {

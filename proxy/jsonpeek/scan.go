@@ -6,22 +6,58 @@ import (
 	"math/bits"
 )
 
-// The word-at-a-time tests below mark the high bit of each byte that matches.
-// A borrow can mark bytes above a true match, never below one, so the lowest
-// mark is always right, and only the lowest is used.
+// Bytes are looked at eight at a time: a word of marks has the high bit of each
+// byte that matches.
 const (
 	ones  = 0x0101010101010101
 	highs = 0x8080808080808080
+
+	quotes      = '"' * ones
+	backslashes = '\\' * ones
+	spaces      = ' ' * ones
 )
 
-func equals(w, pattern uint64) uint64 {
-	x := w ^ pattern
-	return (x - ones) &^ x & highs
+// zeros marks the zero bytes of w, exactly.
+func zeros(w uint64) uint64 {
+	return ^((w&^highs + ^uint64(highs)) | w) & highs
 }
 
-// shortString is how many bytes of a string are looked at word by word before
-// bytes.IndexByte, which is faster on long ones, takes over.
-const shortString = 64
+// special marks quotes, backslashes and control characters. It can mark bytes
+// behind a true match too, so only the lowest mark counts.
+func special(w uint64) uint64 {
+	q, s := w^quotes, w^backslashes
+	return ((q-ones)&^q | (s-ones)&^s | (w-spaces)&^w) & highs
+}
+
+// brackets marks the brackets of objects and arrays, exactly.
+func brackets(w uint64) uint64 {
+	w |= 0x20 * ones // makes braces of square brackets
+	return zeros(w^'{'*ones) | zeros(w^'}'*ones)
+}
+
+// word loads b[i:i+8], with zero bytes behind the end of b.
+func word(b []byte, i int) uint64 {
+	if i+8 <= len(b) {
+		return binary.LittleEndian.Uint64(b[i:])
+	}
+	var tail [8]byte
+	copy(tail[:], b[i:])
+	return binary.LittleEndian.Uint64(tail[:])
+}
+
+// first is the index in its word of the byte with the lowest mark.
+func first(marks uint64) int { return bits.TrailingZeros64(marks) >> 3 }
+
+// escaped takes the lowest mark of marks, a backslash, and the mark of the byte
+// that it escapes, which is returned when that byte is the next word's.
+func escaped(marks uint64) (rest, carry uint64) {
+	low := marks & -marks
+	return marks &^ (low | low<<8), low >> 56
+}
+
+// quietWords is how many words of a string without a mark are looked at before
+// bytes.IndexByte, which is faster on long stretches, takes over.
+const quietWords = 8
 
 // skipSpace returns the index of the first byte at or behind i that is not
 // JSON whitespace, len(b) if there is none.
@@ -38,45 +74,62 @@ func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\
 // byte is b[i], -1 if b ends before. plain promises that there is neither an
 // escape nor a control character in it; without it there may be.
 func closingQuote(b []byte, i int) (end int, plain bool) {
-	for limit := i + shortString; i < limit; i += 8 {
+	for range quietWords {
 		if i+8 > len(b) {
-			return closingQuoteTail(b, i)
+			break
 		}
-		w := binary.LittleEndian.Uint64(b[i:])
-		hit := equals(w, '"'*ones) | equals(w, '\\'*ones) | (w-' '*ones)&^w&highs
-		if hit == 0 {
-			continue
+		if marks := special(binary.LittleEndian.Uint64(b[i:])); marks != 0 {
+			if i += first(marks); b[i] == '"' {
+				return i, true
+			}
+			return escapedQuote(b, i), false
 		}
-		i += bits.TrailingZeros64(hit) >> 3
-		if b[i] == '"' {
-			return i, true
-		}
-		break
+		i += 8
 	}
-	return farQuote(b, i), false
-}
-
-// closingQuoteTail is closingQuote for the last bytes of b.
-func closingQuoteTail(b []byte, i int) (end int, plain bool) {
-	for ; i < len(b); i++ {
+	for ; i < len(b) && i+8 > len(b); i++ {
 		switch c := b[i]; {
 		case c == '"':
 			return i, true
 		case c == '\\' || c < ' ':
-			return farQuote(b, i), false
+			return escapedQuote(b, i), false
 		}
 	}
-	return -1, false
+	return escapedQuote(b, i), false
 }
 
-// farQuote finds the closing quote at or behind b[i], which must not be a byte
-// that a backslash before i escapes. Backslashes are counted backwards from
-// each quote and never beyond the quote before, so the work is linear.
+// escapedQuote finds the closing quote at or behind b[i], which must not itself
+// be escaped, in a string that may have escapes.
+func escapedQuote(b []byte, i int) int {
+	var carry uint64
+	for quiet := 0; i < len(b); i += 8 {
+		w := word(b, i)
+		ends := zeros(w ^ quotes)
+		marks := (ends | zeros(w^backslashes)) &^ carry
+		if quiet++; marks|carry != 0 {
+			quiet = 0
+		}
+		carry = 0
+		for marks != 0 {
+			if marks&-marks&ends != 0 {
+				return i + first(marks)
+			}
+			marks, carry = escaped(marks)
+		}
+		if quiet == quietWords {
+			return farQuote(b, i+8)
+		}
+	}
+	return -1
+}
+
+// farQuote is escapedQuote for strings with few escapes. Backslashes are counted
+// backwards from each quote and never beyond the quote before, so the work is
+// linear.
 func farQuote(b []byte, i int) int {
-	for from := i; ; {
+	for from := i; from < len(b); {
 		n := bytes.IndexByte(b[from:], '"')
 		if n < 0 {
-			return -1
+			break
 		}
 		quote := from + n
 		slash := quote
@@ -88,6 +141,7 @@ func farQuote(b []byte, i int) int {
 		}
 		from = quote + 1
 	}
+	return -1
 }
 
 // skipValue returns the index behind the value that begins at or behind b[i],
@@ -131,35 +185,42 @@ func skipScalar(b []byte, i int) (next int, r Result) {
 // stands before b[i]. It counts both kinds of bracket alike: in valid JSON they
 // nest, and a document where they do not is nobody's JSON.
 func skipContainer(b []byte, i int) (next int, r Result) {
-	for depth := 1; i < len(b); i++ {
-		for i+8 <= len(b) {
-			w := binary.LittleEndian.Uint64(b[i:])
-			// Of the bytes JSON has outside strings, |0x26 makes 0x7F of the
-			// four brackets alone.
-			hit := equals(w, '"'*ones) | equals(w|0x26*ones, 0x7F*ones)
-			if hit != 0 {
-				i += bits.TrailingZeros64(hit) >> 3
-				break
+	var carry uint64
+	inString, quiet := false, 0
+	for depth := 1; i < len(b); i += 8 {
+		w := word(b, i)
+		if !inString && zeros(w^quotes)|brackets(w) == 0 {
+			continue // numbers, commas, space
+		}
+		marks := (zeros(w^quotes) | zeros(w^backslashes) | brackets(w)) &^ carry
+		if quiet++; marks|carry != 0 || !inString {
+			quiet = 0
+		}
+		carry = 0
+		for marks != 0 {
+			switch c := b[i+first(marks)]; {
+			case c == '"':
+				inString = !inString
+			case c == '\\' && inString:
+				marks, carry = escaped(marks)
+				continue
+			case c == '\\' || inString:
+			case c == '{' || c == '[':
+				depth++
+			default:
+				if depth--; depth == 0 {
+					return i + first(marks) + 1, Found
+				}
 			}
-			i += 8
+			marks &= marks - 1
 		}
-		if i == len(b) {
-			break
-		}
-		switch b[i] {
-		case '"':
-			end, _ := closingQuote(b, i+1)
+		if quiet == quietWords {
+			end := farQuote(b, i+8)
 			if end < 0 {
-				return i, Truncated
+				return len(b), Truncated
 			}
-			i = end
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth--; depth == 0 {
-				return i + 1, Found
-			}
+			i, inString, quiet = end+1-8, false, 0
 		}
 	}
-	return i, Truncated
+	return len(b), Truncated
 }

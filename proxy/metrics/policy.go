@@ -12,7 +12,7 @@ import (
 // statuses of ABI.md §5, the ways a call can fail, and whatever else.
 var callResults = []string{
 	"ok", "no_opinion", "bad_input", "unsupported", "guest",
-	"trap", "timeout", "output", "unavailable", otherLabel,
+	"trap", "timeout", "input", "output", "unavailable", otherLabel,
 }
 
 // callBuckets reach from a cached compiled call to the default call timeout
