@@ -1,0 +1,50 @@
+package stream
+
+import (
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"weir/proxy/http1"
+)
+
+// sizeError is a request body that turned out longer than its route allows.
+type sizeError struct{ Limit, Actual int64 } // bytes; Actual: read so far
+
+func (e *sizeError) Error() string { return tooLarge(e.Actual, e.Limit) }
+
+func tooLarge(actual, limit int64) string {
+	return fmt.Sprintf("request body of %d bytes exceeds max_body_size %d", actual, limit)
+}
+
+// requestBody hands a client's body on as it arrives and counts it. It is read
+// by the upstream's sender alone; done may be asked by anyone.
+type requestBody struct {
+	*http1.BodyReader
+	limit int64 // bytes
+	read  int64
+	ended atomic.Bool
+}
+
+func (b *requestBody) reset(r *http1.BodyReader, limit int64) {
+	b.BodyReader, b.limit, b.read = r, limit, 0
+	b.ended.Store(r == nil)
+}
+
+// Read implements io.Reader. A piece that crosses the limit is not handed on.
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.BodyReader.Read(p)
+	if b.read += int64(n); b.read > b.limit {
+		n, err = 0, &sizeError{Limit: b.limit, Actual: b.read}
+	}
+	if err != nil {
+		b.ended.Store(true)
+	}
+	return n, err
+}
+
+// done tells whether nobody will read the client's connection for this body any
+// more, so that it can be watched.
+func (b *requestBody) done() bool { return b.ended.Load() }
+
+var _ io.Reader = (*requestBody)(nil)

@@ -1,0 +1,302 @@
+package stream
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/http1"
+	"weir/proxy/metrics"
+	"weir/proxy/policy"
+	"weir/proxy/stream/framed"
+	"weir/proxy/upstream"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Route is where a request goes and under which rules.
+type Route struct {
+	Name     string
+	Upstream *upstream.Upstream
+	View     *policy.View
+	Limits   config.Limits
+}
+
+// Proxy carries HTTP exchanges. All its fields may be nil.
+type Proxy struct {
+	Log     *slog.Logger
+	Metrics *metrics.Set
+	// TrustedProxies are the peers whose forwarding fields are believed; it is
+	// asked for each request.
+	TrustedProxies func() []netip.Prefix
+}
+
+// errClientGone is why an exchange ended whose client left.
+var errClientGone = errors.New("the client went away")
+
+// carriage is the memory of one exchange under way.
+type carriage struct {
+	proxy *Proxy
+	x     *http1.Exchange
+	route *Route
+	id    *RequestID
+	up    *upstream.Exchange // nil before the answer's head
+
+	req     upstream.Request
+	body    requestBody
+	framing framing
+	watch   watch
+
+	// Bound once, so that an exchange allocates no closures.
+	watchHead func(gone func()) (stop func())
+	cancel    func()
+}
+
+var carriages = sync.Pool{New: func() any {
+	c := &carriage{req: upstream.Request{Header: new(fasthttp.RequestHeader)}}
+	c.watchHead = func(gone func()) func() { return c.x.Watch(gone) }
+	c.cancel = func() { c.up.Cancel() }
+	return c
+}}
+
+// Serve carries the request in x to the route's upstream and the answer back.
+// Neither body is ever held: bytes go on as they arrive, and a slow side slows
+// the other. A client that leaves cancels its request upstream. When Serve
+// returns, x is answered whole, or aborted so that its client knows.
+//
+// Admission is the caller's; framing is asked for here, and applies to the
+// answers of GET and POST. Request bodies pass as they are: not one byte of
+// theirs is merged, split or looked at.
+func (p *Proxy) Serve(x *http1.Exchange, r *Route, id *RequestID) {
+	limit := r.Limits.MaxBodySize
+	if n := x.Info.ContentLength; n > limit {
+		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, ID: id})
+		return
+	}
+	start := time.Now()
+	c := carriages.Get().(*carriage)
+	c.proxy, c.x, c.route, c.id = p, x, r, id
+	defer c.release() // also when something panics: the upstream connection must not leak
+	c.body.reset(x.Body, limit)
+	if !c.send() {
+		return
+	}
+	status, err := c.answer()
+	c.log(start, status, err)
+}
+
+// release ends what still runs for the exchange and gives its memory back.
+func (c *carriage) release() {
+	c.end(false)
+	c.proxy, c.x, c.route, c.id = nil, nil, nil, nil
+	c.body.reset(nil, 0)
+	c.req = upstream.Request{Header: c.req.Header}
+	c.framing = framing{}
+	carriages.Put(c)
+}
+
+// end joins what runs for the exchange besides its own goroutine; only then may
+// the rest of the request body be read, or its answer be finished.
+func (c *carriage) end(clean bool) {
+	c.watch.close()
+	if up := c.up; up != nil {
+		c.up = nil
+		up.Finish(clean)
+	}
+}
+
+// send sends the request and waits for the head of the answer. When there is
+// none, the client has been told and send returns false.
+func (c *carriage) send() bool {
+	x, v := c.x, c.route.View
+	c.framing = c.askFraming()
+	var trusted []netip.Prefix
+	if c.proxy.TrustedProxies != nil {
+		trusted = c.proxy.TrustedProxies()
+	}
+	Forward(c.req.Header, &x.Req, Forwarding{
+		Client:   ClientOf(x.Conn(), &x.Req, trusted),
+		ID:       c.id,
+		Identity: c.framing.active(),
+	})
+	c.req.ContentLength = x.Info.ContentLength
+	if x.Body != nil {
+		c.req.Body = &c.body
+	}
+	c.req.Retryable = v.Fault(hostabi.UpstreamUnavailable).Retryable
+	c.req.Watch = c.watchHead
+	up, err := c.route.Upstream.Do(&c.req, &x.Resp)
+	if err != nil {
+		c.fail(err)
+		return false
+	}
+	c.up = up
+	return true
+}
+
+// fail answers for an upstream that gave no head.
+func (c *carriage) fail(err error) {
+	f := Fault{ID: c.id, Err: err}
+	e, ok := errors.AsType[*upstream.Error](err)
+	switch {
+	case ok && e.BodyErr != nil:
+		if !c.bodyFault(e.BodyErr, &f) {
+			c.x.Abort()
+			return
+		}
+	case ok && e.Kind == upstream.Canceled:
+		c.x.Abort()
+		return
+	case ok && e.Kind == upstream.Timeout:
+		f.Code, f.Message = hostabi.UpstreamTimeout, "the upstream did not answer in time"
+	case ok && e.Kind == upstream.Closed:
+		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream closed the connection before it answered"
+	case ok && e.Kind == upstream.Protocol:
+		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream's answer is not valid HTTP"
+	default:
+		f.Code, f.Message = hostabi.UpstreamUnavailable, "no connection to the upstream could be made"
+	}
+	c.proxy.Refuse(c.x, c.route.View, f)
+}
+
+// bodyFault fills f in for a request body that ended early; false when the
+// client left, which is no fault of anybody's.
+func (c *carriage) bodyFault(err error, f *Fault) bool {
+	f.Err = err
+	if e, ok := errors.AsType[*sizeError](err); ok {
+		f.Code, f.Message, f.Limit, f.Actual = hostabi.PayloadTooLarge, e.Error(), e.Limit, e.Actual
+		return true
+	}
+	if e, ok := errors.AsType[*http1.Error](err); ok {
+		f.Code, f.Message = hostabi.ProtocolError, e.Error()
+		return true
+	}
+	return false
+}
+
+// answer carries the upstream's answer to the client. The error is why the
+// client could not be given all of it.
+func (c *carriage) answer() (status int, err error) {
+	x, up := c.x, c.up
+	status = up.Info.Status
+	cleanResponse(&x.Resp)
+	var first []byte
+	var end error
+	if status >= 400 {
+		first, end = c.classify()
+	}
+	length := up.Info.ContentLength
+	if c.framing.applies(status) {
+		if coding := x.Resp.ContentEncoding(); len(coding) > 0 {
+			err := errors.New("content coding " + string(coding) + " where identity was asked for")
+			c.end(false)
+			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", ID: c.id, Err: err})
+			return status, err
+		}
+		if c.framing.changes() {
+			length = -1
+			reframed(&x.Resp)
+		}
+	} else {
+		c.framing = framing{}
+	}
+	if c.proxy.Metrics != nil {
+		c.proxy.Metrics.HTTPRequests(status).Inc()
+	}
+	if err := x.Start(length); err != nil {
+		return status, c.abort(errClientGone)
+	}
+	if up.Body != nil {
+		if err := c.carry(first, end); err != nil {
+			return status, c.abort(err)
+		}
+		if t := up.Body.Trailer(); len(t) > 0 {
+			x.Trailer = append(x.Trailer[:0], t...)
+		}
+	}
+	c.end(true)
+	if err := x.Finish(); err != nil {
+		return status, errClientGone
+	}
+	return status, nil
+}
+
+// carry streams the body of the answer, of which classify may have read the
+// first piece. It flushes whenever it would have to wait for more.
+func (c *carriage) carry(p []byte, err error) error {
+	x, body := c.x, c.up.Body
+	var src framed.Source = body
+	var dst io.Writer = x
+	switch {
+	case c.framing.pass():
+		src = framed.Pass(body, c.framing.max)
+	case c.framing.upstream == hostabi.FramedV1:
+		src = framed.Unframe(body, c.framing.max)
+	case c.framing.client == hostabi.FramedV1:
+		dst = framed.Frame(x, c.framing.max)
+	}
+	c.watch.begin(&c.body, c.cancel)
+	for {
+		if len(p) > 0 {
+			if _, err := dst.Write(p); err != nil {
+				return &writeError{err}
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case body.Buffered() > 0:
+			p, err = src.Next()
+		default:
+			if err := x.Flush(); err != nil {
+				return &writeError{err}
+			}
+			c.watch.wait(x)
+			p, err = src.Next()
+			c.watch.over()
+		}
+	}
+}
+
+// writeError is an answer that the client did not take.
+type writeError struct{ err error }
+
+func (e *writeError) Error() string { return "write to the client: " + e.err.Error() }
+func (e *writeError) Unwrap() error { return e.err }
+
+// abort ends an answer that has begun and cannot be finished: never cleanly. It
+// returns the error that says why.
+func (c *carriage) abort(err error) error {
+	f := Fault{ID: c.id, Err: err}
+	c.watch.close()
+	_, unwritten := errors.AsType[*writeError](err)
+	_, long := errors.AsType[*framed.LengthError](err)
+	_, short := errors.AsType[*framed.TruncatedError](err)
+	bodyErr := c.up.BodyErr()
+	switch {
+	case unwritten && errors.Is(err, os.ErrDeadlineExceeded):
+		f.Code, f.Message = hostabi.SlowConsumer, "the client took nothing of the answer for write_timeout"
+	case unwritten, err == errClientGone:
+		err = errClientGone
+	case long || short:
+		f.Code, f.Message = hostabi.FramingError, err.Error()
+	case bodyErr != nil && c.bodyFault(bodyErr, &f):
+	case bodyErr != nil, c.up.Canceled():
+		err = errClientGone
+	default:
+		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream's answer ended early"
+	}
+	if f.Code != "" {
+		c.proxy.count(&f)
+	}
+	c.x.Abort()
+	return err
+}
