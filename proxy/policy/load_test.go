@@ -1,0 +1,207 @@
+package policy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+)
+
+// whole is a guest with every hook, without an opinion on anything.
+func whole() *fakeGuest {
+	return &fakeGuest{
+		classify: func(*hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) { return hostabi.Rule{}, noView },
+		admit: func(*hostabi.AdmitInput) (hostabi.AdmitOutput, hostabi.Result) {
+			return hostabi.AdmitOutput{}, noView
+		},
+		framing: func(*hostabi.FramingInput) (hostabi.FramingOutput, hostabi.Result) {
+			return hostabi.FramingOutput{}, noView
+		},
+		fault: func(*hostabi.FaultInput) (hostabi.FaultOutput, hostabi.Result) {
+			return hostabi.FaultOutput{}, noView
+		},
+		envelope: func(*hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) {
+			return hostabi.ErrorOutput{}, noView
+		},
+	}
+}
+
+func TestLoadNamesTheHookThatFails(t *testing.T) {
+	for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
+		for _, c := range []struct {
+			name, says string
+			break_     func(*fakeGuest)
+		}{
+			{"trap", "trap: made to fail", func(g *fakeGuest) { g.trap[h].Store(true) }},
+			{"loop", "timeout: made to fail", func(g *fakeGuest) { g.late[h].Store(1 << 20) }},
+			{"garbage", "tlv", func(g *fakeGuest) { g.raw[h] = []byte{1, 2, 3} }},
+		} {
+			g := whole()
+			c.break_(g)
+			_, err := tryStart(t, g)
+			for _, part := range []string{`policy "p"`, "hook " + h.String(), c.says} {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("%s %s: error %v does not say %q", h, c.name, err, part)
+				}
+			}
+			want(t, "closed", g.closed.Load(), true)
+		}
+	}
+}
+
+func TestLoadIsPatientWithABusyMachine(t *testing.T) {
+	for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
+		g := whole()
+		g.late[h].Store(patience - 1)
+		start(t, g)
+	}
+}
+
+func TestLoadSaysWhatTheGuestRefused(t *testing.T) {
+	g := whole()
+	g.admit = nil
+	g.fault = func(*hostabi.FaultInput) (hostabi.FaultOutput, hostabi.Result) {
+		return hostabi.FaultOutput{}, hostabi.MakeResult(0, 300, 0)
+	}
+	_, err := tryStart(t, g)
+	if err == nil || !strings.Contains(err.Error(), "refused with status 300") {
+		t.Error(err)
+	}
+	refused := (&hostabi.Refusal{Message: "no such route"}).AppendTo(nil)
+	want(t, "refusal", refusal(hostabi.StatusBadInput, refused).Error(), "refused with status 2: no such route")
+}
+
+func TestLoadProbesEverything(t *testing.T) {
+	g := whole()
+	seen := make(map[string]int)
+	g.envelope = func(in *hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) {
+		seen[fmt.Sprint(in.Code, in.Transport, in.Direction)]++
+		return hostabi.ErrorOutput{}, noView
+	}
+	g.fault = func(in *hostabi.FaultInput) (hostabi.FaultOutput, hostabi.Result) {
+		seen[string(in.Code)]++
+		return hostabi.FaultOutput{}, noView
+	}
+	g.classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
+		seen[fmt.Sprint("key ", string(in.Key), in.Direction)]++
+		return hostabi.Rule{}, noView
+	}
+	g.shape.Prewarm = []string{"warm"}
+	start(t, g)
+	for _, row := range hostabi.Catalogue {
+		for _, k := range []string{fmt.Sprint(row.Code, 0, 0), fmt.Sprint(row.Code, 1, 0), fmt.Sprint(row.Code, 1, 1), string(row.Code)} {
+			want(t, k, seen[k], 1)
+		}
+	}
+	want(t, "gap to the client", seen[fmt.Sprint(hostabi.Gap, 1, 1)], 1)
+	want(t, "gap over HTTP", seen[fmt.Sprint(hostabi.Gap, 0, 0)], 0)
+	want(t, "prewarm up", seen["key warm0"], 1)
+	want(t, "prewarm down", seen["key warm1"], 1)
+}
+
+func TestLoadRefusesShapes(t *testing.T) {
+	many := func(n int) (l []string) {
+		for i := range n {
+			l = append(l, fmt.Sprint("/", i))
+		}
+		return l
+	}
+	for _, c := range []struct {
+		name  string
+		shape hostabi.Shape
+		says  string
+	}{
+		{"event key", hostabi.Shape{EventKey: []string{"type"}}, `"type"`},
+		{"event keys", hostabi.Shape{EventKey: many(9)}, "event key has 9 entries, at most 8"},
+		{"keep", hostabi.Shape{Keep: []string{"/a~2"}}, `"/a~2"`},
+		{"keep nothing", hostabi.Shape{Keep: []string{""}}, "empty"},
+		{"keep twice", hostabi.Shape{Keep: []string{"/a", "/a"}}, "twice"},
+		{"keeps", hostabi.Shape{Keep: many(17)}, "keep has 17"},
+		{"prewarm", hostabi.Shape{Prewarm: []string{strings.Repeat("x", 129)}}, "129 bytes exceeds 128"},
+		{"prewarms", hostabi.Shape{Prewarm: many(257)}, "prewarm has 257"},
+		{"constant configure", hostabi.Shape{Constant: []hostabi.Hook{hostabi.Configure}}, "hook 0 cannot be constant"},
+		{"admit header", hostabi.Shape{AdmitHeaders: []string{"X-Up"}}, `"X-Up" is not a lower-case`},
+		{"empty header", hostabi.Shape{AdmitHeaders: []string{""}}, `""`},
+		{"header with a line end", hostabi.Shape{FramingHeaders: []string{"a\r\nb"}}, `"a\r\nb"`},
+		{"all framing headers", hostabi.Shape{FramingHeaders: []string{"*"}}, `"*"`},
+		{"headers", hostabi.Shape{AdmitHeaders: many(65)}, "admit headers has 65"},
+		{"error type header", hostabi.Shape{ErrorTypeHeader: "a b"}, `"a b"`},
+	} {
+		g := whole()
+		g.shape = c.shape
+		_, err := tryStart(t, g)
+		if err == nil || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), `policy "p": hook configure: shape`) {
+			t.Errorf("%s: error %v does not say %q", c.name, err, c.says)
+		}
+	}
+	g := whole()
+	g.shape = hostabi.Shape{EventKey: []string{"/a", "/b"}, Keep: []string{"/id"}, AdmitHeaders: []string{"*", "x-a"}, FramingHeaders: []string{"x-version"}, ErrorTypeHeader: "x-amzn-errortype"}
+	v := start(t, g).View("r")
+	key, _ := v.Key().Append(nil, []byte(`{"a":"x","b":"y"}`))
+	want(t, "key", string(key), "x:y")
+	want(t, "keep", v.Keep()[0].String(), "/id")
+	want(t, "admit headers", strings.Join(v.AdmitHeaders(), " "), "* x-a")
+	want(t, "framing headers", strings.Join(v.FramingHeaders(), " "), "x-version")
+	want(t, "error type", v.ErrorTypeHeader(), "x-amzn-errortype")
+}
+
+// mute is a guest without weir_configure.
+type mute struct{ *fakeGuest }
+
+func (m mute) Has(h hostabi.Hook) bool { return h != hostabi.Configure && m.fakeGuest.Has(h) }
+
+func TestConfigNeedsSomebodyToReadIt(t *testing.T) {
+	o := Options{Config: config.Policy{Name: "p", Config: map[string]any{"a": 1}}}
+	_, err := load(t.Context(), o, mute{whole()}, newReporter(nil, "p"))
+	if err == nil || !strings.Contains(err.Error(), "no weir_configure") {
+		t.Error(err)
+	}
+}
+
+func TestConfigureInputIsJSON(t *testing.T) {
+	read := func(c config.Policy) hostabi.ConfigureInput {
+		b, err := configureInput(&c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var in hostabi.ConfigureInput
+		if err := in.Decode(b); err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	in := read(config.Policy{Name: "p", Config: map[string]any{"b": []any{int64(1), "x"}, "a": map[string]any{"t": true}}})
+	want(t, "config", string(in.Config), `{"a":{"t":true},"b":[1,"x"]}`)
+	want(t, "policy", in.Policy, "p")
+	want(t, "none", string(read(config.Policy{}).Config), "{}")
+	for name, table := range map[string]map[string]any{
+		"infinity": {"a": math.Inf(1)}, "long": {"a": strings.Repeat("x", 65536)},
+	} {
+		if _, err := configureInput(&config.Policy{Config: table}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestLoadEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g := whole()
+	_, err := load(ctx, Options{Config: config.Policy{Name: "p"}}, g, newReporter(nil, "p"))
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	want(t, "closed", g.closed.Load(), true)
+}
+
+func TestLoadNamesWhatIsNoModule(t *testing.T) {
+	_, err := Load(t.Context(), Options{Config: config.Policy{Name: "broken", Bytes: []byte("not wasm")}})
+	if err == nil || !strings.Contains(err.Error(), `policy "broken"`) {
+		t.Error(err)
+	}
+}

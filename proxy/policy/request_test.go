@@ -1,0 +1,213 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+)
+
+func open(c *config.Policy) { c.OnFault = "open" }
+
+func TestAdmit(t *testing.T) {
+	g := whole()
+	g.admit = func(in *hostabi.AdmitInput) (hostabi.AdmitOutput, hostabi.Result) {
+		switch in.Path {
+		case "/deny":
+			return hostabi.AdmitOutput{Deny: true, Message: "no"}, ok
+		case "/busy":
+			return hostabi.AdmitOutput{Deny: true, Code: hostabi.RateLimited}, ok
+		case "/odd":
+			return hostabi.AdmitOutput{Deny: true, Code: "made_up"}, ok
+		case "/class":
+			return hostabi.AdmitOutput{LimitClass: in.Route}, ok
+		}
+		return hostabi.AdmitOutput{}, noView
+	}
+	r := start(t, g)
+	v := r.View("chat")
+	want(t, "needs admit", v.NeedsAdmit(), true)
+	failed := hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
+	for path, out := range map[string]hostabi.AdmitOutput{
+		"/":      {},
+		"/deny":  {Deny: true, Code: hostabi.NotAdmitted, Message: "no"},
+		"/busy":  {Deny: true, Code: hostabi.RateLimited},
+		"/odd":   failed,
+		"/class": {LimitClass: "chat"},
+	} {
+		want(t, path, v.Admit(&hostabi.AdmitInput{Path: path, Route: "the caller's"}), out)
+	}
+	want(t, "counted as malformed", r.counted(t, hostabi.Admit, "output"), 1)
+	calls := g.calls[hostabi.Admit].Load()
+	v.Admit(&hostabi.AdmitInput{})
+	v.Admit(&hostabi.AdmitInput{})
+	want(t, "calls: never cached", g.calls[hostabi.Admit].Load(), calls+2)
+}
+
+func TestAdmitWhileThePolicyIsDown(t *testing.T) {
+	long := hostabi.AdmitInput{Query: strings.Repeat("x", hostabi.MaxInput)}
+	for _, c := range []struct {
+		name string
+		edit func(*config.Policy)
+		deny bool
+	}{{"closed", func(*config.Policy) {}, true}, {"open", open, false}} {
+		g := whole()
+		r := start(t, g, c.edit)
+		v := r.View("r")
+		want(t, c.name+": too long", v.Admit(&long).Code, hostabi.PolicyFailed)
+		want(t, c.name+": calls", g.calls[hostabi.Admit].Load(), 0)
+		g.trap[hostabi.Admit].Store(true)
+		want(t, c.name, v.Admit(&hostabi.AdmitInput{}).Deny, c.deny)
+		want(t, c.name+": counted", r.counted(t, hostabi.Admit, "trap"), 1)
+		g.trap[hostabi.Admit].Store(false)
+		want(t, c.name+": healed", v.Admit(&hostabi.AdmitInput{}).Deny, false)
+	}
+}
+
+func TestFraming(t *testing.T) {
+	result := ok
+	g := whole()
+	g.framing = func(in *hostabi.FramingInput) (hostabi.FramingOutput, hostabi.Result) {
+		if len(in.Headers) > 0 && in.Headers[0].Value == "5" {
+			return hostabi.FramingOutput{Client: hostabi.FramedV1, MaxFrameSize: 9}, result
+		}
+		return hostabi.FramingOutput{}, noView
+	}
+	r := start(t, g)
+	v := r.View("r")
+	framed := hostabi.FramingOutput{Client: hostabi.FramedV1, MaxFrameSize: 9}
+	five := hostabi.FramingInput{Path: "/s", Headers: []hostabi.Header{{Name: "x-version", Value: "5"}}}
+	asked := func() int64 { return g.calls[hostabi.FramingHook].Swap(0) }
+	want(t, "framed", v.Framing(&five), framed)
+	want(t, "again", v.Framing(&five), framed)
+	want(t, "calls", asked(), 1)
+	want(t, "raw", v.Framing(&hostabi.FramingInput{Path: "/s"}), hostabi.FramingOutput{})
+	want(t, "calls", asked(), 1)
+
+	result = forSeconds(0)
+	five.Path = "/uncached"
+	v.Framing(&five)
+	v.Framing(&five)
+	want(t, "calls uncached", asked(), 2)
+
+	five.Path = "/" + strings.Repeat("long", 1000)
+	result = ok
+	v.Framing(&five)
+	v.Framing(&five)
+	want(t, "calls for a long input", asked(), 2)
+
+	g.trap[hostabi.FramingHook].Store(true)
+	five.Path = "/t"
+	want(t, "fallback", v.Framing(&five), hostabi.FramingOutput{})
+	v.Framing(&five)
+	want(t, "calls while it fails", asked(), 1)
+	g.trap[hostabi.FramingHook].Store(false)
+	r.time.advance(faultTTL)
+	want(t, "healed", v.Framing(&five), framed)
+
+	for i := range 10 * memoSize {
+		v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i)})
+	}
+	want(t, "kept", len(v.framings.m), memoSize)
+}
+
+func TestFaultClasses(t *testing.T) {
+	g := whole()
+	g.fault = func(in *hostabi.FaultInput) (hostabi.FaultOutput, hostabi.Result) {
+		if in.Code == hostabi.PayloadTooLarge {
+			want(t, "status", in.Status, 413)
+			return hostabi.FaultOutput{Retryable: true, RetryAfterMS: 250}, ok
+		}
+		if in.Code == hostabi.InboxFull {
+			return hostabi.FaultOutput{}, forSeconds(0)
+		}
+		return hostabi.FaultOutput{}, noView
+	}
+	r := start(t, g)
+	v := r.View("r")
+	calls := g.calls[hostabi.FaultHook].Load()
+	for range 5 {
+		want(t, "the policy's", v.Fault(hostabi.PayloadTooLarge), Fault{true, 250 * time.Millisecond})
+		want(t, "the policy's, uncached", v.Fault(hostabi.InboxFull), Fault{})
+		want(t, "the catalogue's", v.Fault(hostabi.RateLimited), Fault{Retryable: true})
+	}
+	want(t, "calls", g.calls[hostabi.FaultHook].Load(), calls)
+	r.time.advance(faultTTL)
+	v.Fault(hostabi.InboxFull)
+	v.Fault(hostabi.PayloadTooLarge)
+	want(t, "calls after a second", g.calls[hostabi.FaultHook].Load(), calls+1)
+}
+
+func TestUpstreamFaults(t *testing.T) {
+	g := whole()
+	g.fault = func(in *hostabi.FaultInput) (hostabi.FaultOutput, hostabi.Result) {
+		switch {
+		case len(in.Body) > maxFaultBody:
+			return hostabi.FaultOutput{}, hostabi.MakeResult(0, hostabi.StatusBadInput, 0)
+		case strings.HasPrefix(in.ErrorType, "KMS"):
+			return hostabi.FaultOutput{}, ok
+		case in.ErrorType == "InvalidParameterValueException": // depends on the body
+			return hostabi.FaultOutput{Retryable: strings.Contains(string(in.Body), "Invalid Checkpoint Token")}, forSeconds(0)
+		}
+		return hostabi.FaultOutput{}, noView
+	}
+	r := start(t, g)
+	v := r.View("r")
+	ask := func(status uint16, kind, body string) Fault {
+		return v.UpstreamFault(&hostabi.FaultInput{Status: status, ErrorType: kind, Body: []byte(body)})
+	}
+	asked := func() int64 { return g.calls[hostabi.FaultHook].Swap(0) }
+	asked()
+	permanent, retryable := Fault{}, Fault{Retryable: true}
+	want(t, "KMS at 502", ask(502, "KMSDisabledException", ""), permanent)
+	want(t, "KMS again", ask(502, "KMSDisabledException", strings.Repeat("b", 5000)), permanent)
+	want(t, "calls", asked(), 1)
+	want(t, "token", ask(400, "InvalidParameterValueException", "Invalid Checkpoint Token x"), retryable)
+	want(t, "other", ask(400, "InvalidParameterValueException", "size"), permanent)
+	want(t, "calls", asked(), 2)
+	want(t, "503", ask(503, "", ""), retryable)
+	want(t, "429", ask(429, "", strings.Repeat("b", 5000)), retryable)
+	want(t, "404", ask(404, "", ""), permanent)
+	want(t, "no answer", v.UpstreamFault(&hostabi.FaultInput{Code: hostabi.UpstreamTimeout, Status: 504}), retryable)
+	asked()
+	long := strings.Repeat("KMS", 100)
+	ask(502, long, "")
+	ask(502, long, "")
+	want(t, "calls for a long error type", asked(), 2)
+	for i := range 10 * memoSize {
+		ask(500, fmt.Sprint("KMS", i), "")
+	}
+	want(t, "kept", len(v.upstream.m), memoSize)
+}
+
+func TestFaultFallsBackToRetryableLaterAndLater(t *testing.T) {
+	g := whole()
+	r := start(t, g)
+	v := r.View("r")
+	g.trap[hostabi.FaultHook].Store(true)
+	for i, after := range []time.Duration{1, 2, 4, 8, 16, 30, 30, 30} {
+		got := v.UpstreamFault(&hostabi.FaultInput{Status: uint16(400 + i)})
+		want(t, fmt.Sprint("failure ", i), got, Fault{true, after * time.Second})
+		want(t, "within a second", v.UpstreamFault(&hostabi.FaultInput{Status: uint16(400 + i)}), got)
+	}
+	want(t, "calls", r.counted(t, hostabi.FaultHook, "trap"), 8)
+	g.trap[hostabi.FaultHook].Store(false)
+	r.time.advance(faultTTL)
+	want(t, "healed", v.UpstreamFault(&hostabi.FaultInput{Status: 400}), Fault{})
+	g.trap[hostabi.FaultHook].Store(true)
+	want(t, "from the start", v.UpstreamFault(&hostabi.FaultInput{Status: 499}), Fault{true, time.Second})
+}
+
+func TestInfo(t *testing.T) {
+	g := droppables(ok)
+	r := start(t, g)
+	r.View("r").Rule(hostabi.ToUpstream, []byte("a"), nil)
+	g.raw[hostabi.Classify] = []byte{1}
+	r.View("r").Rule(hostabi.ToUpstream, []byte("b"), nil)
+	want(t, "info", r.Info(), Info{
+		Name: "p", Hash: "hash", Engine: "fake", Instances: 2, Calls: 2, Faults: 1, Breaker: "closed", CachedRules: 2,
+	})
+}
