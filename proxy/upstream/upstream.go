@@ -3,16 +3,14 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/tls"
-	"io"
 	"log/slog"
-	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"weir/proxy/config"
-	"weir/proxy/http1"
-
-	"github.com/valyala/fasthttp"
 )
 
 // Options are what an Upstream takes from its surroundings.
@@ -22,64 +20,63 @@ type Options struct {
 	TLS  *tls.Config   // template for https targets; nil: the system's roots
 }
 
+// Defaults of timeouts that the configuration leaves zero.
+const (
+	defaultConnectTimeout  = 5 * time.Second
+	defaultResponseTimeout = 60 * time.Second
+)
+
 // Upstream is a set of targets.
-type Upstream struct{}
+type Upstream struct {
+	name            string
+	log             *slog.Logger
+	targets         []*target
+	least           bool // least_connections instead of round_robin
+	connectTimeout  time.Duration
+	responseTimeout time.Duration
+	retries         int
+	turn            atomic.Uint64 // of round_robin
+
+	closed    chan struct{} // announces the end to health checks
+	closeOnce sync.Once
+	checks    sync.WaitGroup // health checks, one goroutine per target; Close joins them
+}
 
 // New prepares the targets of cfg; nothing is dialled yet but health checks.
-func New(cfg *config.Upstream, o Options) (*Upstream, error) { panic("api") }
+func New(cfg *config.Upstream, o Options) (*Upstream, error) {
+	u := &Upstream{
+		name:            cfg.Name,
+		log:             cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		least:           cfg.Balance == "least_connections",
+		connectTimeout:  cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout),
+		responseTimeout: cmp.Or(cfg.ResponseTimeout, defaultResponseTimeout),
+		retries:         cfg.Retries,
+		closed:          make(chan struct{}),
+	}
+	for _, raw := range cfg.URLs {
+		t, err := newTarget(raw, &o)
+		if err != nil {
+			return nil, err
+		}
+		u.targets = append(u.targets, t)
+	}
+	if cfg.HealthPath != "" {
+		for _, t := range u.targets {
+			u.checks.Go(func() { u.watchHealth(t, cfg.HealthPath) })
+		}
+	}
+	return u, nil
+}
 
 // Close ends health checks and idle connections; connections in use end with
 // their exchange.
-func (u *Upstream) Close() { panic("api") }
-
-// Request is what Do sends.
-type Request struct {
-	// Header is sent with the framing and connection fields made anew from
-	// ContentLength, Body and Upgrade; everything else goes as it stands.
-	Header *fasthttp.RequestHeader
-	// Body is nil when there is none. Bytes go out as they come. When it has
-	// Buffered() int, a small one that is buffered whole goes with the head;
-	// when it has Interrupt(), it is interrupted when the answer is over first;
-	// when it has Trailer() []byte, its trailer is sent.
-	Body          io.Reader
-	ContentLength int64 // of Body, bytes; -1: chunked
-	Retryable     bool  // a connect failure may be tried at another target
-	Upgrade       bool  // Connection and Upgrade of Header are sent
-	Timeout       time.Duration // until the response head; 0: response_timeout
-	// Watch, if any, tells when the client has gone (http1.Exchange.Watch). It
-	// is started only when the upstream takes its time, and not while Body is
-	// being read.
-	Watch func(gone func()) (stop func())
+func (u *Upstream) Close() {
+	u.closeOnce.Do(func() { close(u.closed) })
+	u.checks.Wait()
+	for _, t := range u.targets {
+		t.close()
+	}
 }
-
-// Do sends r and reads the head of the answer into resp. The error is an *Error.
-func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, error) { panic("api") }
-
-// Exchange is an answer under way.
-type Exchange struct {
-	Info http1.ResponseInfo
-	Body *http1.BodyReader // nil: none
-	URL  string            // the target's
-}
-
-// Finish ends the exchange: it joins what runs for it and keeps the connection
-// when clean is true and both bodies reached their end.
-func (e *Exchange) Finish(clean bool) { panic("api") }
-
-// Cancel closes the connection, from any goroutine, so that reads fail at once.
-func (e *Exchange) Cancel() { panic("api") }
-
-// Canceled tells whether the exchange was ended by Cancel or by a client that
-// left.
-func (e *Exchange) Canceled() bool { panic("api") }
-
-// BodyErr is what ended the request body early, nil while it flows or when it
-// was sent whole.
-func (e *Exchange) BodyErr() error { panic("api") }
-
-// Detach takes the connection of a 101 with a copy of the bytes behind its
-// head. Finish must not be called after it.
-func (e *Exchange) Detach() (net.Conn, []byte) { panic("api") }
 
 // TargetStatus is one target as the admin listener shows it.
 type TargetStatus struct {
@@ -90,4 +87,42 @@ type TargetStatus struct {
 }
 
 // Status lists the targets in the order of the configuration.
-func (u *Upstream) Status() []TargetStatus { panic("api") }
+func (u *Upstream) Status() []TargetStatus {
+	now := time.Now()
+	s := make([]TargetStatus, len(u.targets))
+	for i, t := range u.targets {
+		s[i] = TargetStatus{URL: t.url, Healthy: t.usable(now), Idle: t.idleCount(), InUse: int(t.inUse.Load())}
+	}
+	return s
+}
+
+// pick chooses a target for the given attempt, the first being 0. Targets that
+// are down are chosen only when there is no other: better a try than a refusal.
+// avoid is the one that just failed; nil: none.
+func (u *Upstream) pick(avoid *target) *target {
+	n := len(u.targets)
+	if n == 1 {
+		return u.targets[0]
+	}
+	now := time.Now()
+	start := int(u.turn.Add(1)-1) % n
+	var best *target
+	bestRank := 0
+	for i := range n {
+		t := u.targets[(start+i)%n]
+		rank := 0
+		if u.least {
+			rank = int(t.inUse.Load())
+		}
+		if !t.usable(now) {
+			rank += 1 << 40
+		}
+		if t == avoid {
+			rank += 1 << 41
+		}
+		if best == nil || rank < bestRank {
+			best, bestRank = t, rank
+		}
+	}
+	return best
+}

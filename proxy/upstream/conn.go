@@ -1,0 +1,158 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"weir/proxy/sock"
+)
+
+// conn is a connection to a target. It holds a reader only while in use.
+type conn struct {
+	nc         *sock.Conn
+	raw        syscall.RawConn
+	t          *target
+	e          *Exchange // whose it is; nil while idle
+	br         *bufio.Reader
+	armed      time.Time // read deadline on nc; zero: none
+	writeArmed time.Time // write deadline on nc; zero: none
+	reused     bool
+	read       bool // a byte of the present answer has come
+	idleSince  time.Time
+
+	look func(fd uintptr) // bound once
+	gone bool             // what look found
+}
+
+// readerSize holds the largest head of a response, and a body of 16 KiB with
+// its head in one read.
+const readerSize = 32 << 10
+
+// maxHead is what the head of a response may have.
+const maxHead = readerSize
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }}
+
+// dial connects to t, with TLS where it has it.
+func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", t.addr())
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		_ = nc.Close()
+		return nil, errors.New("upstream: not a TCP connection")
+	}
+	c := &conn{t: t, nc: sock.Wrap(tcp)}
+	if t.tls != nil {
+		c.nc = sock.Client(tcp, t.tls)
+		if err := c.nc.Handshake(ctx); err != nil {
+			_ = nc.Close()
+			return nil, err
+		}
+	}
+	if c.raw, err = c.nc.SyscallConn(); err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	c.look = c.lookFD
+	return c, nil
+}
+
+// open tells whether an idle connection is still open and silent; it does not
+// wait.
+func (c *conn) open() bool {
+	if time.Since(c.idleSince) >= idleExpiry {
+		return false
+	}
+	c.gone = true
+	err := c.raw.Control(c.look)
+	return err == nil && !c.gone
+}
+
+// lookFD finds out whether there is something to read: the end, or bytes that
+// nobody asked for. Either way the connection is of no more use.
+func (c *conn) lookFD(fd uintptr) {
+	var b [1]byte
+	for {
+		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			c.gone = err != syscall.EAGAIN
+			return
+		}
+	}
+}
+
+// past is a deadline that is over.
+var past = time.Unix(1, 0)
+
+// Read implements io.Reader for br. A deadline that passes makes the exchange
+// look at the clock; see Exchange.tick.
+func (c *conn) Read(p []byte) (int, error) {
+	now := time.Now()
+	due := c.e.due(now)
+	for {
+		if err := c.arm(due, now); err != nil {
+			return 0, err
+		}
+		n, err := c.nc.Read(p)
+		if n > 0 {
+			c.read = true
+		}
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		now = time.Now()
+		c.armed = past
+		if due, err = c.e.tick(now); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// arm makes sure that a read returns at due, or earlier: a deadline that is
+// armed already serves.
+func (c *conn) arm(due, now time.Time) error {
+	if c.armed.After(now) && (due.IsZero() || !c.armed.After(due)) || c.armed.IsZero() && due.IsZero() {
+		return nil
+	}
+	c.armed = due
+	return c.nc.SetReadDeadline(due)
+}
+
+// limitWrites bounds the writes to come; it is renewed only when less than
+// limit is left. Zero: no bound.
+func (c *conn) limitWrites(limit time.Duration, now time.Time) error {
+	switch {
+	case limit == 0 && c.writeArmed.IsZero(), limit > 0 && c.writeArmed.Sub(now) >= limit:
+		return nil
+	case limit == 0:
+		c.writeArmed = time.Time{}
+	default:
+		c.writeArmed = now.Add(limit + limit/2)
+	}
+	return c.nc.SetWriteDeadline(c.writeArmed)
+}
+
+func (c *conn) takeReader() {
+	c.br = readers.Get().(*bufio.Reader)
+	c.br.Reset(c)
+}
+
+func (c *conn) dropReader() {
+	if c.br != nil {
+		c.br.Reset(nil)
+		readers.Put(c.br)
+		c.br = nil
+	}
+}

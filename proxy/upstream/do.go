@@ -1,0 +1,239 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"weir/proxy/http1"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Request is what Do sends.
+type Request struct {
+	// Header is sent with the framing and connection fields made anew from
+	// ContentLength, Body and Upgrade; everything else goes as it stands.
+	Header *fasthttp.RequestHeader
+	// Body is nil when there is none. Bytes go out as they come. When it has
+	// Buffered() int, a small one that is buffered whole goes with the head;
+	// when it has Interrupt(), it is interrupted when the answer is over first
+	// (without, its Read must return by itself); when it has Trailer() []byte,
+	// its trailer is sent.
+	Body          io.Reader
+	ContentLength int64         // of Body, bytes; -1: chunked
+	Retryable     bool          // a connect failure may be tried at another target
+	Upgrade       bool          // Connection and Upgrade of Header are sent
+	Timeout       time.Duration // until the response head; 0: response_timeout
+	// Watch, if any, tells when the client has gone (http1.Exchange.Watch). It
+	// is started only when the upstream takes its time, and not while Body is
+	// being read.
+	Watch func(gone func()) (stop func())
+}
+
+// maxInterim bounds the 1xx answers before the final one.
+const maxInterim = 16
+
+// Do sends r and reads the head of the answer into resp; interim answers are
+// skipped. The error is an *Error, and there is nothing to finish then.
+func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, error) {
+	if r.ContentLength == 0 {
+		r.Body = nil
+	}
+	head := heads.Get().(*[]byte)
+	b := appendHead((*head)[:0], r)
+	b, whole, err := inline(b, r)
+	defer func() {
+		if cap(b) <= inlineBody+readerSize {
+			*head = b[:0]
+		}
+		heads.Put(head)
+	}()
+	if err != nil {
+		return nil, &Error{Kind: Canceled, Err: err, BodyErr: err}
+	}
+	e := &Exchange{u: u, watch: r.Watch, timeout: r.Timeout}
+	if e.timeout <= 0 {
+		e.timeout = u.responseTimeout
+	}
+	var failed *target
+	for tries := 0; ; tries++ {
+		t := u.pick(failed)
+		err := e.attempt(t, r, b, whole, resp)
+		if err == nil {
+			return e, nil
+		}
+		if err.Kind == Unavailable && r.Retryable && tries < u.retries && !e.Canceled() {
+			failed = t
+			continue
+		}
+		e.watch = nil
+		e.stopWatch()
+		return nil, err
+	}
+}
+
+// attempt does it with one target. A kept connection that turns out to be
+// closed is replaced once by a fresh one, where nothing can have happened twice.
+func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *fasthttp.ResponseHeader) *Error {
+	e.URL = t.url
+	t.inUse.Add(1)
+	c := t.take()
+	for {
+		if c == nil {
+			var err *Error
+			if c, err = e.dial(t, r); err != nil {
+				t.inUse.Add(-1)
+				return err
+			}
+		}
+		if !e.attach(c) {
+			t.inUse.Add(-1)
+			return e.fault(Canceled, errCanceled)
+		}
+		written, err := e.roundTrip(r, head, whole, resp)
+		if err == nil {
+			e.t = t
+			return nil
+		}
+		again := c.reused && !c.read && r.Body == nil && (!written || idempotent(r.Header.Method()))
+		f := e.abandon(err)
+		if !again || f.Kind != Closed {
+			t.inUse.Add(-1)
+			return f
+		}
+		c = nil
+	}
+}
+
+// dial makes a new connection. It takes long enough for the client to be
+// watched meanwhile.
+func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	e.mu.Lock()
+	e.dialing = cancel
+	if e.canceled {
+		cancel()
+	}
+	e.mu.Unlock()
+	e.startWatch()
+	c, err := t.dial(ctx, e.u.connectTimeout)
+	if r.Body != nil {
+		e.stopWatch() // it would stand between the body and its reader
+	}
+	e.mu.Lock()
+	e.dialing = nil
+	canceled := e.canceled
+	e.mu.Unlock()
+	switch {
+	case err == nil:
+		t.connected()
+		return c, nil
+	case canceled:
+		return nil, e.fault(Canceled, errCanceled)
+	}
+	if t.connectFailed(time.Now()) {
+		e.u.log.Warn("upstream cannot be connected to", "upstream", e.u.name, "url", t.url, "error", err)
+	}
+	return nil, e.fault(Unavailable, err)
+}
+
+// roundTrip sends the head, has the body follow, and reads the answer's head.
+// written tells whether a byte can have reached the upstream.
+func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp.ResponseHeader) (written bool, err error) {
+	c := e.c
+	e.began = time.Now()
+	if err := c.limitWrites(e.timeout, e.began); err != nil {
+		return false, err
+	}
+	n, err := c.nc.Write(head)
+	if err != nil {
+		return n > 0, err
+	}
+	if !whole {
+		// A sender may be slow as long as its client is; whether the upstream
+		// is, the wait for the answer finds out.
+		if err := c.limitWrites(0, e.began); err != nil {
+			return true, err
+		}
+		e.startSender(r.Body, r.ContentLength)
+	}
+	return true, e.readHead(r, resp)
+}
+
+// readHead reads the head of the final answer.
+func (e *Exchange) readHead(r *Request, resp *fasthttp.ResponseHeader) error {
+	br := e.c.br
+	for range maxInterim {
+		head, err := http1.ReadHead(br, maxHead)
+		if err != nil {
+			return err
+		}
+		info, err := http1.CheckResponseHead(head, r.Header.Method())
+		if err != nil {
+			return err
+		}
+		if info.Status < 200 && info.Status != 101 {
+			_, _ = br.Discard(len(head))
+			continue
+		}
+		if info.Status == 101 && !r.Upgrade {
+			return &http1.Error{Status: 400, Reason: "101 to a request that asked for no upgrade", Line: 1}
+		}
+		resp.SetNoDefaultContentType(true)
+		if err := resp.Read(br); err != nil {
+			return &http1.Error{Status: 400, Reason: "a head that cannot be parsed"}
+		}
+		e.Info, e.gotHead = info, true
+		if !info.NoBody && (info.Chunked || info.ContentLength != 0) {
+			e.body.Reset(br, &e.Info)
+			e.Body = &e.body
+		}
+		return nil
+	}
+	return &http1.Error{Status: 400, Reason: "more than 16 interim answers"}
+}
+
+// abandon ends an attempt that failed and says why.
+func (e *Exchange) abandon(err error) *Error {
+	_ = e.c.nc.Close()
+	if e.sender != nil {
+		e.sender.end()
+	}
+	c, _ := e.detachConn()
+	c.dropReader()
+	c.e = nil
+	bodyErr := e.BodyErr()
+	kind := Closed
+	if _, ok := errors.AsType[*http1.Error](err); ok {
+		kind = Protocol
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		kind = Timeout
+	}
+	switch {
+	case bodyErr != nil:
+		kind = Canceled
+	case e.Canceled():
+		kind, err = Canceled, errCanceled
+	}
+	f := e.fault(kind, err)
+	f.BodyErr = bodyErr
+	return f
+}
+
+func (e *Exchange) fault(kind Kind, err error) *Error {
+	return &Error{Kind: kind, URL: e.URL, Err: err}
+}
+
+// idempotent tells whether a request with this method may be sent twice
+// (RFC 9110 §9.2.2).
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,223 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"weir/proxy/http1"
+)
+
+// watchAfter is how long an upstream may take before the client is watched:
+// quick answers cost no goroutine.
+const watchAfter = 100 * time.Millisecond
+
+// Exchange is an answer under way.
+type Exchange struct {
+	Info http1.ResponseInfo
+	Body *http1.BodyReader // nil: none
+	URL  string            // the target's
+
+	body     http1.BodyReader
+	u        *Upstream
+	t        *target // whose inUse counts this exchange; nil: none
+	sender   *sender // nil: no body, or it went with the head
+	watch    func(gone func()) (stop func())
+	stop     func() // of the watch; nil: none runs
+	began    time.Time
+	timeout  time.Duration
+	gotHead  bool
+	detached bool
+
+	mu       sync.Mutex
+	c        *conn
+	dialing  context.CancelFunc
+	canceled bool
+	bodyErr  error
+}
+
+var errCanceled = errors.New("the client left")
+
+// Cancel closes the connection, from any goroutine, so that reads fail at once.
+func (e *Exchange) Cancel() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.canceled = true
+	if e.dialing != nil {
+		e.dialing()
+	}
+	if e.c != nil {
+		_ = e.c.nc.Close()
+	}
+}
+
+// Canceled tells whether the exchange was ended by Cancel or by a client that
+// left.
+func (e *Exchange) Canceled() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.canceled
+}
+
+// BodyErr is what ended the request body early, nil while it flows or when it
+// was sent whole.
+func (e *Exchange) BodyErr() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bodyErr
+}
+
+// failBody keeps why the request body ended early, and ends the exchange: the
+// upstream must not take what it has for the whole.
+func (e *Exchange) failBody(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.bodyErr = err
+	if e.c != nil {
+		_ = e.c.nc.Close()
+	}
+}
+
+// attach makes c the connection of e; false: it was cancelled.
+func (e *Exchange) attach(c *conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.dialing = nil
+	if e.canceled {
+		_ = c.nc.Close()
+		return false
+	}
+	e.c, c.e, c.read = c, e, false
+	c.takeReader()
+	return true
+}
+
+// detachConn takes the connection away, so that no Cancel can reach it.
+func (e *Exchange) detachConn() (c *conn, canceled bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c, e.c = e.c, nil
+	return c, e.canceled || e.bodyErr != nil
+}
+
+// due is when a read that begins now is to be looked at; zero: never.
+func (e *Exchange) due(now time.Time) time.Time {
+	var due time.Time
+	if !e.gotHead {
+		due = e.headDue(now)
+	}
+	if e.watch != nil && e.stop == nil {
+		if t := now.Add(watchAfter); due.IsZero() || t.Before(due) {
+			due = t
+		}
+	}
+	return due
+}
+
+// headDue is when the response head is late: counted from the end of the
+// request, or from the last progress of its body; while a client is slow to
+// send, the upstream is not.
+func (e *Exchange) headDue(now time.Time) time.Time {
+	from := e.began
+	if e.sender != nil {
+		if t, waiting := e.sender.progress(); waiting {
+			from = now
+		} else if t.After(from) {
+			from = t
+		}
+	}
+	return from.Add(e.timeout)
+}
+
+// tick is called when a read waited until its due time: it returns the next,
+// and starts the watch if there is one to start.
+func (e *Exchange) tick(now time.Time) (time.Time, error) {
+	if !e.gotHead && !e.headDue(now).After(now) {
+		return time.Time{}, os.ErrDeadlineExceeded
+	}
+	e.startWatch()
+	return e.due(now), nil
+}
+
+// startWatch has the client watched, unless its body is being read.
+func (e *Exchange) startWatch() {
+	if e.watch != nil && e.stop == nil && (e.sender == nil || e.sender.bodyRead.Load()) {
+		e.stop = e.watch(e.Cancel)
+	}
+}
+
+func (e *Exchange) stopWatch() {
+	if e.stop != nil {
+		e.stop()
+		e.stop = nil
+	}
+}
+
+// Finish ends the exchange: it joins what runs for it and keeps the connection
+// when clean is true and both bodies reached their end. After Detach it only
+// says that the target has this connection no more.
+func (e *Exchange) Finish(clean bool) {
+	if e.t == nil {
+		return
+	}
+	defer func() {
+		e.t.inUse.Add(-1)
+		e.t = nil
+	}()
+	if e.detached {
+		return
+	}
+	e.watch = nil
+	e.stopWatch()
+	sent := e.joinSender(clean)
+	c, canceled := e.detachConn()
+	keep := clean && sent && !canceled && !e.Info.Close && (e.Body == nil || e.Body.Done()) && c.br.Buffered() == 0
+	c.dropReader()
+	c.e = nil
+	if keep {
+		c.reused = true
+		c.t.put(c)
+		return
+	}
+	_ = c.nc.Close()
+}
+
+// joinSender ends the sending of the body; true: it was sent whole.
+func (e *Exchange) joinSender(clean bool) bool {
+	s := e.sender
+	if s == nil {
+		return true
+	}
+	if clean && s.lastWrite.Load() {
+		// The answer came at the very last bytes: let them go.
+		_ = e.c.limitWrites(time.Second, time.Now())
+		s.done.Wait()
+		_ = e.c.limitWrites(0, time.Now())
+		return s.sent
+	}
+	_ = e.c.nc.Close()
+	s.end()
+	return false
+}
+
+// Detach takes the connection of a 101 with a copy of the bytes behind its
+// head (nil: none). Finish(false) is called when the tunnel has ended, so that
+// the target is known to have one connection less; the tunnel closes it.
+func (e *Exchange) Detach() (net.Conn, []byte) {
+	e.watch = nil
+	e.stopWatch()
+	c, _ := e.detachConn()
+	var buffered []byte
+	if n := c.br.Buffered(); n > 0 {
+		p, _ := c.br.Peek(n)
+		buffered = bytes.Clone(p)
+	}
+	c.dropReader()
+	e.detached = true
+	_ = c.nc.SetDeadline(time.Time{})
+	return c.nc, buffered
+}

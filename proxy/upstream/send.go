@@ -1,0 +1,186 @@
+package upstream
+
+import (
+	"io"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/proxy/http1"
+
+	"github.com/valyala/fasthttp"
+)
+
+// inlineBody is the largest body that goes out in one write with its head.
+const inlineBody = 16 << 10
+
+// heads are what request heads are put together in.
+var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// appendHead serialises the head of r with its framing made anew. It changes
+// r.Header.
+func appendHead(b []byte, r *Request) []byte {
+	h := r.Header
+	h.SetProtocol("HTTP/1.1")
+	h.SetNoDefaultContentType(true)
+	h.Del(fasthttp.HeaderContentLength)
+	h.Del(fasthttp.HeaderTransferEncoding)
+	if !r.Upgrade {
+		h.Del(fasthttp.HeaderConnection)
+	}
+	chunked := false
+	switch {
+	case r.Body == nil:
+		if h.IsPost() || h.IsPut() || string(h.Method()) == fasthttp.MethodPatch {
+			h.SetContentLength(0)
+		}
+	case r.ContentLength >= 0:
+		h.SetContentLength(int(r.ContentLength))
+	default:
+		h.SetContentLength(-1)
+		chunked = true
+	}
+	// fasthttp leaves out fields that Trailer names; a client must not be able
+	// to have a field of ours left out.
+	trailer := h.Peek(fasthttp.HeaderTrailer)
+	_ = h.SetTrailer("")
+	b = append(b, h.Header()...)
+	if chunked && len(trailer) > 0 {
+		b = append(b[:len(b)-2], "Trailer: "...)
+		b = append(append(b, trailer...), "\r\n\r\n"...)
+		_ = h.SetTrailerBytes(trailer)
+	}
+	return b
+}
+
+// inline appends a body that is here already; false: it is not, or too large.
+func inline(b []byte, r *Request) ([]byte, bool, error) {
+	if r.Body == nil {
+		return b, true, nil
+	}
+	src, ok := r.Body.(interface{ Buffered() int })
+	if !ok || r.ContentLength < 0 || r.ContentLength > inlineBody || int64(src.Buffered()) < r.ContentLength {
+		return b, false, nil
+	}
+	at := len(b)
+	b = append(b, make([]byte, r.ContentLength)...)
+	_, err := io.ReadFull(r.Body, b[at:])
+	return b, true, err
+}
+
+// sender sends a request body beside the exchange that waits for the answer.
+// It ends with the body, with the connection, or when end interrupts it.
+type sender struct {
+	e    *Exchange
+	c    *conn
+	body io.Reader
+	left int64 // of the content length; -1: chunked
+	done sync.WaitGroup
+
+	bodyRead  atomic.Bool  // the body was read to its end
+	lastWrite atomic.Bool  // what remains is one write
+	waiting   atomic.Bool  // for the client
+	last      atomic.Int64 // unix nanoseconds of the last progress
+	ending    atomic.Bool
+
+	sent bool // whole; valid after done
+}
+
+// bodyBuffers hold one piece of a body and its chunk framing.
+var bodyBuffers = sync.Pool{New: func() any { b := make([]byte, chunkRoom+bodyPiece+endRoom); return &b }}
+
+const (
+	chunkRoom = 16       // before the data, for the chunk's size
+	bodyPiece = 32 << 10 // one read, one write
+	endRoom   = 64       // behind the data, for the chunk's end and the last chunk
+)
+
+func (e *Exchange) startSender(body io.Reader, length int64) {
+	s := &sender{e: e, c: e.c, body: body, left: length}
+	s.waiting.Store(true)
+	e.sender = s
+	s.done.Go(s.run)
+}
+
+// progress tells when the body moved last, and whether it waits for the client.
+func (s *sender) progress() (last time.Time, waiting bool) {
+	return time.Unix(0, s.last.Load()), s.waiting.Load()
+}
+
+// end interrupts the body and joins the sender.
+func (s *sender) end() {
+	s.ending.Store(true)
+	if b, ok := s.body.(interface{ Interrupt() }); ok && !s.bodyRead.Load() {
+		b.Interrupt()
+	}
+	s.done.Wait()
+}
+
+func (s *sender) run() {
+	buf := bodyBuffers.Get().(*[]byte)
+	defer bodyBuffers.Put(buf)
+	for {
+		s.waiting.Store(true)
+		piece := (*buf)[chunkRoom : chunkRoom+bodyPiece]
+		if s.left >= 0 {
+			piece = piece[:min(int64(len(piece)), s.left)]
+		}
+		n, err := s.body.Read(piece)
+		s.last.Store(time.Now().UnixNano())
+		s.waiting.Store(false)
+		if s.left >= 0 {
+			if s.left -= int64(n); err == io.EOF && s.left > 0 {
+				err = http1.ErrLength
+			}
+		}
+		if err != nil && err != io.EOF {
+			if !s.ending.Load() {
+				s.e.failBody(err)
+			}
+			return
+		}
+		out := (*buf)[chunkRoom : chunkRoom+n]
+		if s.left < 0 && n > 0 {
+			out = frameChunk(*buf, n)
+		}
+		if err == io.EOF || s.left == 0 {
+			s.bodyRead.Store(true)
+			if s.left < 0 {
+				out = s.appendEnd(out)
+			}
+			s.lastWrite.Store(true)
+		}
+		if len(out) > 0 {
+			// An upstream that stops reading may still answer: whoever reads
+			// from it finds out.
+			if _, err := s.c.nc.Write(out); err != nil {
+				return
+			}
+			s.last.Store(time.Now().UnixNano())
+		}
+		if s.lastWrite.Load() {
+			s.sent = true
+			return
+		}
+	}
+}
+
+// frameChunk puts the size before the n bytes at buf[chunkRoom] and CRLF behind
+// them; what it returns may have moved.
+func frameChunk(buf []byte, n int) []byte {
+	var size [chunkRoom]byte
+	head := append(strconv.AppendInt(size[:0], int64(n), 16), "\r\n"...)
+	from := chunkRoom - len(head)
+	copy(buf[from:], head)
+	return append(buf[from:chunkRoom+n], "\r\n"...)
+}
+
+// appendEnd appends the last chunk and the trailer.
+func (s *sender) appendEnd(out []byte) []byte {
+	out = append(out, "0\r\n"...)
+	if b, ok := s.body.(interface{ Trailer() []byte }); ok {
+		out = append(out, b.Trailer()...)
+	}
+	return append(out, "\r\n"...)
+}
