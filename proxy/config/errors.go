@@ -44,9 +44,13 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// At is a problem with the key at path ("policy.standard.module") that was
+// At is a problem with a key, such as "policy", "standard", "module", that was
 // found only when something was made of the configuration.
-func (c *Config) At(path, message string) Error {
+func (c *Config) At(message string, key ...string) Error {
+	path := ""
+	for _, k := range key {
+		path = join(path, k)
+	}
 	return Error{c.Path, c.lines.of(path), path, message}
 }
 

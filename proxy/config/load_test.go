@@ -245,7 +245,7 @@ func TestEqual(t *testing.T) {
 func TestAt(t *testing.T) {
 	cfg := mustParse(t, minimal+"[policy.p]\nengine = \"compiler\"\nmodule = \"p.wasm\"\n")
 	want := "gateway.toml:8: policy.p.module: no"
-	if got := cfg.At("policy.p.module", "no").Error(); got != want {
+	if got := cfg.At("no", "policy", "p", "module").Error(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

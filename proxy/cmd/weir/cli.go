@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1 // the command did not do what it was asked for
+	exitUsage   = 2 // the command line makes no sense
+)
+
+// cli is what the commands share.
+type cli struct {
+	out, err io.Writer // what was asked for; problems and logs
+	version  string
+	start    starter
+	config   string // of --config
+}
+
+// failure is an error of a command that was called properly. One without a
+// message has been printed already.
+type failure struct{ error }
+
+// failed is the failure of which everything has been said.
+var failed = failure{errors.New("")}
+
+// execute runs one command line and returns its exit status.
+func execute(args []string, c cli) int {
+	root := c.root()
+	root.SetArgs(args)
+	called, err := root.ExecuteC()
+	if err == nil {
+		return exitOK
+	}
+	if f, ok := errors.AsType[failure](err); ok {
+		if f != failed {
+			fmt.Fprintf(c.err, "weir %s: %v\n", called.Name(), f)
+		}
+		return exitFailure
+	}
+	fmt.Fprintf(c.err, "weir: %v\nSee %s --help.\n", err, called.CommandPath())
+	return exitUsage
+}
+
+// root is the command line of weir.
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "weir",
+		Short: "An edge proxy for WebSocket and streaming-HTTP backends",
+		Long: `Weir proxies WebSocket and HTTP to your backends. It enforces limits and
+backpressure itself, and asks WebAssembly policies for what differs from
+backend to backend. Everything is said in one file, gateway.toml; the file and
+the policies are swapped while it runs.`,
+		Example: `  weir validate                  is gateway.toml right, and do its policies work?
+  weir run                       proxy, until SIGTERM or Ctrl-C
+  weir reload                    have the running one take up what changed`,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.PersistentFlags().StringVarP(&c.config, "config", "c", "gateway.toml", "configuration `file`")
+	root.AddCommand(c.runCommand(), c.validateCommand(), c.reloadCommand(), c.versionCommand())
+	return root
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// weir runs one command line as main does.
+func weir(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	status = execute(args, cli{out: &out, err: &err, version: "v1.2.3"})
+	return status, out.String(), err.String()
+}
+
+// write puts a file into a fresh folder and returns its path.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// minimal is the least that is accepted.
+const minimal = "[[route]]\nupstream = \"demo\"\n[upstream.demo]\nurls = [\"demo:\"]\n"
+
+func TestUsageErrors(t *testing.T) {
+	f := func(want string, args ...string) {
+		t.Helper()
+		status, out, err := weir(t, args...)
+		if status != exitUsage || out != "" || !strings.Contains(err, want) || !strings.Contains(err, "--help") {
+			t.Errorf("weir %v: status %d, stdout %q, stderr %q", args, status, out, err)
+		}
+	}
+	f("start", "start")
+	f("--nope", "--nope")
+	f("--nope", "run", "--nope")
+	f("extra", "validate", "extra")
+	f("extra", "reload", "extra")
+	f("extra", "version", "extra")
+	f("log-level", "run", "--log-level", "loud")
+	f("-c", "run", "-c")
+}
+
+func TestHelpTeaches(t *testing.T) {
+	f := func(args string, wants ...string) {
+		t.Helper()
+		status, out, err := weir(t, strings.Fields(args)...)
+		if status != exitOK || err != "" {
+			t.Errorf("weir %s: status %d, stderr %q", args, status, err)
+		}
+		for _, want := range append(wants, "Usage:", "Examples:", "-c, --config file") {
+			if !strings.Contains(out, want) {
+				t.Errorf("weir %s: no %q in\n%s", args, want, out)
+			}
+		}
+	}
+	f("--help", "run", "validate", "reload", "version")
+	f("help run", "SIGTERM", "SIGHUP", "Exit status", "--log-level")
+	f("run --help", "SIGTERM", "SIGHUP", "Exit status", "--log-level")
+	f("validate --help", "FILE:LINE: KEY:", "Exit status")
+	f("reload --help", "admin listener", "Exit status")
+	f("version --help", "abi")
+}
+
+func TestWithoutACommandHelpIsShown(t *testing.T) {
+	status, out, _ := weir(t)
+	if status != exitOK || !strings.Contains(out, "weir validate") {
+		t.Errorf("status %d, %q", status, out)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	status, out, _ := weir(t, "version", "-c", "/nowhere")
+	lines := strings.Split(out, "\n")
+	if status != exitOK || len(lines) != 4 || lines[0] != "weir v1.2.3" || !strings.HasPrefix(lines[1], "go   go1.") || lines[2] != "abi  1.0" {
+		t.Errorf("status %d, %q", status, out)
+	}
+}

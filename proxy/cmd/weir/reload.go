@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"weir/proxy/config"
+)
+
+const (
+	// reloadTimeout bounds the whole of a reload: policies that are compiled
+	// take a second each.
+	reloadTimeout = 2 * time.Minute
+	// maxReply is how much of the answer is read, in bytes.
+	maxReply = 1 << 20
+)
+
+func (c *cli) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Have the running Weir take up the configuration as it now stands",
+		Long: `Asks the running Weir, through the admin listener that the configuration
+names and with its token, to read its configuration and policies again. It
+builds everything anew beside what runs, and only then changes over: no
+connection notices, and on any error nothing changes.
+
+Weir also does so by itself when the file or a policy changes, and on SIGHUP.
+What this command adds is the answer.
+
+Exit status: 0 when the new configuration is in force, 1 when it was refused (the
+reasons are printed, the old one stays) or Weir cannot be reached, 2 for a
+command line that makes no sense.`,
+		Example: `  weir reload
+  weir validate && weir reload`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			src, err := os.ReadFile(c.config)
+			if err != nil {
+				return failure{err}
+			}
+			cfg, err := config.Parse(c.config, src)
+			if err != nil {
+				fmt.Fprintf(c.err, "%v\nnothing was reloaded\n", err)
+				return failed
+			}
+			if cfg.Admin.Listen == "" {
+				return failure{cfg.At(`is "none": send SIGHUP instead`, "admin", "listen")}
+			}
+			reply, err := postReload(cmd.Context(), adminURL(cfg.Admin.Listen), cfg.Admin.Token)
+			if err != nil {
+				return failure{err}
+			}
+			fmt.Fprintln(c.out, reply)
+			return nil
+		},
+	}
+}
+
+// postReload returns what Weir answered, as an error unless it reloaded.
+func postReload(ctx context.Context, base, token string) (reply string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/reload", nil)
+	if err != nil {
+		return "", err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	// Never through a proxy, and never on to another place: the token is for
+	// this listener only.
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", fmt.Errorf("the admin listener does not answer; is Weir running with this configuration? %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
+	if err != nil {
+		return "", fmt.Errorf("the answer broke off: %w", err)
+	}
+	reply = strings.TrimSpace(string(body))
+	if resp.StatusCode/100 != 2 {
+		return "", errors.New(strings.TrimSpace(resp.Status + "\n" + reply))
+	}
+	return reply, nil
+}
+
+// adminURL is where a listener on address is reached from this machine.
+func adminURL(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return "http://" + address
+	}
+	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() && a.Is4() {
+		host = "127.0.0.1"
+	} else if err == nil && a.IsUnspecified() {
+		host = "::1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}

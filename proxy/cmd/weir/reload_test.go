@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// adminListener answers as told and remembers what it was asked.
+func adminListener(t *testing.T, status int, reply string) (address string, asked func() string) {
+	t.Helper()
+	requests := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests <- fmt.Sprintf("%s %s %s", r.Method, r.URL, r.Header.Get("Authorization"))
+		if status/100 == 3 {
+			w.Header().Set("Location", "/elsewhere")
+		}
+		w.WriteHeader(status)
+		fmt.Fprintln(w, reply)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String(), func() string { return <-requests }
+}
+
+func TestReload(t *testing.T) {
+	f := func(token string, answer int, reply string, status int, stdout, stderr string) {
+		t.Helper()
+		address, asked := adminListener(t, answer, reply)
+		src, authorization := "[admin]\nlisten = \""+address+"\"\n", ""
+		if token != "" {
+			src += "token = \"" + token + "\"\n"
+			authorization = "Bearer " + token
+		}
+		got, out, err := weir(t, "reload", "-c", write(t, "gateway.toml", src+minimal))
+		if got != status || out != stdout || !strings.Contains(err, stderr) || (stderr == "") != (err == "") {
+			t.Errorf("status %d, stdout %q, stderr %q", got, out, err)
+		}
+		if want := "POST /reload " + authorization; asked() != want {
+			t.Errorf("it was not asked %q", want)
+		}
+	}
+	f("", 200, `{"generation":2}`, exitOK, "{\"generation\":2}\n", "")
+	f("s3cret", 200, "reloaded", exitOK, "reloaded\n", "")
+	f("", 409, "gateway.toml:3: route: no", exitFailure, "", "gateway.toml:3: route: no")
+	f("", 401, "", exitFailure, "", "401 Unauthorized")
+	f("s3cret", 307, "", exitFailure, "", "307")
+}
+
+func TestReloadWithoutAnswer(t *testing.T) {
+	f := func(listen, want string) {
+		t.Helper()
+		status, out, err := weir(t, "reload", "-c", write(t, "gateway.toml", "[admin]\nlisten = \""+listen+"\"\n"+minimal))
+		if status != exitFailure || out != "" || !strings.Contains(err, want) {
+			t.Errorf("%s: status %d, stdout %q, stderr %q", listen, status, out, err)
+		}
+	}
+	f("127.0.0.1:1", "is Weir running")
+	f("none", "admin.listen")
+}
+
+func TestReloadOfABrokenFileSaysSo(t *testing.T) {
+	path := write(t, "gateway.toml", "nonsense = 1\n"+minimal)
+	status, _, err := weir(t, "reload", "-c", path)
+	if status != exitFailure || !strings.Contains(err, path+":1: nonsense") || !strings.Contains(err, "nothing was reloaded") {
+		t.Errorf("status %d, stderr %q", status, err)
+	}
+}
+
+func TestAdminURL(t *testing.T) {
+	f := func(listen, want string) {
+		t.Helper()
+		if got := adminURL(listen); got != want {
+			t.Errorf("%s: %s, want %s", listen, got, want)
+		}
+	}
+	f("127.0.0.1:9090", "http://127.0.0.1:9090")
+	f(":9090", "http://127.0.0.1:9090")
+	f("0.0.0.0:9090", "http://127.0.0.1:9090")
+	f("[::]:9090", "http://[::1]:9090")
+	f("[fe80::1]:9090", "http://[fe80::1]:9090")
+	f("localhost:9090", "http://localhost:9090")
+}

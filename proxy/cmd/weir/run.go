@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"weir/proxy/config"
+)
+
+// gateway is what this command needs of a running Weir.
+type gateway interface {
+	// Run serves until ctx ends, and then drains; it returns nil when all that
+	// was under way could be finished.
+	Run(ctx context.Context) error
+	// Reload builds everything from the configuration as it now stands and
+	// changes over to it, or leaves all as it is and says why.
+	Reload(ctx context.Context) error
+}
+
+// starter builds a gateway that listens already, and runs nothing yet.
+type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger) (gateway, error)
+
+func (c *cli) runCommand() *cobra.Command {
+	var level slog.Level
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the gateway",
+		Long: `Runs the gateway until it is told to end. What "weir validate" refuses is
+refused here too, with the same messages.
+
+While it runs, a change of the configuration or of a policy on disk takes effect
+at once, and a mistake in one changes nothing and is logged.
+
+Signals:
+  SIGTERM, SIGINT  drain: /readyz fails, new work is refused, WebSocket peers are
+                   told to come back and closed over drain_timeout, requests
+                   under way are finished; then end. A second one ends at once.
+  SIGHUP           reload, as "weir reload" does
+
+Logs are JSON, one object per line, on stderr.
+
+Exit status: 0 after a drain, 1 when it could not start or the drain was cut
+short, 2 for a command line that makes no sense.`,
+		Example: `  weir run
+  weir run -c /etc/weir/gateway.toml --log-level warn 2>>/var/log/weir.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Before anything else: a SIGHUP that comes early must not end Weir.
+			signals := make(chan os.Signal, 8)
+			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+			defer signal.Stop(signals)
+			log := slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level}))
+			return c.run(cmd.Context(), log, signals)
+		},
+	}
+	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
+	return cmd
+}
+
+// errCutShort ends a drain that a second signal did not wait for.
+var errCutShort = errors.New("ended by a second signal before the drain was over")
+
+// run loads the configuration, starts a gateway and serves until a signal or
+// the end of ctx, and the drain behind it.
+func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signal) error {
+	cfg, err := config.Load(c.config)
+	if err != nil {
+		return c.refused(err)
+	}
+	g, err := c.start(ctx, cfg, log)
+	if err != nil {
+		return c.refused(err)
+	}
+	fmt.Fprint(c.out, whatToTry(cfg))
+
+	ctx, drain := context.WithCancel(ctx)
+	defer drain()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }() // received below, unless the process ends
+
+	// Reloads are asked for one at a time; SIGHUPs meanwhile are one more.
+	var reloads sync.WaitGroup
+	hups := make(chan struct{}, 1)
+	reloads.Go(func() {
+		for range hups {
+			if err := g.Reload(ctx); err != nil {
+				log.Error("reload refused, nothing changed", "error", err)
+			}
+		}
+	})
+	for {
+		select {
+		case err := <-ended:
+			close(hups)
+			reloads.Wait()
+			if err != nil {
+				return failure{err}
+			}
+			return nil
+		case s := <-signals:
+			switch {
+			case s == syscall.SIGHUP:
+				select {
+				case hups <- struct{}{}:
+				default:
+				}
+			case ctx.Err() != nil: // the process ends: nothing is waited for
+				return failure{errCutShort}
+			default:
+				log.Info("draining", "signal", s.String(), "drain_timeout", cfg.Server.DrainTimeout.String())
+				drain()
+			}
+		}
+	}
+}
+
+// refused prints the problems of a configuration as validate does.
+func (c *cli) refused(err error) error {
+	if problems, ok := errors.AsType[config.Errors](err); ok {
+		fmt.Fprintln(c.err, problems)
+		return failed
+	}
+	return failure{err}
+}

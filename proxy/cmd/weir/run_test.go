@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"weir/proxy/config"
+)
+
+// fakeGateway tells each step it is asked for on steps.
+type fakeGateway struct {
+	steps   chan string
+	drained chan error // what Run returns once it drains; nil: at once, nil
+	broken  chan error // what Run returns before
+}
+
+func (g *fakeGateway) Run(ctx context.Context) error {
+	g.steps <- "run"
+	select {
+	case err := <-g.broken:
+		return err
+	case <-ctx.Done():
+	}
+	g.steps <- "drain"
+	if g.drained == nil {
+		return nil
+	}
+	return <-g.drained
+}
+
+func (g *fakeGateway) Reload(context.Context) error {
+	g.steps <- "reload"
+	return errors.New("no such policy")
+}
+
+// started is a "weir run" under way.
+type started struct {
+	*fakeGateway
+	t       *testing.T
+	signals chan os.Signal
+	result  chan error
+	out     bytes.Buffer // read after the result
+	log     bytes.Buffer
+}
+
+func start(t *testing.T, g *fakeGateway) *started {
+	t.Helper()
+	g.steps = make(chan string)
+	s := &started{fakeGateway: g, t: t, signals: make(chan os.Signal, 8), result: make(chan error, 1)}
+	c := cli{
+		out: &s.out, err: &s.log, config: write(t, "gateway.toml", minimal),
+		start: func(context.Context, *config.Config, *slog.Logger) (gateway, error) { return g, nil },
+	}
+	go func() { s.result <- c.run(t.Context(), slog.New(slog.NewJSONHandler(&s.log, nil)), s.signals) }()
+	s.step("run")
+	return s
+}
+
+// step waits for the gateway's next step.
+func (s *started) step(want string) {
+	s.t.Helper()
+	if got := <-s.steps; got != want {
+		s.t.Fatalf("got %s, want %s", got, want)
+	}
+}
+
+func TestRunDrainsOnTheFirstSignal(t *testing.T) {
+	for _, sig := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		s := start(t, &fakeGateway{})
+		s.signals <- sig
+		s.step("drain")
+		if err := <-s.result; err != nil {
+			t.Errorf("%v: %v", sig, err)
+		}
+		if !strings.HasPrefix(s.out.String(), "weir: listening on http://127.0.0.1:8080, admin on http://127.0.0.1:9090;") {
+			t.Errorf("stdout %q", s.out.String())
+		}
+		if !strings.Contains(s.log.String(), `"msg":"draining","signal":"`+sig.String()+`"`) {
+			t.Errorf("log %q", s.log.String())
+		}
+	}
+}
+
+func TestRunEndsAtOnceOnTheSecondSignal(t *testing.T) {
+	s := start(t, &fakeGateway{drained: make(chan error)})
+	s.signals <- syscall.SIGTERM
+	s.step("drain")
+	s.signals <- syscall.SIGTERM
+	if err := <-s.result; !errors.Is(err.(failure).error, errCutShort) {
+		t.Errorf("got %v", err)
+	}
+	s.drained <- nil // lets the fake's goroutine end
+}
+
+func TestRunReloadsOnSIGHUP(t *testing.T) {
+	s := start(t, &fakeGateway{})
+	for range 3 {
+		s.signals <- syscall.SIGHUP
+		s.step("reload")
+	}
+	s.signals <- syscall.SIGTERM
+	s.step("drain")
+	if err := <-s.result; err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(s.log.String(), "reload refused"); n != 3 {
+		t.Errorf("%d lines say that a reload was refused", n)
+	}
+}
+
+func TestRunEndsWithItsGateway(t *testing.T) {
+	g := &fakeGateway{broken: make(chan error, 1)}
+	s := start(t, g)
+	g.broken <- errors.New("listener lost")
+	if err := <-s.result; err == nil || err.Error() != "listener lost" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRunSaysWhyItCannotStart(t *testing.T) {
+	path := write(t, "gateway.toml", minimal)
+	var out, stderr bytes.Buffer
+	status := execute([]string{"run", "-c", path}, cli{
+		out: &out, err: &stderr,
+		start: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (gateway, error) {
+			return nil, config.Errors{cfg.At("it is taken", "server", "listen")}
+		},
+	})
+	if want := path + ":1: server.listen: it is taken\n"; status != exitFailure || stderr.String() != want || out.Len() != 0 {
+		t.Errorf("status %d, stdout %q, stderr %q", status, out.String(), stderr.String())
+	}
+}
+
+func TestWhatToTry(t *testing.T) {
+	f := func(src string, has, hasNot string) {
+		t.Helper()
+		cfg, err := config.Parse("gateway.toml", []byte(src))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := whatToTry(cfg); !strings.Contains(got, has) || strings.Contains(got, hasNot) {
+			t.Errorf("%s:\n%s", src, got)
+		}
+	}
+	f(minimal, "curl -N http://127.0.0.1:8080/events", "https")
+	f("[server]\ntls_cert = \"c\"\ntls_key = \"k\"\n"+minimal, "curl -kN https://127.0.0.1:8080/events", "http://127.0.0.1:8080")
+	f("[admin]\nlisten = \"none\"\n"+minimal, "open http://127.0.0.1:8080/ in", "9090")
+	f(strings.Replace(minimal, "demo:", "http://127.0.0.1:9000", 1), "listening on", "Try:")
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// futureModule exports what a policy must, and an ABI of major version 2.
+var futureModule = []byte("\x00asm\x01\x00\x00\x00" +
+	"\x01\x0b\x02\x60\x00\x01\x7f\x60\x02\x7f\x7f\x01\x7f" + // () -> i32; (i32, i32) -> i32
+	"\x03\x03\x02\x00\x01" +
+	"\x05\x03\x01\x00\x01" + // one page
+	"\x07\x23\x03\x06memory\x02\x00\x08weir_abi\x00\x00\x0bweir_buffer\x00\x01" +
+	"\x0a\x0e\x02\x06\x00\x41\x80\x80\x08\x0b\x05\x00\x41\x80\x08\x0b") // 2<<16; 1024
+
+func TestValidateAccepts(t *testing.T) {
+	path := write(t, "gateway.toml", minimal)
+	status, out, err := weir(t, "validate", "-c", path)
+	if want := path + ": ok: 1 route, 1 upstream, 0 policies\n"; status != exitOK || out != want || err != "" {
+		t.Errorf("status %d, stdout %q, stderr %q", status, out, err)
+	}
+}
+
+// What config refuses, validate and run refuse with the same words.
+func TestWhatConfigRefusesIsRefused(t *testing.T) {
+	files, err := filepath.Glob("../../config/testdata/*.bad.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files:", err)
+	}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		problems := strings.Count(string(src), "# want: ")
+		for _, command := range []string{"validate", "run"} {
+			status, out, stderr := weir(t, command, "--config", file)
+			if n := strings.Count(stderr, file+":"); status != exitFailure || out != "" || n != problems {
+				t.Errorf("weir %s: %s: status %d, stdout %q, %d of %d problems:\n%s", command, file, status, out, n, problems, stderr)
+			}
+		}
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.toml")
+	for _, command := range []string{"validate", "run", "reload"} {
+		status, _, err := weir(t, command, "-c", path)
+		if status != exitFailure || !strings.Contains(err, path) {
+			t.Errorf("weir %s: status %d, stderr %q", command, status, err)
+		}
+	}
+}
+
+// Files NAME.policy.toml are well-formed and name future.wasm; loading that
+// policy gives their "# want: " line.
+func TestValidateProbesPolicies(t *testing.T) {
+	files, err := filepath.Glob("../../config/testdata/*.policy.toml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files:", err)
+	}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := write(t, "gateway.toml", string(src))
+		if err := os.WriteFile(filepath.Join(filepath.Dir(path), "future.wasm"), futureModule, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		first, _, _ := strings.Cut(string(src), "\n")
+		want := path + ":" + strings.TrimPrefix(first, "# want: ") + "\n"
+		if status, out, stderr := weir(t, "validate", "-c", path); status != exitFailure || out != "" || stderr != want {
+			t.Errorf("%s: status %d, stdout %q, stderr\n%swant\n%s", file, status, out, stderr, want)
+		}
+	}
+}
