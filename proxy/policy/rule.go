@@ -31,55 +31,6 @@ const faultTTL = time.Second
 // sweepEvery is how often expired rules are looked for once the cache is full.
 const sweepEvery = time.Second
 
-// entry is a cached rule; until is 0 for the generation, else Unix nanoseconds.
-type entry struct {
-	Rule
-	until int64
-}
-
-func (e *entry) fresh(now int64) bool { return e != nil && (e.until == 0 || now < e.until) }
-
-// table is an immutable set of rules of one direction. New rules go to recent,
-// which is copied on each write and merged into base when it has grown, so that
-// filling the cache does not copy all of it for every key.
-type table struct{ base, recent map[string]*entry }
-
-// mergeAlways is the size up to which base itself is copied on a write.
-const mergeAlways = 64
-
-func (t *table) get(key []byte) *entry {
-	if e := t.recent[string(key)]; e != nil {
-		return e
-	}
-	return t.base[string(key)]
-}
-
-// with returns a table that has e under key.
-func (t *table) with(key string, e *entry) *table {
-	recent := maps.Clone(t.recent)
-	if recent == nil {
-		recent = make(map[string]*entry)
-	}
-	recent[key] = e
-	if _, renewed := t.base[key]; !renewed && len(t.base) > mergeAlways && len(recent)*len(recent) < len(t.base) {
-		return &table{t.base, recent}
-	}
-	base := make(map[string]*entry, len(t.base)+len(recent))
-	maps.Copy(base, t.base)
-	maps.Copy(base, recent)
-	return &table{base: base}
-}
-
-// without returns a table without the expired entries and how many those were.
-func (t *table) without(now int64) (*table, int) {
-	base := make(map[string]*entry, len(t.base)+len(t.recent))
-	maps.Copy(base, t.base)
-	maps.Copy(base, t.recent)
-	n := len(base)
-	maps.DeleteFunc(base, func(_ string, e *entry) bool { return !e.fresh(now) })
-	return &table{base: base}, n - len(base)
-}
-
 // flight is a classify call under way; rule is set before done is closed.
 type flight struct {
 	done chan struct{}
@@ -92,18 +43,19 @@ type flightKey struct {
 }
 
 // Rule returns the rule for messages with this event key. A cached rule costs
-// one map look-up; a key not seen before asks the guest, once for all who ask
+// one look-up; a key not seen before asks the guest, once for all who ask
 // at the same time, if b allows it (nil: always). Otherwise, and when the
 // guest fails, it is the native default.
 func (v *View) Rule(d hostabi.Direction, key []byte, b *Budget) *Rule {
-	t := v.rules[d&1].Load()
-	if e := t.base[string(key)]; e != nil && e.until == 0 {
+	e := v.rules[d&1].Load().get(key)
+	if e != nil && e.until == 0 {
 		return &e.Rule
 	}
-	return v.ruleSlow(t, d&1, key, b)
+	return v.ruleSlow(e, d&1, key, b)
 }
 
-func (v *View) ruleSlow(t *table, d hostabi.Direction, key []byte, b *Budget) *Rule {
+// ruleSlow is Rule for a key without an entry that lasts.
+func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *Rule {
 	p := v.policy
 	if !v.asks(hostabi.Classify) {
 		return &critical
@@ -111,10 +63,6 @@ func (v *View) ruleSlow(t *table, d hostabi.Direction, key []byte, b *Budget) *R
 	if len(key) > hostabi.MaxEventKey {
 		p.unasked.Add(1)
 		return &critical
-	}
-	e := t.get(key)
-	if e != nil && e.until == 0 { // in recent
-		return &e.Rule
 	}
 	now := p.now()
 	if e.fresh(now.UnixNano()) {
@@ -171,7 +119,7 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 	if err != nil {
 		until = p.now().Add(faultTTL).UnixNano()
 	}
-	kept := &entry{rule, until}
+	kept := newEntry(key, rule, until)
 	if until != expired {
 		answer = kept
 	}
@@ -192,7 +140,7 @@ func (v *View) land(id flightKey, answer *entry, reserved bool) {
 	}
 	switch {
 	case answer != nil:
-		v.rules[id.direction].Store(t.with(id.key, answer))
+		v.rules[id.direction].Store(t.put(answer))
 	case reserved:
 		p.cached.Add(-1)
 	}
@@ -269,10 +217,10 @@ func (p *Policy) sweep(now time.Time) {
 	for _, v := range views {
 		v.mu.Lock()
 		for d := range v.rules {
-			if kept, n := v.rules[d].Load().without(t); n > 0 {
-				v.rules[d].Store(kept)
-				p.cached.Add(-int64(n))
-			}
+			old := v.rules[d].Load()
+			kept := old.rebuilt(0, func(e *entry) bool { return e.fresh(t) })
+			v.rules[d].Store(kept)
+			p.cached.Add(int64(kept.used - old.used))
 		}
 		v.mu.Unlock()
 	}

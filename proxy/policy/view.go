@@ -139,7 +139,7 @@ func newView(p *Policy, route string) *View {
 		flights:   make(map[flightKey]*flight),
 	}
 	for d := range v.rules {
-		v.rules[d].Store(&table{})
+		v.rules[d].Store(newTable(0))
 	}
 	for i := range numFaults {
 		for l := range numLegs {
