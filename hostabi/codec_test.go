@@ -60,7 +60,7 @@ func TestZeroMessagesAreEmpty(t *testing.T) {
 func TestDecodeForgetsWhatWasThere(t *testing.T) {
 	for _, s := range samples {
 		m := s.zero()
-		if err := errors.Join(m.Decode(s.full.AppendTo(nil)), m.Decode(nil)); err != nil || !reflect.DeepEqual(m, s.zero()) {
+		if err := errors.Join(m.Decode(s.full.AppendTo(nil)), m.Decode(nil)); err != nil || len(m.AppendTo(nil)) != 0 {
 			t.Errorf("%s: %+v, %v", s.name, m, err)
 		}
 	}

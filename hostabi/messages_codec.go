@@ -1,8 +1,9 @@
 package hostabi
 
 // AppendTo appends the encoded message to dst, leaving out zero values.
-// Decode sets the message from b, of which byte slices are aliased and strings
-// copied; unknown tags are skipped, and of a field given twice the last counts.
+// Decode sets the message from b, of which byte slices are aliased; strings are
+// copied by the host and aliased by guests (see text). Unknown tags are skipped,
+// and of a field given twice the last counts.
 
 // AppendTo appends the encoded message to dst.
 func (m *ConfigureInput) AppendTo(dst []byte) []byte {
@@ -18,7 +19,7 @@ func (m *ConfigureInput) Decode(b []byte) error {
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagConfigureInputPolicy:
-			m.Policy = string(v)
+			m.Policy = text(v)
 		case TagConfigureInputConfig:
 			m.Config = v
 		case TagConfigureInputHostMinor:
@@ -26,7 +27,7 @@ func (m *ConfigureInput) Decode(b []byte) error {
 			n, err = readUint(tag, v, 2)
 			m.HostMinor = uint16(n)
 		case TagConfigureInputFeatures:
-			m.Features = append(m.Features, string(v))
+			m.Features = append(m.Features, text(v))
 		}
 		return err
 	})
@@ -52,22 +53,22 @@ func (m *Shape) Decode(b []byte) error {
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagShapeEventKey:
-			m.EventKey = append(m.EventKey, string(v))
+			m.EventKey = append(m.EventKey, text(v))
 		case TagShapeKeep:
-			m.Keep = append(m.Keep, string(v))
+			m.Keep = append(m.Keep, text(v))
 		case TagShapePrewarm:
-			m.Prewarm = append(m.Prewarm, string(v))
+			m.Prewarm = append(m.Prewarm, text(v))
 		case TagShapeConstant:
 			var n uint64
 			if n, err = readUint(tag, v, 1); err == nil && n < NumHooks {
 				m.Constant = append(m.Constant, Hook(n))
 			}
 		case TagShapeFramingHeaders:
-			m.FramingHeaders = append(m.FramingHeaders, string(v))
+			m.FramingHeaders = append(m.FramingHeaders, text(v))
 		case TagShapeAdmitHeaders:
-			m.AdmitHeaders = append(m.AdmitHeaders, string(v))
+			m.AdmitHeaders = append(m.AdmitHeaders, text(v))
 		case TagShapeErrorTypeHeader:
-			m.ErrorTypeHeader = string(v)
+			m.ErrorTypeHeader = text(v)
 		}
 		return err
 	})
@@ -86,7 +87,7 @@ func (m *ClassifyInput) Decode(b []byte) error {
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagClassifyInputRoute:
-			m.Route = string(v)
+			m.Route = text(v)
 		case TagClassifyInputDirection:
 			m.Direction, err = readEnum(tag, v, ToClient)
 		case TagClassifyInputKey:
@@ -113,9 +114,9 @@ func (m *Rule) Decode(b []byte) error {
 		case TagRuleClass:
 			m.Class, err = readEnum(tag, v, Droppable)
 		case TagRuleUnless:
-			m.Unless = string(v)
+			m.Unless = text(v)
 		case TagRuleConflate:
-			m.Conflate = string(v)
+			m.Conflate = text(v)
 		case TagRulePriority:
 			m.Priority, err = readEnum[uint8](tag, v, 0xFF)
 		case TagRuleMaxSize:
@@ -140,15 +141,15 @@ func (m *FaultInput) Decode(b []byte) error {
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagFaultInputRoute:
-			m.Route = string(v)
+			m.Route = text(v)
 		case TagFaultInputCode:
-			m.Code = FaultCode(v)
+			m.Code = FaultCode(text(v))
 		case TagFaultInputStatus:
 			var n uint64
 			n, err = readUint(tag, v, 2)
 			m.Status = uint16(n)
 		case TagFaultInputErrorType:
-			m.ErrorType = string(v)
+			m.ErrorType = text(v)
 		case TagFaultInputBody:
 			m.Body = v
 		}
@@ -192,9 +193,9 @@ func (m *ErrorInput) Decode(b []byte) error {
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagErrorInputRoute:
-			m.Route = string(v)
+			m.Route = text(v)
 		case TagErrorInputCode:
-			m.Code = FaultCode(v)
+			m.Code = FaultCode(text(v))
 		case TagErrorInputTransport:
 			m.Transport, err = readEnum(tag, v, WebSocket)
 		case TagErrorInputDirection:
@@ -221,9 +222,9 @@ func (m *ErrorOutput) Decode(b []byte) error {
 		var n uint64
 		switch tag {
 		case TagErrorOutputTemplate:
-			m.Template = string(v)
+			m.Template = text(v)
 		case TagErrorOutputContentType:
-			m.ContentType = string(v)
+			m.ContentType = text(v)
 		case TagErrorOutputRecipient:
 			m.Recipient, err = readEnum(tag, v, ToNobody)
 		case TagErrorOutputStatus:

@@ -17,7 +17,7 @@ func (m *Refusal) Decode(b []byte) error {
 	*m = Refusal{}
 	return each(b, func(tag uint16, v []byte) error {
 		if tag == TagRefusalMessage {
-			m.Message = string(v)
+			m.Message = text(v)
 		}
 		return nil
 	})

@@ -14,25 +14,25 @@ func (m *AdmitInput) AppendTo(dst []byte) []byte {
 	return appendHeaders(dst, TagAdmitInputHeaders, m.Headers)
 }
 
-// Decode sets m from b.
+// Decode sets m from b, in the list that m has already.
 func (m *AdmitInput) Decode(b []byte) error {
-	*m = AdmitInput{}
+	*m = AdmitInput{Headers: m.Headers[:0]}
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagAdmitInputRoute:
-			m.Route = string(v)
+			m.Route = text(v)
 		case TagAdmitInputTransport:
 			m.Transport, err = readEnum(tag, v, WebSocket)
 		case TagAdmitInputMethod:
-			m.Method = string(v)
+			m.Method = text(v)
 		case TagAdmitInputHost:
-			m.Host = string(v)
+			m.Host = text(v)
 		case TagAdmitInputPath:
-			m.Path = string(v)
+			m.Path = text(v)
 		case TagAdmitInputQuery:
-			m.Query = string(v)
+			m.Query = text(v)
 		case TagAdmitInputPeer:
-			m.Peer = string(v)
+			m.Peer = text(v)
 		case TagAdmitInputHeaders:
 			var h Header
 			h, err = readHeader(tag, v)
@@ -58,11 +58,11 @@ func (m *AdmitOutput) Decode(b []byte) error {
 		case TagAdmitOutputDeny:
 			m.Deny, err = readBool(tag, v)
 		case TagAdmitOutputCode:
-			m.Code = FaultCode(v)
+			m.Code = FaultCode(text(v))
 		case TagAdmitOutputMessage:
-			m.Message = string(v)
+			m.Message = text(v)
 		case TagAdmitOutputLimitClass:
-			m.LimitClass = string(v)
+			m.LimitClass = text(v)
 		}
 		return err
 	})
@@ -77,19 +77,19 @@ func (m *FramingInput) AppendTo(dst []byte) []byte {
 	return appendHeaders(dst, TagFramingInputHeaders, m.Headers)
 }
 
-// Decode sets m from b.
+// Decode sets m from b, in the lists that m has already.
 func (m *FramingInput) Decode(b []byte) error {
-	*m = FramingInput{}
+	*m = FramingInput{Subprotocols: m.Subprotocols[:0], Headers: m.Headers[:0]}
 	return each(b, func(tag uint16, v []byte) (err error) {
 		switch tag {
 		case TagFramingInputRoute:
-			m.Route = string(v)
+			m.Route = text(v)
 		case TagFramingInputTransport:
 			m.Transport, err = readEnum(tag, v, WebSocket)
 		case TagFramingInputPath:
-			m.Path = string(v)
+			m.Path = text(v)
 		case TagFramingInputSubprotocols:
-			m.Subprotocols = append(m.Subprotocols, string(v))
+			m.Subprotocols = append(m.Subprotocols, text(v))
 		case TagFramingInputHeaders:
 			var h Header
 			h, err = readHeader(tag, v)

@@ -168,5 +168,5 @@ func readHeader(tag uint16, v []byte) (Header, error) {
 	if v = v[2:]; len(v) < n {
 		return Header{}, &Error{Tag: tag, Want: n, Have: len(v)}
 	}
-	return Header{Name: string(v[:n]), Value: string(v[n:])}, nil
+	return Header{Name: text(v[:n]), Value: text(v[n:])}, nil
 }

@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"slices"
 	"strconv"
 
 	"weir/hostabi"
@@ -10,33 +11,51 @@ import (
 // message. It is how a policy is tested natively.
 func Call(h hostabi.Hook, in []byte) (out []byte, r hostabi.Result) {
 	out = make([]byte, hostabi.MaxOutput)
-	r = call(h, in, out)
+	r = new(caller).call(h, in, out)
 	return out[:r.Len()], r
 }
 
+// caller holds what calls reuse, so that a hook that allocates nothing itself
+// leaves no garbage behind.
+type caller struct {
+	classify ClassifyInput
+	admit    AdmitInput
+	framing  FramingInput
+	fault    FaultInput
+	error    ErrorInput
+
+	rule     Rule
+	verdict  AdmitOutput
+	framings FramingOutput
+	retry    FaultOutput
+	envelope ErrorOutput
+
+	scratch []byte // outputs are encoded here: they may quote the input, which they will replace
+}
+
 // call asks hook h and leaves its output in out, whose length is its bound.
-func call(h hostabi.Hook, in, out []byte) hostabi.Result {
+func (c *caller) call(h hostabi.Hook, in, out []byte) hostabi.Result {
 	p := &registered
 	switch h {
 	case hostabi.Configure:
-		return p.configure(in, out)
+		return p.configure(c, in, out)
 	case hostabi.Classify:
-		return ask(p.Classify, in, out)
+		return ask(p.Classify, c, &c.classify, &c.rule, in, out)
 	case hostabi.Admit:
-		return ask(p.Admit, in, out)
+		return ask(p.Admit, c, &c.admit, &c.verdict, in, out)
 	case hostabi.FramingHook:
-		return ask(p.Framing, in, out)
+		return ask(p.Framing, c, &c.framing, &c.framings, in, out)
 	case hostabi.FaultHook:
-		return ask(p.Fault, in, out)
+		return ask(p.Fault, c, &c.fault, &c.retry, in, out)
 	case hostabi.ErrorHook:
-		return ask(p.Error, in, out)
+		return ask(p.Error, c, &c.error, &c.envelope, in, out)
 	}
 	return hostabi.MakeResult(0, hostabi.StatusUnsupported, hostabi.CacheNo)
 }
 
-func (p *Policy) configure(in, out []byte) hostabi.Result {
+func (p *Policy) configure(c *caller, in, out []byte) hostabi.Result {
 	var input ConfigureInput
-	if err := input.Decode(in); err != nil {
+	if err := input.Decode(slices.Clone(in)); err != nil { // settings are kept
 		return refuse(hostabi.StatusBadInput, err.Error(), out)
 	}
 	shape := p.Shape
@@ -48,7 +67,7 @@ func (p *Policy) configure(in, out []byte) hostabi.Result {
 		return refuse(hostabi.StatusBadInput, "config: this policy has no settings", out)
 	}
 	shape.Constant = append(p.unset(), shape.Constant...)
-	return finish(shape.AppendTo(out[:0]), out, Always)
+	return c.finish(&shape, out, Always)
 }
 
 // unset are the hooks that have no function.
@@ -75,39 +94,42 @@ type decoder[T any] interface {
 
 type encoder[T any] interface {
 	*T
-	AppendTo(dst []byte) []byte
+	message
 }
 
-// ask decodes in, calls f and encodes its output.
-func ask[I, O any, D decoder[I], E encoder[O]](f func(*I) (O, Answer), in, out []byte) hostabi.Result {
+type message interface{ AppendTo(dst []byte) []byte }
+
+// ask decodes in into input, calls f and encodes its output.
+func ask[I, O any, D decoder[I], E encoder[O]](f func(*I) (O, Answer), c *caller, input *I, output *O, in, out []byte) hostabi.Result {
 	if f == nil {
-		return finish(nil, out, NoOpinion)
+		return hostabi.MakeResult(0, NoOpinion.status, NoOpinion.cache)
 	}
-	var input I
-	if err := D(&input).Decode(in); err != nil {
+	if err := D(input).Decode(in); err != nil {
 		return refuse(hostabi.StatusBadInput, err.Error(), out)
 	}
-	output, a := f(&input)
+	var a Answer
+	*output, a = f(input)
 	if a.status != hostabi.StatusOK {
-		return finish(nil, out, a)
+		return hostabi.MakeResult(0, a.status, a.cache)
 	}
-	return finish(E(&output).AppendTo(out[:0]), out, a)
+	return c.finish(E(output), out, a)
 }
 
-// finish packs the result of an output that was appended to out[:0]; what
-// outgrew out lies elsewhere and becomes the guest's failure.
-func finish(output, out []byte, a Answer) hostabi.Result {
-	if len(output) > len(out) {
-		return refuse(hostabi.StatusGuest, "output of "+strconv.Itoa(len(output))+" bytes exceeds "+strconv.Itoa(len(out)), out)
+// finish encodes an output and packs the result; one that is too long for out
+// becomes the guest's failure.
+func (c *caller) finish(m message, out []byte, a Answer) hostabi.Result {
+	c.scratch = m.AppendTo(c.scratch[:0])
+	if len(c.scratch) > len(out) {
+		return refuse(hostabi.StatusGuest, "output of "+strconv.Itoa(len(c.scratch))+" bytes exceeds "+strconv.Itoa(len(out)), out)
 	}
-	return hostabi.MakeResult(uint32(len(output)), a.status, a.cache)
+	return hostabi.MakeResult(uint32(copy(out, c.scratch)), a.status, a.cache)
 }
 
 // refuse answers with a Refusal, cut to what fits out.
-func refuse(s hostabi.Status, message string, out []byte) hostabi.Result {
-	m := hostabi.Refusal{Message: message}
-	if b := m.AppendTo(out[:0]); len(b) > len(out) {
-		m.Message = message[:max(0, len(message)-(len(b)-len(out)))]
+func refuse(s hostabi.Status, why string, out []byte) hostabi.Result {
+	m := hostabi.Refusal{Message: why}
+	if b := m.AppendTo(nil); len(b) > len(out) {
+		m.Message = why[:max(0, len(why)-(len(b)-len(out)))]
 	}
-	return hostabi.MakeResult(uint32(len(m.AppendTo(out[:0]))), s, hostabi.CacheNo)
+	return hostabi.MakeResult(uint32(copy(out, m.AppendTo(nil))), s, hostabi.CacheNo)
 }

@@ -60,8 +60,12 @@ func If(ok bool) Answer {
 }
 
 // Policy is the functions of a policy. All are optional: an unset hook has no
-// opinion, and the host is told not to ask it. The functions must be pure after
-// Configure (ABI.md §1); inputs are valid during the call only.
+// opinion, and the host is told not to ask it.
+//
+// The functions must be pure after Configure (ABI.md §1). What they are handed,
+// strings included, is good until they return: clone what you keep, except in
+// Configure. They should leave little garbage: a collection in the interpreter
+// takes longer than a call may.
 type Policy struct {
 	// Shape is what Configure starts from, and the whole shape without one.
 	Shape Shape

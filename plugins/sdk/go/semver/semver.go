@@ -22,7 +22,7 @@ const (
 // which orders nothing.
 type Version struct {
 	release [3]uint64 // major, minor, patch
-	pre     []string  // prerelease identifiers; none: a release
+	pre     string    // prerelease identifiers; empty: a release
 }
 
 // Parse reads a version, such as "4.6.0" or "5.0.0-beta.15+build"; a leading
@@ -33,21 +33,20 @@ func Parse(s string) (v Version, ok bool) {
 	}
 	s = strings.TrimPrefix(strings.Trim(s, " \t"), "v")
 	s, build, built := strings.Cut(s, "+")
-	if built && !identifiers(strings.Split(build, "."), false) {
+	if built && !identifiers(build, false) {
 		return v, false
 	}
 	s, pre, prerelease := strings.Cut(s, "-")
-	if prerelease {
-		v.pre = strings.Split(pre, ".")
-		if !identifiers(v.pre, true) {
-			return v, false
-		}
-	}
-	parts := strings.Split(s, ".")
-	if len(parts) != len(v.release) {
+	if prerelease && !identifiers(pre, true) {
 		return v, false
 	}
-	for i, p := range parts {
+	v.pre = pre
+	if strings.Count(s, ".") != len(v.release)-1 {
+		return v, false
+	}
+	for i := range v.release {
+		var p string
+		p, s, _ = strings.Cut(s, ".")
 		n, err := strconv.ParseUint(p, 10, 64)
 		if err != nil || !numeric(p) || n > maxNumber || len(p) > 1 && p[0] == '0' {
 			return v, false
@@ -59,9 +58,10 @@ func Parse(s string) (v Version, ok bool) {
 
 // identifiers checks dotted identifiers; numeric ones of a prerelease have no
 // leading zero.
-func identifiers(ids []string, pre bool) bool {
-	for _, id := range ids {
-		if id == "" || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
+func identifiers(s string, pre bool) bool {
+	for more := true; more; {
+		var id string
+		if id, s, more = strings.Cut(s, "."); id == "" || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
 			return false
 		}
 		if pre && numeric(id) && len(id) > 1 && id[0] == '0' {
@@ -80,24 +80,25 @@ func (v Version) Compare(w Version) int {
 			return order(n < m)
 		}
 	}
-	switch {
-	case len(v.pre) == 0 && len(w.pre) == 0:
-		return 0
-	case len(v.pre) == 0 || len(w.pre) == 0:
-		return order(len(w.pre) == 0)
-	}
-	for i, a := range v.pre {
-		if i == len(w.pre) {
-			return 1
+	if v.pre == "" || w.pre == "" {
+		if v.pre == w.pre {
+			return 0
 		}
-		if b := w.pre[i]; a != b {
-			return compareIDs(a, b)
+		return order(w.pre == "")
+	}
+	for a, b := v.pre, w.pre; ; {
+		var id, other string
+		id, a, _ = strings.Cut(a, ".")
+		other, b, _ = strings.Cut(b, ".")
+		switch {
+		case id != other:
+			return compareIDs(id, other)
+		case a == "" && b == "":
+			return 0
+		case a == "" || b == "":
+			return order(a == "")
 		}
 	}
-	if len(v.pre) < len(w.pre) {
-		return -1
-	}
-	return 0
 }
 
 // compareIDs orders two different identifiers: numeric ones by value and before
@@ -180,7 +181,7 @@ func (r Range) Contains(v Version) bool {
 }
 
 func holds(all []comparator, v Version) bool {
-	named := len(v.pre) == 0
+	named := v.pre == ""
 	for _, c := range all {
 		n := v.Compare(c.Version)
 		var ok bool
@@ -199,7 +200,7 @@ func holds(all []comparator, v Version) bool {
 		if !ok {
 			return false
 		}
-		named = named || len(c.pre) > 0 && c.release == v.release
+		named = named || c.pre != "" && c.release == v.release
 	}
 	return named
 }
