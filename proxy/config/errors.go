@@ -17,19 +17,12 @@ type Error struct {
 
 // Error returns "file:line: key: message" without what is unknown.
 func (e Error) Error() string {
-	var b strings.Builder
-	b.WriteString(e.File)
+	at := e.File
 	if e.Line > 0 {
-		b.WriteByte(':')
-		b.WriteString(strconv.Itoa(e.Line))
+		at += ":" + strconv.Itoa(e.Line)
 	}
-	if e.Key != "" {
-		b.WriteString(": ")
-		b.WriteString(e.Key)
-	}
-	b.WriteString(": ")
-	b.WriteString(e.Message)
-	return b.String()
+	parts := []string{at, e.Key, e.Message}
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 }
 
 // Errors is every problem that was found, in the order of the file.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -56,7 +57,7 @@ command line that makes no sense.`,
 			if cfg.Admin.Listen == "" {
 				return failure{cfg.At(`is "none": send SIGHUP instead`, "admin", "listen")}
 			}
-			reply, err := postReload(cmd.Context(), adminURL(cfg.Admin.Listen), cfg.Admin.Token)
+			reply, err := postReload(cmd.Context(), localURL(cfg.Admin.Listen), cfg.Admin.Token)
 			if err != nil {
 				return failure{err}
 			}
@@ -66,8 +67,9 @@ command line that makes no sense.`,
 	}
 }
 
-// postReload returns what Weir answered, as an error unless it reloaded.
-func postReload(ctx context.Context, base, token string) (reply string, err error) {
+// postReload returns what there is to say of a reload, as an error unless Weir
+// reloaded.
+func postReload(ctx context.Context, base, token string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/reload", nil)
@@ -92,23 +94,39 @@ func postReload(ctx context.Context, base, token string) (reply string, err erro
 	if err != nil {
 		return "", fmt.Errorf("the answer broke off: %w", err)
 	}
-	reply = strings.TrimSpace(string(body))
-	if resp.StatusCode/100 != 2 {
-		return "", errors.New(strings.TrimSpace(resp.Status + "\n" + reply))
+	if resp.StatusCode != http.StatusOK {
+		return "", refusal(resp.Status, body)
 	}
-	return reply, nil
+	var done struct{ Generation uint64 }
+	if err := json.Unmarshal(body, &done); err != nil || done.Generation == 0 {
+		return "", fmt.Errorf("%s answers, but not as Weir does: %.200q", base, body)
+	}
+	return fmt.Sprintf("reloaded: generation %d is in force", done.Generation), nil
 }
 
-// adminURL is where a listener on address is reached from this machine.
-func adminURL(address string) string {
+// refusal puts an answer of the admin listener into the words of validate.
+func refusal(status string, body []byte) error {
+	var problem struct {
+		Detail string
+		Errors config.Errors // its fields have these names
+	}
+	if err := json.Unmarshal(body, &problem); err != nil || problem.Detail == "" {
+		return errors.New(strings.TrimSpace(status + "\n" + string(body)))
+	}
+	if len(problem.Errors) == 0 {
+		return fmt.Errorf("%s (%s)", problem.Detail, status)
+	}
+	return fmt.Errorf("%s\n%w", problem.Detail, problem.Errors)
+}
+
+// localURL is where a listener on address is reached from this machine.
+func localURL(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return "http://" + address
 	}
-	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() && a.Is4() {
-		host = "127.0.0.1"
-	} else if err == nil && a.IsUnspecified() {
-		host = "::1"
+	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
+		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, port)
 }

@@ -41,10 +41,16 @@ func TestReload(t *testing.T) {
 			t.Errorf("it was not asked %q", want)
 		}
 	}
-	f("", 200, `{"generation":2}`, exitOK, "{\"generation\":2}\n", "")
-	f("s3cret", 200, "reloaded", exitOK, "reloaded\n", "")
-	f("", 409, "gateway.toml:3: route: no", exitFailure, "", "gateway.toml:3: route: no")
-	f("", 401, "", exitFailure, "", "401 Unauthorized")
+	const refused = `{
+		"type": "about:blank", "title": "Unprocessable Entity", "status": 422, "detail": "the configuration was refused",
+		"errors": [{"file": "gateway.toml", "line": 3, "key": "route[0].path", "message": "no"}, {"message": "and more"}]
+	}`
+	f("", 200, `{"generation": 2}`, exitOK, "reloaded: generation 2 is in force\n", "")
+	f("s3cret", 200, `{"generation": 3}`, exitOK, "reloaded: generation 3 is in force\n", "")
+	f("", 422, refused, exitFailure, "", "weir reload: the configuration was refused\ngateway.toml:3: route[0].path: no\nand more\n")
+	f("", 401, `{"detail": "a token is needed"}`, exitFailure, "", "a token is needed (401 Unauthorized)")
+	f("", 502, "bad gateway", exitFailure, "", "502 Bad Gateway\nbad gateway")
+	f("", 200, "<html>", exitFailure, "", "not as Weir does")
 	f("s3cret", 307, "", exitFailure, "", "307")
 }
 
@@ -68,17 +74,17 @@ func TestReloadOfABrokenFileSaysSo(t *testing.T) {
 	}
 }
 
-func TestAdminURL(t *testing.T) {
+func TestLocalURL(t *testing.T) {
 	f := func(listen, want string) {
 		t.Helper()
-		if got := adminURL(listen); got != want {
+		if got := localURL(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
 	}
 	f("127.0.0.1:9090", "http://127.0.0.1:9090")
-	f(":9090", "http://127.0.0.1:9090")
-	f("0.0.0.0:9090", "http://127.0.0.1:9090")
-	f("[::]:9090", "http://[::1]:9090")
+	f(":9090", "http://localhost:9090")
+	f("0.0.0.0:9090", "http://localhost:9090")
+	f("[::]:9090", "http://localhost:9090")
 	f("[fe80::1]:9090", "http://[fe80::1]:9090")
 	f("localhost:9090", "http://localhost:9090")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -15,8 +16,12 @@ import (
 	"weir/proxy/config"
 )
 
-// gateway is what this command needs of a running Weir.
-type gateway interface {
+// runner is what this command needs of a gateway.
+type runner interface {
+	// Addr is where clients are listened for, AdminAddr where operators are;
+	// nil: nowhere.
+	Addr() net.Addr
+	AdminAddr() net.Addr
 	// Run serves until ctx ends, and then drains; it returns nil when all that
 	// was under way could be finished.
 	Run(ctx context.Context) error
@@ -26,7 +31,7 @@ type gateway interface {
 }
 
 // starter builds a gateway that listens already, and runs nothing yet.
-type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger) (gateway, error)
+type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger) (runner, error)
 
 func (c *cli) runCommand() *cobra.Command {
 	var level slog.Level
@@ -79,7 +84,7 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 	if err != nil {
 		return c.refused(err)
 	}
-	fmt.Fprint(c.out, whatToTry(cfg))
+	fmt.Fprint(c.out, whatToTry(cfg, g.Addr(), g.AdminAddr()))
 
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -19,6 +21,12 @@ type fakeGateway struct {
 	drained chan error // what Run returns once it drains; nil: at once, nil
 	broken  chan error // what Run returns before
 }
+
+func (g *fakeGateway) Addr() net.Addr      { return address("127.0.0.1:8080") }
+func (g *fakeGateway) AdminAddr() net.Addr { return address("127.0.0.1:9090") }
+
+// address is a TCP address.
+func address(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
 
 func (g *fakeGateway) Run(ctx context.Context) error {
 	g.steps <- "run"
@@ -55,7 +63,7 @@ func start(t *testing.T, g *fakeGateway) *started {
 	s := &started{fakeGateway: g, t: t, signals: make(chan os.Signal, 8), result: make(chan error, 1)}
 	c := cli{
 		out: &s.out, err: &s.log, config: write(t, "gateway.toml", minimal),
-		start: func(context.Context, *config.Config, *slog.Logger) (gateway, error) { return g, nil },
+		start: func(context.Context, *config.Config, *slog.Logger) (runner, error) { return g, nil },
 	}
 	go func() { s.result <- c.run(t.Context(), slog.New(slog.NewJSONHandler(&s.log, nil)), s.signals) }()
 	s.step("run")
@@ -128,7 +136,7 @@ func TestRunSaysWhyItCannotStart(t *testing.T) {
 	var out, stderr bytes.Buffer
 	status := execute([]string{"run", "-c", path}, cli{
 		out: &out, err: &stderr,
-		start: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (gateway, error) {
+		start: func(_ context.Context, cfg *config.Config, _ *slog.Logger) (runner, error) {
 			return nil, config.Errors{cfg.At("it is taken", "server", "listen")}
 		},
 	})
@@ -138,18 +146,20 @@ func TestRunSaysWhyItCannotStart(t *testing.T) {
 }
 
 func TestWhatToTry(t *testing.T) {
-	f := func(src string, has, hasNot string) {
+	f := func(src string, admin net.Addr, has, hasNot string) {
 		t.Helper()
 		cfg, err := config.Parse("gateway.toml", []byte(src))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := whatToTry(cfg); !strings.Contains(got, has) || strings.Contains(got, hasNot) {
+		if got := whatToTry(cfg, address("127.0.0.1:8080"), admin); !strings.Contains(got, has) || strings.Contains(got, hasNot) {
 			t.Errorf("%s:\n%s", src, got)
 		}
 	}
-	f(minimal, "curl -N http://127.0.0.1:8080/events", "https")
-	f("[server]\ntls_cert = \"c\"\ntls_key = \"k\"\n"+minimal, "curl -kN https://127.0.0.1:8080/events", "http://127.0.0.1:8080")
-	f("[admin]\nlisten = \"none\"\n"+minimal, "open http://127.0.0.1:8080/ in", "9090")
-	f(strings.Replace(minimal, "demo:", "http://127.0.0.1:9000", 1), "listening on", "Try:")
+	admin := address("127.0.0.1:9090")
+	f(minimal, admin, "curl -N http://127.0.0.1:8080/events", "https")
+	f(minimal, admin, "curl http://127.0.0.1:9090/connections", "https")
+	f("[server]\ntls_cert = \"c\"\ntls_key = \"k\"\n"+minimal, admin, "curl -kN https://127.0.0.1:8080/events", "http://127.0.0.1:8080")
+	f(minimal, nil, "open http://127.0.0.1:8080/ in", "9090")
+	f(strings.Replace(minimal, "demo:", "http://127.0.0.1:9000", 1), admin, "listening on", "Try:")
 }

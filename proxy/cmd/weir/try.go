@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -10,16 +11,16 @@ import (
 
 // whatToTry tells someone who has just started Weir where it is and, when a
 // route leads to the demonstration backend, what can be seen there.
-func whatToTry(cfg *config.Config) string {
+func whatToTry(cfg *config.Config, listen, admin net.Addr) string {
 	scheme, k := "http", ""
 	if cfg.Server.TLSCert != "" {
 		scheme, k = "https", "k" // a certificate of one's own is not in curl's store
 	}
-	base := scheme + strings.TrimPrefix(adminURL(cfg.Server.Listen), "http")
+	base := scheme + strings.TrimPrefix(localURL(listen.String()), "http")
 	var b strings.Builder
 	fmt.Fprintf(&b, "weir: listening on %s", base)
-	if cfg.Admin.Listen != "" {
-		fmt.Fprintf(&b, ", admin on %s", adminURL(cfg.Admin.Listen))
+	if admin != nil {
+		fmt.Fprintf(&b, ", admin on %s", localURL(admin.String()))
 	}
 	b.WriteString("; Ctrl-C drains and ends it\n")
 	if !showsDemo(cfg) {
@@ -31,8 +32,8 @@ Try:
   curl -%[2]sN %[1]s/events            the same as server-sent events
   curl -%[2]sd hello %[1]s/echo        a request body back
 `, base, k)
-	if cfg.Admin.Listen != "" {
-		fmt.Fprintf(&b, "  curl %s/connections        who is connected, and what waits for them\n", adminURL(cfg.Admin.Listen))
+	if admin != nil {
+		fmt.Fprintf(&b, "  curl %s/connections        who is connected, and what waits for them\n", localURL(admin.String()))
 	}
 	fmt.Fprintf(&b, "  change %s and save it: it takes effect at once, and no connection notices\n\n", cfg.Path)
 	return b.String()
