@@ -1,0 +1,118 @@
+package policy
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+	"weir/hostabi/wasmhost"
+	"weir/proxy/config"
+	"weir/proxy/metrics"
+)
+
+// buildStandard compiles the policy that ships.
+func buildStandard(t *testing.T) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "standard.wasm")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildmode=c-shared", "-buildvcs=false", "-o", out, "weir/plugins/standard")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+	if b, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	wasm, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wasm
+}
+
+// TestStandardPolicy drives the module that ships through everything this
+// package asks of a policy.
+func TestStandardPolicy(t *testing.T) {
+	wasm := buildStandard(t)
+	options := func(table map[string]any) Options {
+		return Options{
+			Config: config.Policy{Name: "standard", Bytes: wasm, Engine: wasmhost.Interpreter, Config: table},
+			Log:    slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: metrics.New("test"),
+		}
+	}
+	p, err := Load(t.Context(), options(map[string]any{
+		"event_key":        "/type",
+		"droppable":        []any{"presence", "typing"},
+		"droppable_unless": "/seq",
+		"conflate":         map[string]any{"cursor": "/user"},
+		"gap_notice":       true,
+		"error_format":     map[string]any{"websocket": `{"type":"error","id":{{field:/id}},"code":{{code}}}`},
+		"admit": map[string]any{"rules": []any{
+			map[string]any{"deny": true, "header": "x-blocked", "message": "go away"},
+		}},
+		"framing": map[string]any{"header": "x-version", "range": ">=5.0.0"},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	v := p.View("chat")
+
+	key, _ := v.Key().Append(nil, []byte(`{"type":"presence"}`))
+	rule := v.Rule(hostabi.ToClient, key, nil)
+	want(t, "presence", rule.Class, hostabi.Droppable)
+	want(t, "unless", rule.Unless.String(), "/seq")
+	want(t, "cursor", v.Rule(hostabi.ToClient, []byte("cursor"), nil).Conflate.String(), "/user")
+	calls := p.Info().Calls
+	want(t, "prewarmed", v.Rule(hostabi.ToUpstream, []byte("typing"), nil).Class, hostabi.Droppable)
+	want(t, "calls for it", p.Info().Calls, calls)
+	want(t, "message", v.Rule(hostabi.ToUpstream, []byte("message"), nil).Class, hostabi.Critical)
+
+	want(t, "keep", v.Keep()[0].String(), "/id")
+	fill := func(c hostabi.FaultCode, tr hostabi.Transport, values Values) string {
+		return string(v.Envelope(c, tr, hostabi.ToClient).Append(nil, &values))
+	}
+	want(t, "envelope", fill(hostabi.PayloadTooLarge, hostabi.WebSocket, Values{Fields: [][]byte{[]byte("7")}}),
+		`{"type":"error","id":7,"code":"payload_too_large"}`)
+	if got := fill(hostabi.Gap, hostabi.WebSocket, Values{Count: 12}); !strings.Contains(got, "12") {
+		t.Errorf("gap notice: %s", got)
+	}
+	if got := fill(hostabi.NoRoute, hostabi.HTTP, absent()); !strings.Contains(got, `"code":"no_route"`) {
+		t.Errorf("over HTTP: %s", got)
+	}
+
+	want(t, "admitted", v.Admit(&hostabi.AdmitInput{}).Deny, false)
+	blocked := v.Admit(&hostabi.AdmitInput{Headers: []hostabi.Header{{Name: v.AdmitHeaders()[0], Value: "1"}}})
+	want(t, "blocked", blocked, hostabi.AdmitOutput{Deny: true, Code: hostabi.NotAdmitted, Message: "go away"})
+
+	framing := func(version string) hostabi.Framing {
+		return v.Framing(&hostabi.FramingInput{Headers: []hostabi.Header{{Name: v.FramingHeaders()[0], Value: version}}}).Client
+	}
+	want(t, "new client", framing("5.1.0"), hostabi.FramedV1)
+	want(t, "old client", framing("4.9.0"), hostabi.Raw)
+
+	want(t, "permanent", v.Fault(hostabi.PayloadTooLarge).Retryable, false)
+	want(t, "retryable", v.Fault(hostabi.InboxFull).Retryable, true)
+	want(t, "upstream's", v.UpstreamFault(&hostabi.FaultInput{Status: 503}).Retryable, true)
+
+	info := p.Info()
+	want(t, "faults", info.Faults, 0)
+	want(t, "breaker", info.Breaker, "closed")
+	want(t, "engine", info.Engine, wasmhost.Interpreter)
+
+	if _, err = Load(t.Context(), options(map[string]any{"dropable": "x"})); err == nil || !strings.Contains(err.Error(), "dropable") {
+		t.Errorf("an unknown key of the policy: %v", err)
+	}
+	quiet, err := Load(t.Context(), options(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer quiet.Close()
+	want(t, "admit is asked for nothing", quiet.View("r").NeedsAdmit(), false)
+	want(t, "framing is asked for nothing", quiet.View("r").NeedsFraming(), false)
+
+	start := time.Now()
+	p.View("another")
+	t.Logf("a view takes %v, of %d calls", time.Since(start), p.Info().Calls-info.Calls)
+}
