@@ -9,9 +9,10 @@ import (
 	"weir/proxy/config"
 )
 
-// writeTimeout is the time an answer may take to be read by its asker. It
-// begins when the answer does, so that reloads and profiles may take theirs.
-const writeTimeout = 30 * time.Second
+// answerTimeout is the time an answer may take to be read by its asker, and the
+// asker to end what it sends. It begins when the answer does, so that reloads
+// and profiles may take theirs.
+const answerTimeout = 30 * time.Second
 
 // problem is an RFC 9457 problem document.
 type problem struct {
@@ -42,10 +43,12 @@ func answer(w http.ResponseWriter, status int, contentType string, v any) {
 	_, _ = w.Write(append(b, '\n')) // the asker left: nobody to tell
 }
 
-// begin gives the rest of the answer writeTimeout. A ResponseWriter without
+// begin gives the rest of the exchange answerTimeout. A ResponseWriter without
 // deadlines, as in tests, does without.
 func begin(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	c, end := http.NewResponseController(w), time.Now().Add(answerTimeout)
+	_ = c.SetReadDeadline(end)
+	_ = c.SetWriteDeadline(end)
 }
 
 func show(w http.ResponseWriter, v any) { answer(w, http.StatusOK, "application/json", v) }
@@ -58,22 +61,27 @@ func refuse(w http.ResponseWriter, status int, detail string, faults ...fault) {
 
 // faultsOf lists every problem in err, with its place where that is known.
 func faultsOf(err error) (all []fault) {
-	if es, ok := errors.AsType[config.Errors](err); ok {
-		for _, e := range es {
-			all = append(all, fault{e.File, e.Line, e.Key, e.Message})
+	switch e := err.(type) {
+	case config.Error:
+		return []fault{{e.File, e.Line, e.Key, e.Message}}
+	case config.Errors:
+		for _, one := range e {
+			all = append(all, faultsOf(one)...)
 		}
 		return all
-	}
-	if several, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range several.Unwrap() {
-			if e != ErrConflict { //nolint:errorlint // the mark itself says nothing new
-				all = append(all, faultsOf(e)...)
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			if one != ErrConflict { // the status says it
+				all = append(all, faultsOf(one)...)
 			}
 		}
 		return all
 	}
+	if es, ok := errors.AsType[config.Errors](err); ok {
+		return faultsOf(es)
+	}
 	if e, ok := errors.AsType[config.Error](err); ok {
-		return []fault{{e.File, e.Line, e.Key, e.Message}}
+		return faultsOf(e)
 	}
 	return []fault{{Message: err.Error()}}
 }

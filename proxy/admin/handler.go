@@ -153,6 +153,7 @@ func (h *handler) disconnect(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "no connection has the id "+strconv.Quote(id))
 		return
 	}
+	begin(w)
 	w.WriteHeader(http.StatusNoContent)
 }
 

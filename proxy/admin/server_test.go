@@ -1,0 +1,145 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// listener hands a server the far ends of net.Pipe.
+type listener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func newListener() *listener { return &listener{make(chan net.Conn), make(chan struct{})} }
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+func (l *listener) Close() error   { close(l.done); return nil }
+func (l *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9090} }
+
+func (l *listener) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	l.conns <- far
+	return near, nil
+}
+
+func serve(h http.Handler) (*Server, *listener, *http.Client) {
+	s, l := NewServer(h, slog.New(slog.DiscardHandler)), newListener()
+	s.Start(l)
+	return s, l, &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
+}
+
+func TestServerServesAndShutsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _, c := serve(newTester("").h)
+		resp, err := c.Get("http://127.0.0.1:9090/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 200 || resp.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%v, %s, %v", resp.Status, b, err)
+		}
+		resp.Body.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestShutdownEndsProfiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entered := make(chan struct{})
+		s, _, c := serve(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			close(entered)
+			<-r.Context().Done() // as a profile waits for its seconds
+		}))
+		go func() {
+			if resp, err := c.Get("http://127.0.0.1/debug/pprof/profile"); err == nil {
+				resp.Body.Close()
+			}
+		}()
+		<-entered
+		start := time.Now()
+		if err := s.Shutdown(t.Context()); err != nil || time.Since(start) > 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestShutdownCutsOffWhatDoesNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entered, release := make(chan struct{}), make(chan struct{})
+		s, _, c := serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			close(entered)
+			<-release
+		}))
+		cut := make(chan error, 1)
+		go func() {
+			_, err := c.Get("http://127.0.0.1/")
+			cut <- err
+		}()
+		<-entered
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if err := <-cut; err == nil {
+			t.Error("the answer was not cut off")
+		}
+		close(release)
+	})
+}
+
+func TestALongAnswerIsNotCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _, c := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-r.Context().Done():
+				refuse(w, 500, "cancelled")
+			case <-time.After(5 * time.Minute):
+				show(w, "whole")
+			}
+		}))
+		resp, err := c.Get("http://127.0.0.1/debug/pprof/profile?seconds=300")
+		if err != nil || resp.StatusCode != 200 {
+			t.Errorf("%v, %v", resp, err)
+		} else {
+			resp.Body.Close()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestASlowHeadIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := serve(newTester("").h)
+		conn, _ := l.dial(t.Context(), "", "")
+		if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(start) > headTimeout {
+			t.Errorf("closed with %v after %v, want after %v", err, time.Since(start), headTimeout)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
