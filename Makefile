@@ -28,7 +28,7 @@ help: ## show this
 
 build: plugins ## build bin/weir and plugins/*.wasm
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o bin/weir ./proxy/cmd/weir
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o bin/weir ./proxy/cmd/weir
 
 plugins: $(MODULES) ## build plugins/*.wasm only
 
