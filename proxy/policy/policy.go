@@ -24,6 +24,10 @@ type Options struct {
 	Config  config.Policy // Bytes is the module
 	Log     *slog.Logger  // nil: nothing is logged
 	Metrics *metrics.Set  // nil: nothing is counted
+
+	// CallTimeout and InitTimeout are the guest's, as in wasmhost.Options; 0: the
+	// defaults. An interpreter under the race detector needs more.
+	CallTimeout, InitTimeout time.Duration
 }
 
 // Policy is one generation of one configured policy: a loaded module and what
@@ -71,6 +75,7 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	report := newReporter(o.Log, c.Name)
 	m, err := wasmhost.Load(ctx, wasmhost.Options{
 		Name: c.Name, Wasm: c.Bytes, Engine: c.Engine, Configure: input, Log: report.guest,
+		CallTimeout: o.CallTimeout, InitTimeout: o.InitTimeout,
 	})
 	if err != nil {
 		return nil, err // names the policy

@@ -39,6 +39,7 @@ func TestStandardPolicy(t *testing.T) {
 		return Options{
 			Config: config.Policy{Name: "standard", Bytes: wasm, Engine: wasmhost.Interpreter, Config: table},
 			Log:    slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: metrics.New("test"),
+			CallTimeout: time.Second, InitTimeout: time.Minute,
 		}
 	}
 	p, err := Load(t.Context(), options(map[string]any{
