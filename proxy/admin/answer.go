@@ -9,9 +9,8 @@ import (
 	"weir/proxy/config"
 )
 
-// answerTimeout is the time an answer may take to be read by its asker, and the
-// asker to end what it sends. It begins when the answer does, so that reloads
-// and profiles may take theirs.
+// answerTimeout is the time an answer may take to be read by its asker. It
+// begins when the answer does, so that reloads and profiles may take theirs.
 const answerTimeout = 30 * time.Second
 
 // problem is an RFC 9457 problem document.
@@ -43,12 +42,10 @@ func answer(w http.ResponseWriter, status int, contentType string, v any) {
 	_, _ = w.Write(append(b, '\n')) // the asker left: nobody to tell
 }
 
-// begin gives the rest of the exchange answerTimeout. A ResponseWriter without
+// begin gives the rest of the answer answerTimeout. A ResponseWriter without
 // deadlines, as in tests, does without.
 func begin(w http.ResponseWriter) {
-	c, end := http.NewResponseController(w), time.Now().Add(answerTimeout)
-	_ = c.SetReadDeadline(end)
-	_ = c.SetWriteDeadline(end)
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 }
 
 func show(w http.ResponseWriter, v any) { answer(w, http.StatusOK, "application/json", v) }

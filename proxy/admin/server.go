@@ -12,7 +12,7 @@ import (
 
 // Bounds of one admin connection.
 const (
-	headTimeout    = 10 * time.Second // a request's head; begin bounds the rest
+	readTimeout    = 10 * time.Second // a whole request; the answer may take longer
 	idleTimeout    = 2 * time.Minute  // between requests
 	maxHeaderBytes = 16 << 10
 )
@@ -30,13 +30,12 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{log: log, cancel: cancel}
 	s.http = http.Server{
-		Handler: h,
-		// Not ReadTimeout: it would cancel a profile that runs for longer.
-		ReadHeaderTimeout: headTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		Handler:        h,
+		ReadTimeout:    readTimeout,
+		IdleTimeout:    idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		BaseContext:    func(net.Listener) context.Context { return ctx },
 	}
 	return s
 }

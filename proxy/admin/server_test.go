@@ -127,19 +127,26 @@ func TestALongAnswerIsNotCancelled(t *testing.T) {
 	})
 }
 
-func TestASlowHeadIsCutOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s, l, _ := serve(newTester("").h)
-		conn, _ := l.dial(t.Context(), "", "")
-		if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\n"); err != nil {
-			t.Fatal(err)
-		}
-		start := time.Now()
-		if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(start) > headTimeout {
-			t.Errorf("closed with %v after %v, want after %v", err, time.Since(start), headTimeout)
-		}
-		if err := s.Shutdown(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
+func TestSlowRequestsAreCutOff(t *testing.T) {
+	for name, part := range map[string]string{
+		"head": "GET /livez HTTP/1.1\r\n",
+		"body": "POST /debug/pprof/symbol HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n0x",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, l, _ := serve(newTester("").h)
+				conn, _ := l.dial(t.Context(), "", "")
+				if _, err := io.WriteString(conn, part); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(start) > 2*readTimeout {
+					t.Errorf("closed with %v after %v, want after %v", err, time.Since(start), readTimeout)
+				}
+				if err := s.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
