@@ -1,0 +1,174 @@
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net/http/httputil"
+	"strings"
+	"testing"
+
+	"github.com/valyala/fasthttp"
+)
+
+// FuzzRequestHead holds that whatever we accept, fasthttp parses with the same
+// method, target, host and framing.
+func FuzzRequestHead(f *testing.F) {
+	for _, m := range loadMalformed(f) {
+		f.Add([]byte(m.request))
+	}
+	for _, s := range []string{
+		"GET /a?b HTTP/1.1\r\nHost: a:80\r\nCookie: a=b\r\nCookie: c\r\n\r\n",
+		"POST http://x/y HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: x, Y\r\n\r\n",
+		"PUT / HTTP/1.0\r\nContent-Length: 007\r\nConnection: keep-alive, x\r\n\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := headEnd(b, 0)
+		if n == 0 {
+			return
+		}
+		info, err := CheckRequestHead(b[:n])
+		if err != nil {
+			return
+		}
+		head := string(b[:n])
+		line := strings.Split(head[:strings.Index(head, "\r\n")], " ")
+		var h fasthttp.RequestHeader
+		br := bufio.NewReaderSize(bytes.NewReader(b[:n]), n+16)
+		if err := h.Read(br); err != nil {
+			t.Fatalf("%q: fasthttp: %v", head, err)
+		}
+		if br.Buffered() != 0 {
+			t.Fatalf("%q: fasthttp left %d bytes", head, br.Buffered())
+		}
+		if string(h.Method()) != line[0] || string(h.RequestURI()) != line[1] || string(h.Protocol()) != line[2] {
+			t.Fatalf("%q: %q %q %q", head, h.Method(), h.RequestURI(), h.Protocol())
+		}
+		want := int(info.ContentLength)
+		switch {
+		case info.Chunked:
+			want = -1
+		case want < 0:
+			want = -2
+		}
+		if h.ContentLength() != want {
+			t.Fatalf("%q: length %d, want %d", head, h.ContentLength(), want)
+		}
+		if host := fieldOf(head, "host"); string(h.Host()) != host {
+			t.Fatalf("%q: host %q, want %q", head, h.Host(), host)
+		}
+	})
+}
+
+// fieldOf is a slow reading of one field.
+func fieldOf(head, name string) string {
+	for _, line := range strings.Split(head, "\r\n")[1:] {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(k, name) {
+			return strings.Trim(v, " \t")
+		}
+	}
+	return ""
+}
+
+// FuzzResponseHead holds the same for responses.
+func FuzzResponseHead(f *testing.F) {
+	for _, s := range []string{
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+		"HTTP/1.1 304\r\nSet-Cookie: a=b\r\nSet-Cookie: a=c\r\nDate: x\r\n\r\n",
+		"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTrailer: a\r\n\r\n",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: \xe9\r\n\r\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := headEnd(b, 0)
+		if n == 0 {
+			return
+		}
+		info, err := CheckResponseHead(b[:n], []byte("GET"))
+		if err != nil {
+			return
+		}
+		head := string(b[:n])
+		var h fasthttp.ResponseHeader
+		br := bufio.NewReaderSize(bytes.NewReader(b[:n]), n+16)
+		if err := h.Read(br); err != nil {
+			t.Fatalf("%q: fasthttp: %v", head, err)
+		}
+		if br.Buffered() != 0 || h.StatusCode() != info.Status {
+			t.Fatalf("%q: status %d, %d bytes left", head, h.StatusCode(), br.Buffered())
+		}
+		want := int(info.ContentLength)
+		switch {
+		case info.Chunked:
+			want = -1
+		case want < 0:
+			want = -2
+		}
+		if h.ContentLength() != want {
+			t.Fatalf("%q: length %d, want %d", head, h.ContentLength(), want)
+		}
+	})
+}
+
+// FuzzChunked holds that what we accept, net/http reads alike, and that it does
+// not matter in which pieces the bytes come.
+func FuzzChunked(f *testing.F) {
+	for _, s := range []string{
+		"5\r\nhello\r\n0\r\n\r\n", "0\r\n\r\n", "0\r\nX: y\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n",
+		"5;a\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "1\r\nx\r\n1\r\ny\r\n0\r\nContent-Length: 1\r\n\r\n",
+	} {
+		f.Add([]byte(s), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, in []byte, piece uint8) {
+		read := func(r io.Reader, next bool) (string, error) {
+			b := BodyReader{br: bufio.NewReaderSize(r, 8<<10), chunked: true}
+			b.begin()
+			if !next {
+				got, err := io.ReadAll(&b)
+				return string(got), err
+			}
+			var got []byte
+			for {
+				p, err := b.Next()
+				got = append(got, p...)
+				if err != nil {
+					if err == io.EOF {
+						err = nil
+					}
+					return string(got), err
+				}
+			}
+		}
+		got, err := read(bytes.NewReader(in), false)
+		slow, slowErr := read(&pieces{in, int(piece%17) + 1}, true)
+		if got != slow || (err == nil) != (slowErr == nil) {
+			t.Fatalf("%q: %q %v, in pieces %q %v", in, got, err, slow, slowErr)
+		}
+		if err != nil {
+			return
+		}
+		want, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(in)))
+		if err != nil || string(want) != got {
+			t.Fatalf("%q: %q, net/http %q %v", in, got, want, err)
+		}
+	})
+}
+
+// pieces is a reader that gives n bytes at a time.
+type pieces struct {
+	b []byte
+	n int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if len(p.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, p.b[:min(len(p.b), p.n)])
+	p.b = p.b[n:]
+	return n, nil
+}

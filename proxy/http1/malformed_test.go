@@ -1,0 +1,157 @@
+package http1
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// malformed is one line of testdata/malformed.txt.
+type malformed struct {
+	status  int
+	inBody  bool
+	name    string
+	request string
+}
+
+func loadMalformed(t testing.TB) []malformed {
+	t.Helper()
+	b, err := os.ReadFile("testdata/malformed.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []malformed
+	for n, line := range strings.Split(string(b), "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		f := strings.SplitN(line, " ", 4)
+		status, err1 := strconv.Atoi(f[0])
+		request, err2 := strconv.Unquote(f[3])
+		if err1 != nil || err2 != nil || f[1] != "head" && f[1] != "body" {
+			t.Fatalf("line %d: %v %v", n+1, err1, err2)
+		}
+		all = append(all, malformed{status, f[1] == "body", f[2], request})
+	}
+	return all
+}
+
+// readRequest reads one request as the server does, without a server.
+func readRequest(s string) (RequestInfo, string, error) {
+	br := bufio.NewReaderSize(strings.NewReader(s), 8<<10)
+	head, err := ReadHead(br, 8<<10)
+	if err != nil {
+		return RequestInfo{}, "", err
+	}
+	info, err := CheckRequestHead(head)
+	if err != nil {
+		return info, "", err
+	}
+	_, _ = br.Discard(len(head))
+	b := BodyReader{br: br, left: max(info.ContentLength, 0), chunked: info.Chunked}
+	b.begin()
+	body, err := io.ReadAll(&b)
+	return info, string(body), err
+}
+
+func TestMalformedRequestsAreRefused(t *testing.T) {
+	for _, m := range loadMalformed(t) {
+		t.Run(m.name, func(t *testing.T) {
+			head := m.request[:headEnd([]byte(m.request), 0)]
+			if _, err := CheckRequestHead([]byte(head)); (err == nil) != m.inBody {
+				t.Errorf("head: %v", err)
+			}
+			_, _, err := readRequest(m.request)
+			e, ok := errors.AsType[*Error](err)
+			if !ok || e.Status != m.status {
+				t.Errorf("got %v, want status %d", err, m.status)
+			}
+		})
+	}
+}
+
+func TestRequestsThatAreFine(t *testing.T) {
+	f := func(request string, want RequestInfo, body string) {
+		t.Helper()
+		info, got, err := readRequest(request)
+		if err != nil {
+			t.Errorf("%q: %v", request, err)
+			return
+		}
+		if authority, target := string(info.authority), string(info.target); authority != string(want.authority) || target != string(want.target) {
+			t.Errorf("%q: %q %q", request, authority, target)
+		}
+		info.authority, info.target, want.authority, want.target = nil, nil, nil, nil
+		if !equalInfo(info, want) || got != body {
+			t.Errorf("%q:\n got %+v %q\nwant %+v %q", request, info, got, want, body)
+		}
+	}
+	none := RequestInfo{ContentLength: -1}
+	f("GET / HTTP/1.1\r\nHost: a\r\n\r\n", none, "")
+	f("GET /a?b={c}|\"d\" HTTP/1.1\r\nHost: a.example:8080\r\n\r\n", none, "")
+	f("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", none, "")
+	f("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", none, "")
+	f("GET / HTTP/1.1\r\nhOST:\t a \t\r\nX: \xe9\t\x80\r\nY:\r\n\r\n", none, "")
+	f("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n", RequestInfo{ContentLength: -1, Close: true}, "")
+	f("GET / HTTP/1.0\r\n\r\n", RequestInfo{ContentLength: -1, HTTP10: true, Close: true}, "")
+	f("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", RequestInfo{ContentLength: -1, HTTP10: true, KeepAlive10: true}, "")
+	f("POST / HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi", RequestInfo{ContentLength: 2, HTTP10: true, Close: true}, "hi")
+	f("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 002\r\n\r\nhi", RequestInfo{ContentLength: 2}, "hi")
+	f("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nExpect: 100-Continue\r\n\r\n", RequestInfo{ContentLength: 0}, "")
+	f("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\nx", RequestInfo{ContentLength: 1, Expect100: true}, "x")
+	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nhi\r\n00A\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+		RequestInfo{ContentLength: -1, Chunked: true}, "hi0123456789")
+	f("GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n",
+		RequestInfo{ContentLength: -1, Upgrade: true}, "")
+	f("POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nContent-Length: 1\r\n\r\nx",
+		RequestInfo{ContentLength: 1}, "x")
+	f("GET http://b:81/c?d HTTP/1.1\r\nHost: a\r\n\r\n",
+		RequestInfo{ContentLength: -1, Absolute: true, authority: []byte("b:81"), target: []byte("/c?d")}, "")
+	f("GET HTTPS://b?d HTTP/1.1\r\nHost: a\r\n\r\n",
+		RequestInfo{ContentLength: -1, Absolute: true, authority: []byte("b"), target: []byte("/?d")}, "")
+	f("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n",
+		RequestInfo{ContentLength: -1, Absolute: true, authority: []byte("b"), target: []byte("*")}, "")
+}
+
+func equalInfo(a, b RequestInfo) bool {
+	return a.ContentLength == b.ContentLength && a.Chunked == b.Chunked && a.HTTP10 == b.HTTP10 && a.Close == b.Close &&
+		a.KeepAlive10 == b.KeepAlive10 && a.Upgrade == b.Upgrade && a.Expect100 == b.Expect100 && a.Absolute == b.Absolute
+}
+
+func TestHeadBounds(t *testing.T) {
+	f := func(request string, status int) {
+		t.Helper()
+		_, _, err := readRequest(request)
+		if e, ok := errors.AsType[*Error](err); !ok || e.Status != status {
+			t.Errorf("%d bytes: got %v, want %d", len(request), err, status)
+		}
+	}
+	f("GET / HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", 9000)+"\r\n\r\n", 431)
+	f("GET / HTTP/1.1\r\nHost: a\r\n"+strings.Repeat("X: y\r\n", 128)+"\r\n", 431)
+	f("GET /"+strings.Repeat("x", 9000), 431)
+	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "+strings.Repeat("x", 5000)+"\r\n\r\n", 431)
+	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"+strings.Repeat("X: y\r\n", 129)+"\r\n", 431)
+	if _, _, err := readRequest("GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 127) + "\r\n"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTruncatedRequests(t *testing.T) {
+	whole := "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX: y\r\n\r\n"
+	for n := range len(whole) {
+		want := io.ErrUnexpectedEOF
+		if n == 0 {
+			want = io.EOF
+		}
+		if _, _, err := readRequest(whole[:n]); err != want {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if _, _, err := readRequest("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nhi"); err != io.ErrUnexpectedEOF {
+		t.Error(err)
+	}
+}
