@@ -1,0 +1,172 @@
+package gateway
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/http1"
+	"weir/proxy/relay"
+	"weir/proxy/stream"
+)
+
+// start runs a tunnel and keeps track of it until it is forgotten.
+func (g *Gateway) start(t *relay.Tunnel) {
+	g.mu.Lock()
+	g.tunnels[t.ID()] = t
+	draining := g.draining
+	g.mu.Unlock()
+	t.Run()
+	if draining {
+		t.Drain(g.retryHint())
+	}
+}
+
+func (g *Gateway) forget(t *relay.Tunnel) {
+	g.mu.Lock()
+	delete(g.tunnels, t.ID())
+	g.mu.Unlock()
+}
+
+// open returns the tunnels there are, the oldest first.
+func (g *Gateway) open() []*relay.Tunnel {
+	g.mu.Lock()
+	ts := make([]*relay.Tunnel, 0, len(g.tunnels))
+	for _, t := range g.tunnels {
+		ts = append(ts, t)
+	}
+	g.mu.Unlock()
+	slices.SortFunc(ts, func(a, b *relay.Tunnel) int {
+		if n := len(a.ID()) - len(b.ID()); n != 0 {
+			return n
+		}
+		return strings.Compare(a.ID(), b.ID())
+	})
+	return ts
+}
+
+func (g *Gateway) isDraining() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.draining
+}
+
+// drainStep is how far apart tunnels are told to leave, so that their clients
+// do not come back at once; drainShare is the part of drain_timeout that this
+// may take in all.
+const (
+	drainStep  = 2 * time.Millisecond
+	drainShare = 2 // half
+)
+
+// drain refuses new work, lets what is in flight finish and tells every tunnel
+// to leave, for at most drain_timeout.
+func (g *Gateway) drain() {
+	timeout := g.current.Load().cfg.Server.DrainTimeout
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	g.mu.Lock()
+	g.draining = true
+	g.mu.Unlock()
+	tunnels := g.open()
+	g.log.Info("draining", "tunnels", len(tunnels), "drain_timeout_ms", timeout.Milliseconds())
+	g.http.Drain()
+	if n := len(tunnels); n > 0 {
+		step := min(drainStep, timeout/drainShare/time.Duration(n))
+		tick := time.NewTicker(max(step, time.Microsecond))
+		defer tick.Stop()
+		for _, t := range tunnels {
+			t.Drain(g.retryHint())
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+	g.waitTunnels(ctx)
+	if err := g.http.Wait(ctx); err != nil {
+		g.log.Warn("drain_timeout passed with work in flight", "drain_timeout_ms", timeout.Milliseconds(), "tunnels", len(g.open()))
+		return
+	}
+	g.log.Info("drained")
+}
+
+// retryHint is when a client may come back: spread over drain_timeout, so that
+// the next server is not met by all of them at once.
+func (g *Gateway) retryHint() time.Duration {
+	return rand.N(g.current.Load().cfg.Server.DrainTimeout) + 1
+}
+
+// waitTunnels returns when no tunnel is left, or ctx ends.
+func (g *Gateway) waitTunnels(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for len(g.open()) > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// endTunnels closes what a drain left over.
+func (g *Gateway) endTunnels() {
+	for _, t := range g.open() {
+		t.Drain(g.retryHint())
+	}
+}
+
+func (g *Gateway) drainFault() stream.Fault {
+	return stream.Fault{Code: hostabi.Draining, Message: "the server is shutting down", RetryAfter: g.retryHint()}
+}
+
+// refuseLate answers connections that came while draining.
+func (g *Gateway) refuseLate(x *http1.Exchange) {
+	gen := g.acquire()
+	defer gen.release()
+	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
+	view := native
+	if rt := gen.router.match(string(x.Req.Host()), pathOf(x.Req.RequestURI())); rt != nil {
+		view = rt.View
+	}
+	f := g.drainFault()
+	f.ID = stream.NewRequestID(&x.Req, client.Trusted)
+	x.CloseAfter()
+	g.proxy.Refuse(x, view, f)
+}
+
+// askForShedding is what a tunnel calls when the memory budget is full.
+func (g *Gateway) askForShedding() {
+	select {
+	case g.pressure <- struct{}{}:
+	default:
+	}
+}
+
+// shedOnPressure sheds what can be shed in every tunnel when one of them found
+// no memory. It ends with the gateway.
+func (g *Gateway) shedOnPressure() {
+	for {
+		select {
+		case <-g.pressure:
+			for _, t := range g.open() {
+				t.Shed()
+			}
+		case <-g.stop:
+			return
+		}
+	}
+}
+
+// inflight is how many messages wait toward upstreams.
+func (g *Gateway) inflight() float64 {
+	n := int64(0)
+	for _, t := range g.open() {
+		n += t.Info().Flow[hostabi.ToUpstream].QueuedMessages
+	}
+	return float64(n)
+}

@@ -1,0 +1,164 @@
+// Package gateway is Weir itself: it listens, matches routes, admits, hands
+// exchanges to stream and tunnels to relay, swaps generations, and drains.
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/proxy/config"
+	"weir/proxy/demo"
+	"weir/proxy/flow"
+	"weir/proxy/http1"
+	"weir/proxy/metrics"
+	"weir/proxy/relay"
+	"weir/proxy/stream"
+)
+
+// Options are what a gateway takes from its surroundings.
+type Options struct {
+	Log     *slog.Logger // nil: discarded
+	Version string       // of the binary, for weir_build_info
+}
+
+// Gateway runs one configuration at a time.
+type Gateway struct {
+	path    string
+	log     *slog.Logger
+	metrics *metrics.Set
+	faults  *relay.FaultLog
+	proxy   *stream.Proxy
+
+	listener net.Listener
+	admin    *adminServer // nil: none
+	http     *http1.Server
+	late     *http1.Server // serves connections that come while draining
+	demo     *demo.Demo
+
+	current atomic.Pointer[generation]
+	memory  *flow.Budget // all queues of the process
+	clients *clients     // connections by address
+
+	reloading sync.Mutex // one reload at a time
+	watcher   *watcher
+
+	mu       sync.Mutex
+	routes   map[string]*liveRoute // by name, across generations
+	tunnels  map[string]*relay.Tunnel
+	draining bool
+
+	pressure chan struct{} // asks for shedding everywhere
+	stop     chan struct{} // closed when the gateway ends
+	done     sync.WaitGroup
+	lastID   atomic.Uint64
+}
+
+// New opens the listeners of cfg and builds its generation. Nothing is served
+// before Run.
+func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
+	g := &Gateway{
+		path:     cfg.Path,
+		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		metrics:  metrics.New(o.Version),
+		memory:   flow.NewBudget(cfg.Limits.MaxMemory, nil),
+		clients:  newClients(),
+		routes:   map[string]*liveRoute{},
+		tunnels:  map[string]*relay.Tunnel{},
+		pressure: make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+	}
+	g.faults = relay.NewFaultLog(g.log)
+	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, TrustedProxies: g.trusted}
+	g.http = g.newServer(g.serve)
+	g.late = g.newServer(g.refuseLate)
+	g.metrics.SetQueueBytes(func() float64 { return float64(g.memory.Used()) })
+	g.metrics.SetInflight(g.inflight)
+	gen, err := g.build(ctx, cfg, nil)
+	if err != nil {
+		g.closeDemo()
+		return nil, err
+	}
+	if err := g.listen(cfg); err != nil {
+		gen.close()
+		g.closeDemo()
+		return nil, err
+	}
+	g.publish(gen)
+	g.metrics.Reloaded(time.Now())
+	return g, nil
+}
+
+// Addr is the address that clients connect to.
+func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
+
+// AdminAddr is the address of the admin listener; nil when there is none.
+func (g *Gateway) AdminAddr() net.Addr {
+	if g.admin == nil {
+		return nil
+	}
+	return g.admin.addr
+}
+
+// Run serves until ctx ends, then drains: it returns nil when everything in
+// flight has finished within drain_timeout, or was ended at its end.
+func (g *Gateway) Run(ctx context.Context) error {
+	g.done.Go(g.shedOnPressure)
+	g.watch()
+	accepting := make(chan error, 1)
+	g.done.Go(func() { accepting <- g.accept() })
+	g.log.Info("ready", "listen", g.Addr().String(), "admin", addrString(g.AdminAddr()), "generation", g.current.Load().number)
+	var err error
+	select {
+	case <-ctx.Done():
+		g.drain()
+	case err = <-accepting:
+		err = fmt.Errorf("accepting connections on %s: %w", g.Addr(), err)
+	}
+	g.close()
+	return err
+}
+
+// close ends whatever is left, and joins every goroutine.
+func (g *Gateway) close() {
+	close(g.stop)
+	g.watcher.close()
+	_ = g.listener.Close()
+	g.http.Close()
+	g.late.Close()
+	g.endTunnels()
+	g.done.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), lastWait)
+	defer cancel()
+	if err := errors.Join(g.http.Wait(ctx), g.late.Wait(ctx)); err != nil {
+		g.log.Warn("connections did not end", "error", err.Error())
+	}
+	g.waitTunnels(ctx)
+	if g.admin != nil {
+		_ = g.admin.Shutdown(ctx)
+	}
+	g.current.Load().close()
+	g.closeDemo()
+}
+
+// lastWait bounds what close waits for after everything was told to end.
+const lastWait = 10 * time.Second
+
+func (g *Gateway) closeDemo() {
+	if g.demo != nil {
+		g.demo.Close()
+	}
+}
+
+func addrString(a net.Addr) string {
+	if a == nil {
+		return "none"
+	}
+	return a.String()
+}

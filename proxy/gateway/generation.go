@@ -1,0 +1,220 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"weir/proxy/config"
+	"weir/proxy/demo"
+	"weir/proxy/policy"
+	"weir/proxy/upstream"
+)
+
+// generation is everything built from one configuration, swapped whole.
+// Policies and upstreams that a new configuration leaves unchanged are shared
+// with it: their instances, caches and idle connections live on.
+type generation struct {
+	number    int
+	cfg       *config.Config
+	router    router
+	policies  map[string]*shared[*policy.Policy]
+	upstreams map[string]*shared[*upstream.Upstream]
+	tls       *tls.Config // nil: plain TCP
+
+	using atomic.Int64 // exchanges that loaded it and still decide by it
+}
+
+// shared is a part that several generations may hold.
+type shared[T interface{ Close() }] struct {
+	part T
+	key  string // equal keys: nothing to build anew
+	refs *atomic.Int64
+}
+
+func share[T interface{ Close() }](part T, key string) *shared[T] {
+	s := &shared[T]{part: part, key: key, refs: new(atomic.Int64)}
+	s.refs.Store(1)
+	return s
+}
+
+func (s *shared[T]) close() {
+	if s.refs.Add(-1) == 0 {
+		s.part.Close()
+	}
+}
+
+// build makes the generation of cfg beside the running one, old, which may be
+// nil. Every problem is reported, and nothing is left behind when there is one.
+func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation) (*generation, error) {
+	gen := &generation{
+		number:    1,
+		cfg:       cfg,
+		policies:  map[string]*shared[*policy.Policy]{},
+		upstreams: map[string]*shared[*upstream.Upstream]{},
+	}
+	if old != nil {
+		gen.number = old.number + 1
+	}
+	errs := []error{gen.loadTLS()}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
+		errs = append(errs, gen.addPolicy(ctx, g, cfg.Policies[name], old))
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		errs = append(errs, gen.addUpstream(g, cfg.Upstreams[name], old))
+	}
+	if err := errors.Join(errs...); err != nil {
+		gen.close()
+		return nil, err
+	}
+	return gen, nil
+}
+
+func (gen *generation) addPolicy(ctx context.Context, g *Gateway, cfg *config.Policy, old *generation) error {
+	key, err := policyKey(cfg)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		if s := old.policies[cfg.Name]; s != nil && s.key == key {
+			s.refs.Add(1)
+			gen.policies[cfg.Name] = s
+			return nil
+		}
+	}
+	p, err := policy.Load(ctx, policy.Options{Config: *cfg, Log: g.log, Metrics: g.metrics})
+	if err != nil {
+		return &PolicyError{Policy: cfg.Name, Module: cfg.Module, Err: err}
+	}
+	gen.policies[cfg.Name] = share(p, key)
+	return nil
+}
+
+// PolicyError says which policy could not be loaded.
+type PolicyError struct {
+	Policy string // name of its table
+	Module string // the file
+	Err    error
+}
+
+func (e *PolicyError) Error() string {
+	return fmt.Sprintf("policy %q (%s): %v", e.Policy, e.Module, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *PolicyError) Unwrap() error { return e.Err }
+
+// policyKey is equal for policies that behave alike.
+func policyKey(p *config.Policy) (string, error) {
+	table, err := json.Marshal(p.Config)
+	if err != nil {
+		return "", fmt.Errorf("policy %q: config: %w", p.Name, err)
+	}
+	return fmt.Sprintf("%x %s %s %s %s", sum(p.Bytes), p.Engine, p.OnFault, p.SHA256, table), nil
+}
+
+func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *generation) error {
+	key := fmt.Sprintf("%+v", *cfg)
+	if old != nil {
+		if s := old.upstreams[cfg.Name]; s != nil && s.key == key {
+			s.refs.Add(1)
+			gen.upstreams[cfg.Name] = s
+			return nil
+		}
+	}
+	o := upstream.Options{Log: g.log}
+	if slices.Contains(cfg.URLs, "demo:") {
+		if err := g.startDemo(); err != nil {
+			return err
+		}
+		o.Demo = g.demo.Addr
+	}
+	u, err := upstream.New(cfg, o)
+	if err != nil {
+		return fmt.Errorf("upstream %q: %w", cfg.Name, err)
+	}
+	gen.upstreams[cfg.Name] = share(u, key)
+	return nil
+}
+
+func (g *Gateway) startDemo() error {
+	if g.demo != nil {
+		return nil
+	}
+	d, err := demo.Start(g.log)
+	if err != nil {
+		return fmt.Errorf("embedded backend: %w", err)
+	}
+	g.demo = d
+	return nil
+}
+
+func (gen *generation) loadTLS() error {
+	s := &gen.cfg.Server
+	if s.TLSCert == "" {
+		return nil
+	}
+	cert, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+	if err != nil {
+		return fmt.Errorf("server.tls_cert, server.tls_key: %w", err)
+	}
+	gen.tls = &tls.Config{
+		Certificates: []tls.Certificate{cert},
+		NextProtos:   []string{"http/1.1"},
+		MinVersion:   tls.VersionTLS12,
+	}
+	return nil
+}
+
+// acquire returns the running generation, which stays whole until release.
+func (g *Gateway) acquire() *generation {
+	for {
+		gen := g.current.Load()
+		gen.using.Add(1)
+		if g.current.Load() == gen {
+			return gen
+		}
+		gen.using.Add(-1)
+	}
+}
+
+func (gen *generation) release() { gen.using.Add(-1) }
+
+// retireWait is how long exchanges that began under an old generation may go on
+// asking its policies. Those that take longer, streams, have asked already;
+// what they still ask is answered from what is cached.
+const retireWait = 5 * time.Second
+
+// retire closes an old generation once nobody decides by it any more.
+func (g *Gateway) retire(old *generation) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	over := time.After(retireWait)
+	for old.using.Load() > 0 {
+		select {
+		case <-tick.C:
+			continue
+		case <-over:
+		case <-g.stop:
+		}
+		break
+	}
+	old.close()
+}
+
+// close gives the generation's parts back; those that another generation holds
+// live on.
+func (gen *generation) close() {
+	for _, p := range gen.policies {
+		p.close()
+	}
+	for _, u := range gen.upstreams {
+		u.close()
+	}
+}

@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"bytes"
+	"crypto/sha1" //nolint:gosec // RFC 6455 §4.2.2 asks for it; it protects nothing
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"weir/hostabi"
+	"weir/proxy/http1"
+	"weir/proxy/metrics"
+	"weir/proxy/relay"
+	"weir/proxy/stream"
+)
+
+// handshake makes a tunnel of a request that asks for one: the upstream is
+// dialled first, and what it answers is what the client gets.
+type handshake struct {
+	g      *Gateway
+	x      *http1.Exchange
+	rt     *route
+	id     *stream.RequestID
+	client stream.Client
+	class  string // limit class that admit gave
+}
+
+// check refuses what needs no upstream to be refused: RFC 6455 §4.2.1, the
+// origin, and a process without memory for more.
+func (h *handshake) check() *stream.Fault {
+	req := &h.x.Req
+	if v := req.Peek("Sec-Websocket-Version"); string(v) != "13" {
+		h.x.Resp.Set("Sec-WebSocket-Version", "13")
+		return &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("Sec-WebSocket-Version is %q, 13 is spoken here (RFC 6455 §4.4)", v)}
+	}
+	keys := req.PeekAll("Sec-Websocket-Key")
+	if len(keys) != 1 {
+		return &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("%d Sec-WebSocket-Key fields, one is needed (RFC 6455 §4.2.1)", len(keys))}
+	}
+	if raw, err := base64.StdEncoding.DecodeString(string(keys[0])); err != nil || len(raw) != 16 {
+		return &stream.Fault{Code: hostabi.ProtocolError, Message: "Sec-WebSocket-Key is not 16 bytes in base64 (RFC 6455 §4.2.1)"}
+	}
+	if origins := req.PeekAll("Origin"); len(h.rt.origins) > 0 && len(origins) > 0 {
+		origin := strings.ToLower(string(origins[0]))
+		if len(origins) > 1 || (!slices.Contains(h.rt.origins, origin) && !slices.Contains(h.rt.origins, "*")) {
+			return &stream.Fault{Code: hostabi.NotAdmitted, Message: fmt.Sprintf("origin %q is not in allowed_origins of route %s", origin, h.rt.Name)}
+		}
+	}
+	if m := h.rt.live.relay.Memory; m.Full() {
+		h.g.askForShedding()
+		return &stream.Fault{
+			Code: hostabi.TooManyConnections, Limit: h.g.memory.Max(), Actual: h.g.memory.Used(),
+			Message: fmt.Sprintf("%d bytes are queued, max_memory is %d", h.g.memory.Used(), h.g.memory.Max()),
+		}
+	}
+	return nil
+}
+
+// run dials, upgrades and starts the tunnel, which calls leave at its end. It
+// returns false when there is no tunnel; the client has been told why.
+func (h *handshake) run(leave func()) bool {
+	g, x := h.g, h.x
+	conn := x.Conn().(*clientConn)
+	g.metrics.Connections(metrics.StateHTTP).Dec()
+	g.metrics.Connections(metrics.StateHandshake).Inc()
+	conn.upgraded.Store(true)
+	back := func() bool {
+		g.metrics.Connections(metrics.StateHandshake).Dec()
+		g.metrics.Connections(metrics.StateHTTP).Inc()
+		conn.upgraded.Store(false)
+		return false
+	}
+	key := string(x.Req.Peek("Sec-Websocket-Key"))
+	offered := tokens(x.Req.PeekAll("Sec-Websocket-Protocol"))
+	up := g.proxy.Upgrade(x, &h.rt.Route, h.id)
+	if up == nil {
+		return back()
+	}
+	if err := checkUpgrade(x, key, offered); err != nil {
+		up.Finish(false)
+		x.Resp.Reset()
+		g.proxy.Refuse(x, h.rt.View, stream.Fault{
+			Code: hostabi.UpstreamUnavailable, Message: "the upstream's answer to the handshake is not a WebSocket", ID: h.id, Err: err,
+		})
+		return back()
+	}
+	if err := firstError(x.Start(0), x.Flush()); err != nil {
+		up.Finish(false)
+		return back()
+	}
+	client := relay.Leg{Transport: conn, Addr: conn.RemoteAddr().String()}
+	if h.client.Addr != h.client.Peer && h.client.Addr.IsValid() {
+		client.Addr = h.client.Addr.String()
+	}
+	target := string(x.Req.RequestURI())
+	_, client.Buffered = x.Detach()
+	other, buffered := up.Detach()
+	transport, ok := other.(relay.Transport)
+	if !ok || firstError(conn.Unblock(), unblock(other)) != nil {
+		_ = conn.Close()
+		_ = other.Close()
+		g.metrics.Connections(metrics.StateHandshake).Dec()
+		leave()
+		return true
+	}
+	t := relay.New(relay.Options{
+		ID: "t" + strconv.FormatUint(g.lastID.Add(1), 36), Route: &h.rt.live.relay, Policy: h.rt.policy,
+		Client:   client,
+		Upstream: relay.Leg{Transport: transport, Buffered: buffered, Addr: up.URL},
+		TraceID:  h.id.TraceID(), LimitClass: h.class,
+		Metrics: g.metrics, Log: g.log, Faults: g.faults, Pressure: g.askForShedding,
+		Closed: func(t *relay.Tunnel) {
+			g.forget(t)
+			leave()
+		},
+	})
+	g.metrics.Connections(metrics.StateHandshake).Dec()
+	g.log.Info("upgraded", "tunnel", t.ID(), "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,
+		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
+	g.start(t)
+	return true
+}
+
+func unblock(c any) error {
+	if u, ok := c.(interface{ Unblock() error }); ok {
+		return u.Unblock()
+	}
+	return fmt.Errorf("gateway: %T can not be a tunnel's leg", c)
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkUpgrade holds the upstream to RFC 6455 §4.1: its accept key, no
+// extension, and a subprotocol only if the client offered it.
+func checkUpgrade(x *http1.Exchange, key string, offered []string) error {
+	resp := &x.Resp
+	if got, want := string(resp.Peek("Sec-Websocket-Accept")), acceptKey(key); got != want {
+		return fmt.Errorf("Sec-WebSocket-Accept is %q, must be %q (RFC 6455 §4.1)", got, want) //nolint:staticcheck // a field's name
+	}
+	if ext := resp.Peek("Sec-Websocket-Extensions"); len(ext) > 0 {
+		return fmt.Errorf("extensions %q were not offered (RFC 6455 §4.1)", ext)
+	}
+	chosen := tokens(resp.PeekAll("Sec-Websocket-Protocol"))
+	if len(chosen) > 1 || (len(chosen) == 1 && !slices.Contains(offered, chosen[0])) {
+		return fmt.Errorf("subprotocol %q was not offered (RFC 6455 §4.1)", chosen)
+	}
+	return nil
+}
+
+// acceptKey is the answer to a Sec-WebSocket-Key (RFC 6455 §4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // as above
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// tokens splits the comma-separated lists of a header's fields.
+func tokens(fields [][]byte) (list []string) {
+	for _, f := range fields {
+		for t := range bytes.SplitSeq(f, []byte{','}) {
+			if t = bytes.TrimSpace(t); len(t) > 0 {
+				list = append(list, string(t))
+			}
+		}
+	}
+	return list
+}
+
+var _ relay.Transport = (*clientConn)(nil)

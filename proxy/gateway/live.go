@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"cmp"
+	"strings"
+	"sync/atomic"
+
+	"weir/proxy/config"
+	"weir/proxy/flow"
+	"weir/proxy/policy"
+	"weir/proxy/relay"
+	"weir/proxy/stream"
+)
+
+// liveRoute is what a route keeps across generations: its tunnels and counts.
+type liveRoute struct {
+	relay   relay.Route
+	active  atomic.Int64 // exchanges and tunnels
+	clients *clients     // by address, for max_connections_per_ip of the route
+}
+
+// publish makes gen the running generation in one swap, and tells the tunnels
+// of each route what it says from now on.
+func (g *Gateway) publish(gen *generation) {
+	g.mu.Lock()
+	routes := make(map[string]*liveRoute, len(gen.cfg.Routes))
+	for i := range gen.cfg.Routes {
+		cfg := &gen.cfg.Routes[i]
+		live := g.routes[cfg.Name]
+		if live == nil {
+			live = &liveRoute{clients: newClients()}
+			live.relay.Name = cfg.Name
+			live.relay.Memory = flow.NewBudget(0, g.memory)
+		}
+		routes[cfg.Name] = live
+		gen.addRoute(cfg, live)
+	}
+	g.memory.SetMax(gen.cfg.Limits.MaxMemory)
+	g.routes = routes
+	g.current.Store(gen)
+	for i := range gen.cfg.Routes {
+		cfg := &gen.cfg.Routes[i]
+		live := routes[cfg.Name]
+		live.relay.Memory.SetMax(ownLimit(cfg.Own.MaxMemory, cfg.Limits.MaxMemory))
+		live.relay.Store(&relay.Settings{View: gen.view(cfg), Limits: cfg.Limits})
+	}
+	g.mu.Unlock()
+}
+
+func ownLimit(own bool, limit int64) int64 {
+	if own {
+		return limit
+	}
+	return 0
+}
+
+// view returns the route's view of its policy, or of the native defaults.
+func (gen *generation) view(cfg *config.Route) *policy.View {
+	if s := gen.policies[cfg.Policy]; s != nil {
+		return s.part.View(cfg.Name)
+	}
+	return (*policy.Policy)(nil).View(cfg.Name)
+}
+
+func (gen *generation) addRoute(cfg *config.Route, live *liveRoute) {
+	rt := &route{
+		Route: stream.Route{
+			Name: cfg.Name, Upstream: gen.upstreams[cfg.Upstream].part, View: gen.view(cfg), Limits: cfg.Limits,
+		},
+		policy: cfg.Policy,
+		live:   live,
+	}
+	if !cfg.Own.MaxConnections {
+		rt.Limits.MaxConnections = config.Unlimited
+	}
+	if !cfg.Own.MaxConnectionsPerIP {
+		rt.Limits.MaxConnectionsPerIP = config.Unlimited
+	}
+	for _, o := range cfg.AllowedOrigins {
+		rt.origins = append(rt.origins, strings.ToLower(o))
+	}
+	gen.router.add(cfg.Host, cmp.Or(cfg.Path, "/"), rt)
+}

@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"weir/proxy/admin"
+	"weir/proxy/config"
+)
+
+// Reload reads the configuration anew and publishes it. On any error the
+// running generation stays. Files that say what is running already change
+// nothing. All ways to reload come through here, one at a time.
+func (g *Gateway) Reload(ctx context.Context) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	changed, err := g.reload(ctx)
+	switch {
+	case err != nil:
+		g.metrics.ReloadFailed()
+		g.log.Error("reload failed, the running configuration stays", "config", g.path, "generation", g.current.Load().number, "error", err.Error())
+	case changed:
+		g.metrics.Reloaded(time.Now())
+		g.log.Info("reloaded", "config", g.path, "generation", g.current.Load().number)
+	default:
+		g.metrics.Reloaded(time.Now())
+	}
+	return err
+}
+
+func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
+	if g.stopping() {
+		return false, errors.New("the server is shutting down")
+	}
+	cfg, err := config.Load(g.path)
+	if err != nil {
+		return false, err
+	}
+	old := g.current.Load()
+	if same(old.cfg, cfg) {
+		return false, nil
+	}
+	if err := g.needsRestart(old.cfg, cfg); err != nil {
+		return false, err
+	}
+	gen, err := g.build(ctx, cfg, old)
+	if err != nil {
+		return false, err
+	}
+	g.publish(gen)
+	if g.admin != nil && old.cfg.Admin.Token != cfg.Admin.Token {
+		g.admin.handler.use(cfg.Admin.Token)
+	}
+	g.done.Go(func() { g.retire(old) })
+	g.watcher.follow(cfg)
+	return true, nil
+}
+
+// same reports whether two configurations say the same, modules and
+// certificates included.
+func same(a, b *config.Config) bool {
+	if !reflect.DeepEqual(a, b) {
+		return false
+	}
+	// Certificates are read by path: a renewed one is a change.
+	return a.Server.TLSCert == ""
+}
+
+// needsRestart refuses what a running process can not change.
+func (g *Gateway) needsRestart(old, cfg *config.Config) error {
+	var errs []error
+	if old.Server.Listen != cfg.Server.Listen {
+		errs = append(errs, fmt.Errorf("server.listen changed from %q to %q: restart weir for it: %w", old.Server.Listen, cfg.Server.Listen, admin.ErrConflict))
+	}
+	if old.Admin.Listen != cfg.Admin.Listen {
+		errs = append(errs, fmt.Errorf("admin.listen changed from %q to %q: restart weir for it: %w", old.Admin.Listen, cfg.Admin.Listen, admin.ErrConflict))
+	}
+	return errors.Join(errs...)
+}
+
+func sum(b []byte) []byte {
+	s := sha256.Sum256(b)
+	return s[:]
+}
+
+// watcher reloads when gateway.toml or a file it names changes on disk.
+// Directories are watched, so that a file that is replaced by renaming another
+// over it is seen as well.
+type watcher struct {
+	fs    *fsnotify.Watcher
+	mu    sync.Mutex
+	files map[string]bool // absolute paths
+}
+
+// settle is how long files must be quiet before they are read: a copy in
+// progress is not read half.
+const settle = 100 * time.Millisecond
+
+// watch starts following the running configuration's files.
+func (g *Gateway) watch() {
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
+		return
+	}
+	g.watcher = &watcher{fs: fs, files: map[string]bool{}}
+	g.watcher.follow(g.current.Load().cfg)
+	g.done.Go(g.watcherLoop)
+}
+
+// follow watches the files of cfg in place of those before.
+func (w *watcher) follow(cfg *config.Config) {
+	if w == nil {
+		return
+	}
+	files := map[string]bool{}
+	for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
+		if f == "" {
+			continue
+		}
+		if abs, err := filepath.Abs(f); err == nil {
+			files[abs] = true
+			_ = w.fs.Add(filepath.Dir(abs)) // a missing directory holds no file to follow
+		}
+	}
+	w.mu.Lock()
+	w.files = files
+	w.mu.Unlock()
+}
+
+func modules(cfg *config.Config) (files []string) {
+	for _, p := range cfg.Policies {
+		files = append(files, p.Module)
+	}
+	return files
+}
+
+// concerns reports whether an event is about a followed file, or about the
+// symbolic link that a mounted directory is switched by.
+func (w *watcher) concerns(e fsnotify.Event) bool {
+	if e.Op == fsnotify.Chmod {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.files[filepath.Clean(e.Name)] || filepath.Base(e.Name) == "..data"
+}
+
+func (w *watcher) close() {
+	if w != nil {
+		_ = w.fs.Close()
+	}
+}
+
+// watcherLoop ends when the watcher is closed.
+func (g *Gateway) watcherLoop() {
+	quiet := time.NewTimer(time.Hour)
+	quiet.Stop()
+	defer quiet.Stop()
+	for {
+		select {
+		case e, ok := <-g.watcher.fs.Events:
+			if !ok {
+				return
+			}
+			if g.watcher.concerns(e) {
+				quiet.Reset(settle)
+			}
+		case err, ok := <-g.watcher.fs.Errors:
+			if !ok {
+				return
+			}
+			g.log.Warn("watching files", "error", err.Error())
+		case <-quiet.C:
+			_ = g.Reload(context.Background()) // logged and counted there
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"weir/hostabi"
+	"weir/proxy/http1"
+	"weir/proxy/stream"
+)
+
+// trusted are the proxies whose forwarding fields are believed.
+func (g *Gateway) trusted() []netip.Prefix { return g.current.Load().cfg.Server.TrustedProxies }
+
+// serve takes one request: route, limits, admission, and then the stream or the
+// tunnel.
+func (g *Gateway) serve(x *http1.Exchange) {
+	gen := g.acquire()
+	defer gen.release()
+	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
+	id := stream.NewRequestID(&x.Req, client.Trusted)
+	path := pathOf(x.Req.RequestURI())
+	rt := gen.router.match(string(x.Req.Host()), path)
+	refuse := func(f stream.Fault) {
+		f.ID = id
+		view := native
+		if rt != nil {
+			view = rt.View
+		}
+		g.proxy.Refuse(x, view, f)
+	}
+	conn, _ := x.Conn().(*clientConn)
+	switch {
+	case g.isDraining():
+		x.CloseAfter()
+		refuse(g.drainFault())
+		return
+	case conn != nil && conn.over != "":
+		x.CloseAfter()
+		refuse(stream.Fault{Code: hostabi.TooManyConnections, Message: conn.over})
+		return
+	case rt == nil:
+		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host(), path)})
+		return
+	}
+	if f := rt.enter(client.Addr); f != nil {
+		refuse(*f)
+		return
+	}
+	left := false
+	leave := func() {
+		if !left {
+			left = true
+			rt.leave(client.Addr)
+		}
+	}
+	defer func() { leave() }()
+	class, f := rt.admit(x, client, path)
+	if f != nil {
+		refuse(*f)
+		return
+	}
+	if !x.Info.Upgrade {
+		g.proxy.Serve(x, &rt.Route, id)
+		return
+	}
+	h := handshake{g: g, x: x, rt: rt, id: id, client: client, class: class}
+	if f := h.check(); f != nil {
+		refuse(*f)
+		return
+	}
+	if h.run(leave) {
+		left = true // the tunnel leaves when it ends
+	}
+}
+
+// enter counts one more exchange or tunnel on the route, unless a limit of the
+// route's own is reached.
+func (rt *route) enter(ip netip.Addr) *stream.Fault {
+	total, of := rt.live.clients.add(ip)
+	rt.live.active.Add(1)
+	l := &rt.Limits
+	var f *stream.Fault
+	switch {
+	case l.MaxConnections > 0 && total > l.MaxConnections:
+		f = &stream.Fault{
+			Code: hostabi.TooManyConnections, Limit: int64(l.MaxConnections), Actual: int64(total),
+			Message: fmt.Sprintf("%d connections are open on route %s, max_connections is %d", total, rt.Name, l.MaxConnections),
+		}
+	case l.MaxConnectionsPerIP > 0 && of > l.MaxConnectionsPerIP:
+		f = &stream.Fault{
+			Code: hostabi.TooManyConnections, Limit: int64(l.MaxConnectionsPerIP), Actual: int64(of),
+			Message: fmt.Sprintf("%d connections are open from %s on route %s, max_connections_per_ip is %d", of, ip, rt.Name, l.MaxConnectionsPerIP),
+		}
+	}
+	if f != nil {
+		rt.leave(ip)
+	}
+	return f
+}
+
+func (rt *route) leave(ip netip.Addr) {
+	rt.live.clients.remove(ip)
+	rt.live.active.Add(-1)
+}
+
+// admit asks the policy whether the request may pass, and in which class.
+func (rt *route) admit(x *http1.Exchange, client stream.Client, path string) (class string, f *stream.Fault) {
+	if !rt.View.NeedsAdmit() {
+		return "", nil
+	}
+	in := hostabi.AdmitInput{
+		Route:   rt.Name,
+		Method:  string(x.Req.Method()),
+		Host:    string(x.Req.Host()),
+		Path:    path,
+		Query:   queryOf(x.Req.RequestURI()),
+		Peer:    client.Addr.String(),
+		Headers: headers(x, rt.View.AdmitHeaders()),
+	}
+	if x.Info.Upgrade {
+		in.Transport = hostabi.WebSocket
+	}
+	out := rt.View.Admit(&in)
+	if !out.Deny {
+		return out.LimitClass, nil
+	}
+	if out.Code == "" {
+		out.Code = hostabi.NotAdmitted
+	}
+	return "", &stream.Fault{Code: out.Code, Message: out.Message}
+}
+
+// headers returns the fields that a hook wants to see; "*" is all of them.
+func headers(x *http1.Exchange, names []string) (fields []hostabi.Header) {
+	if len(names) == 0 {
+		return nil
+	}
+	all := slices.Contains(names, "*")
+	for name, value := range x.Req.AllInOrder() {
+		if n := strings.ToLower(string(name)); all || slices.Contains(names, n) {
+			fields = append(fields, hostabi.Header{Name: n, Value: string(value)})
+		}
+	}
+	return fields
+}
+
+func queryOf(target []byte) string {
+	_, query, _ := strings.Cut(string(target), "?")
+	return query
+}
