@@ -17,13 +17,13 @@ func tooLarge(actual, limit int64) string {
 	return fmt.Sprintf("request body of %d bytes exceeds max_body_size %d", actual, limit)
 }
 
-// requestBody hands a client's body on as it arrives and counts it. It is read
-// by the upstream's sender alone; done may be asked by anyone.
+// requestBody hands a client's body on as it arrives and counts it. What the
+// upstream's sender asks besides Read is http1's.
 type requestBody struct {
 	*http1.BodyReader
 	limit int64 // bytes
 	read  int64
-	ended atomic.Bool
+	ended atomic.Bool // nothing more will be read
 }
 
 func (b *requestBody) reset(r *http1.BodyReader, limit int64) {
@@ -42,9 +42,5 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// done tells whether nobody will read the client's connection for this body any
-// more, so that it can be watched.
-func (b *requestBody) done() bool { return b.ended.Load() }
 
 var _ io.Reader = (*requestBody)(nil)

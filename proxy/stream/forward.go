@@ -22,7 +22,8 @@ type Forwarding struct {
 // only read, and as it came over the wire: edit dst afterwards.
 //
 //   - Hop-by-hop fields go, and what Connection lists (RFC 9110 §7.6.1); of TE
-//     only trailers stays. Expect goes: Weir answers it.
+//     only trailers stays. Expect goes: Weir answers it. Content-Length goes:
+//     the upstream leg has a framing of its own.
 //   - X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239) are set from what
 //     Weir saw. A trusted proxy's are extended; anyone else's are dropped,
 //     with every other X-Forwarded-*, X-Real-IP and Proxy, also when written
@@ -33,9 +34,8 @@ type Forwarding struct {
 //   - Host is the one the client asked for; all other fields are as it sent
 //     them, in their order.
 //
-// dst has fasthttp's special headers disabled: every field, Host and
-// Content-Length included, stands in the plain list, so that cookies and order
-// are kept to the byte.
+// In dst, all fields but Host and Trailer stand in fasthttp's plain list, as if
+// none were special, so that cookies and the order are kept to the byte.
 func Forward(dst, src *fasthttp.RequestHeader, f Forwarding) {
 	s := scratches.Get().(*scratch)
 	s.listed.b = s.listed.b[:0]
@@ -45,13 +45,18 @@ func Forward(dst, src *fasthttp.RequestHeader, f Forwarding) {
 		dst.Reset()
 		dst.DisableSpecialHeader()
 		dst.DisableNormalizing() // names come canonical from src
-		dst.SetNoDefaultContentType(true)
-		dst.SetMethodBytes(src.Method())
-		dst.SetRequestURIBytes(src.RequestURI())
-		dst.SetProtocol("HTTP/1.1")
 		again = s.copyFields(dst, src, &f)
 	}
 	s.addFields(dst, src, &f)
+	dst.EnableSpecialHeader()
+	dst.SetNoDefaultContentType(true)
+	dst.SetMethodBytes(src.Method())
+	dst.SetRequestURIBytes(src.RequestURI())
+	dst.SetProtocol("HTTP/1.1")
+	dst.SetHostBytes(src.Host())
+	if len(s.trailer) > 0 {
+		_ = dst.SetTrailerBytes(s.trailer) // less what may not be a trailer
+	}
 	scratches.Put(s)
 }
 
@@ -59,7 +64,8 @@ func Forward(dst, src *fasthttp.RequestHeader, f Forwarding) {
 type scratch struct {
 	listed                        options
 	trailers                      bool   // TE: trailers was sent
-	forwarded, xfor, proto, xhost []byte // what a trusted proxy said; lines joined
+	trailer                       []byte // lines joined, as all of these
+	forwarded, xfor, proto, xhost []byte // what a trusted proxy said
 	value                         []byte
 }
 
@@ -69,9 +75,8 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 // returns true when Connection listed fields that it did not know of before.
 func (s *scratch) copyFields(dst, src *fasthttp.RequestHeader, f *Forwarding) (again bool) {
 	known := len(s.listed.b) > 0
-	dst.AddBytesKV(keyHost, src.Host()) // empty when HTTP/1.0 sent none (RFC 9112 §3.2)
 	s.trailers = false
-	s.forwarded, s.xfor, s.proto, s.xhost = s.forwarded[:0], s.xfor[:0], s.proto[:0], s.xhost[:0]
+	s.trailer, s.forwarded, s.xfor, s.proto, s.xhost = s.trailer[:0], s.forwarded[:0], s.xfor[:0], s.proto[:0], s.xhost[:0]
 	for key, value := range src.AllInOrder() {
 		if hopByHop(key) {
 			switch {
@@ -96,6 +101,8 @@ func (s *scratch) rewritten(key, value []byte, f *Forwarding) bool {
 	switch lowerByte(key[0]) {
 	case 'a':
 		return f.Identity && foldEqual(key, "accept-encoding")
+	case 'c':
+		return foldEqual(key, "content-length")
 	case 'e':
 		return foldEqual(key, "expect")
 	case 'f':
@@ -110,6 +117,10 @@ func (s *scratch) rewritten(key, value []byte, f *Forwarding) bool {
 	case 'p': // CGI would take it for HTTP_PROXY
 		return foldEqual(key, "proxy")
 	case 't':
+		if foldEqual(key, "trailer") {
+			s.trailer = appendLine(s.trailer, value)
+			return true
+		}
 		return foldEqual(key, "traceparent") || (foldEqual(key, "tracestate") && !f.ID.passed)
 	case 'x':
 		if foldFields(key, "x-forwarded-") {
@@ -144,6 +155,10 @@ func (s *scratch) addFields(dst, src *fasthttp.RequestHeader, f *Forwarding) {
 		proto = schemeHTTPS
 	}
 	host := src.Host()
+
+	if len(host) == 0 { // HTTP/1.0 may send none (RFC 9112 §3.2)
+		dst.AddBytesKV(keyHost, nil)
+	}
 
 	// A trusted proxy that used only one of the two notations told about a
 	// client that the other must name as well.
@@ -191,8 +206,7 @@ func (s *scratch) addFields(dst, src *fasthttp.RequestHeader, f *Forwarding) {
 	case f.Upgrade:
 		dst.AddBytesKV(keyConnection, keyUpgrade)
 		dst.AddBytesKV(keyUpgrade, valueWebSocket)
-	case s.trailers:
-		dst.AddBytesKV(keyConnection, valueTE)
+	case s.trailers: // Connection is written by the upstream leg
 		dst.AddBytesKV(keyTE, valueTrailers)
 	}
 	if f.Identity {
@@ -258,7 +272,6 @@ var (
 	schemeHTTP     = []byte("http")
 	schemeHTTPS    = []byte("https")
 	valueIdentity  = []byte("identity")
-	valueTE        = []byte("TE")
 	valueTrailers  = []byte("trailers")
 	valueVia10     = []byte("1.0 weir")
 	valueVia11     = []byte("1.1 weir")

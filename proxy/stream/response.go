@@ -82,15 +82,8 @@ func reframed(h *fasthttp.ResponseHeader) {
 // says when, and the upstream has not, Retry-After is added. Nothing else of
 // the answer changes.
 func (c *carriage) classify() (first []byte, err error) {
-	if body := c.up.Body; body != nil {
-		if body.Buffered() == 0 {
-			c.watch.begin(&c.body, c.cancel)
-			c.watch.wait(c.x)
-			first, err = body.Next()
-			c.watch.over()
-		} else {
-			first, err = body.Next()
-		}
+	if c.up.Body != nil {
+		first, err = c.up.Body.Next()
 	}
 	h := &c.x.Resp
 	if len(h.PeekBytes(keyRetryAfter)) > 0 {

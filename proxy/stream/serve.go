@@ -51,17 +51,13 @@ type carriage struct {
 	req     upstream.Request
 	body    requestBody
 	framing framing
-	watch   watch
 
-	// Bound once, so that an exchange allocates no closures.
-	watchHead func(gone func()) (stop func())
-	cancel    func()
+	watch func(gone func()) (stop func()) // x.Watch, bound once for all exchanges
 }
 
 var carriages = sync.Pool{New: func() any {
 	c := &carriage{req: upstream.Request{Header: new(fasthttp.RequestHeader)}}
-	c.watchHead = func(gone func()) func() { return c.x.Watch(gone) }
-	c.cancel = func() { c.up.Cancel() }
+	c.watch = func(gone func()) func() { return c.x.Watch(gone) }
 	return c
 }}
 
@@ -104,7 +100,6 @@ func (c *carriage) release() {
 // end joins what runs for the exchange besides its own goroutine; only then may
 // the rest of the request body be read, or its answer be finished.
 func (c *carriage) end(clean bool) {
-	c.watch.close()
 	if up := c.up; up != nil {
 		c.up = nil
 		up.Finish(clean)
@@ -123,6 +118,7 @@ func (c *carriage) send() bool {
 	Forward(c.req.Header, &x.Req, Forwarding{
 		Client:   ClientOf(x.Conn(), &x.Req, trusted),
 		ID:       c.id,
+		Upgrade:  c.req.Upgrade,
 		Identity: c.framing.active(),
 	})
 	c.req.ContentLength = x.Info.ContentLength
@@ -130,7 +126,7 @@ func (c *carriage) send() bool {
 		c.req.Body = &c.body
 	}
 	c.req.Retryable = v.Fault(hostabi.UpstreamUnavailable).Retryable
-	c.req.Watch = c.watchHead
+	c.req.Watch = c.watch
 	up, err := c.route.Upstream.Do(&c.req, &x.Resp)
 	if err != nil {
 		c.fail(err)
@@ -190,6 +186,9 @@ func (c *carriage) answer() (status int, err error) {
 	var end error
 	if status >= 400 {
 		first, end = c.classify()
+		if !c.body.ended.Load() {
+			x.CloseAfter() // it will not be read to its end; say so
+		}
 	}
 	length := up.Info.ContentLength
 	if c.framing.applies(status) {
@@ -241,7 +240,6 @@ func (c *carriage) carry(p []byte, err error) error {
 	case c.framing.client == hostabi.FramedV1:
 		dst = framed.Frame(x, c.framing.max)
 	}
-	c.watch.begin(&c.body, c.cancel)
 	for {
 		if len(p) > 0 {
 			if _, err := dst.Write(p); err != nil {
@@ -253,16 +251,12 @@ func (c *carriage) carry(p []byte, err error) error {
 			return nil
 		case err != nil:
 			return err
-		case body.Buffered() > 0:
-			p, err = src.Next()
-		default:
+		case body.Buffered() == 0:
 			if err := x.Flush(); err != nil {
 				return &writeError{err}
 			}
-			c.watch.wait(x)
-			p, err = src.Next()
-			c.watch.over()
 		}
+		p, err = src.Next()
 	}
 }
 
@@ -276,7 +270,6 @@ func (e *writeError) Unwrap() error { return e.err }
 // returns the error that says why.
 func (c *carriage) abort(err error) error {
 	f := Fault{ID: c.id, Err: err}
-	c.watch.close()
 	_, unwritten := errors.AsType[*writeError](err)
 	_, long := errors.AsType[*framed.LengthError](err)
 	_, short := errors.AsType[*framed.TruncatedError](err)

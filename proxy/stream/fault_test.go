@@ -1,0 +1,384 @@
+package stream
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/http1"
+	"weir/proxy/policy"
+)
+
+// problem is Weir's native envelope.
+type problem struct {
+	Type, Title, Detail, Code string
+	Status                    int
+	Retryable                 bool
+	RetryAfterMS              int64 `json:"retry_after_ms"`
+	Limit, Actual             int64
+	TraceID                   string `json:"trace_id"`
+}
+
+// refusal checks what every refusal has and returns its envelope.
+func refusal(t *testing.T, resp *http.Response, code hostabi.FaultCode, status int) (p problem) {
+	t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(body, &p); err != nil {
+		t.Fatalf("%q: %v", body, err)
+	}
+	if resp.StatusCode != status || p.Status != status || p.Code != string(code) {
+		t.Errorf("got %d, %+v; want %d %s", resp.StatusCode, p, status, code)
+	}
+	for name, want := range map[string]string{"Content-Type": "application/problem+json", "Cache-Control": "no-store"} {
+		if got := resp.Header.Get(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if len(p.TraceID) != 32 || resp.Header.Get("X-Request-Id") == "" {
+		t.Errorf("trace id %q, request id %q", p.TraceID, resp.Header.Get("X-Request-Id"))
+	}
+	return p
+}
+
+func TestUpstreamsThatFail(t *testing.T) {
+	refused := func(t *testing.T) string { // an address that nobody listens at
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return l.Addr().String()
+	}
+	saying := func(answer string) func(*testing.T) string {
+		return func(t *testing.T) string {
+			return script(t, func(p *peer) {
+				p.request()
+				p.send("%s", answer)
+			})
+		}
+	}
+	silent := func(t *testing.T) string {
+		return script(t, func(p *peer) {
+			p.request()
+			_, _ = p.br.ReadByte()
+		})
+	}
+	for _, c := range []struct {
+		name    string
+		backend func(*testing.T) string
+		code    hostabi.FaultCode
+		status  int
+	}{
+		{"nobody listens", refused, hostabi.UpstreamUnavailable, 502},
+		{"no answer in time", silent, hostabi.UpstreamTimeout, 504},
+		{"closed before the head", saying(""), hostabi.UpstreamClosed, 502},
+		{"closed within the head", saying("HTTP/1.1 200 OK\r\nContent-"), hostabi.UpstreamClosed, 502},
+		{"not HTTP", saying("hello\r\n\r\n"), hostabi.UpstreamClosed, 502},
+		{"two lengths", saying("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"), hostabi.UpstreamClosed, 502},
+		{"an upgrade that nobody asked for", saying("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"), hostabi.UpstreamClosed, 502},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, c.backend(t), func(_ *rig, u *config.Upstream) {
+				if c.code == hostabi.UpstreamTimeout {
+					u.ResponseTimeout = 50 * time.Millisecond
+				}
+			})
+			client := r.dial()
+			client.send("GET / HTTP/1.1\r\nHost: a\r\nTraceparent: " + traceparent + "\r\nX-Request-Id: r-1\r\n\r\n")
+			resp := client.response("GET")
+			p := refusal(t, resp, c.code, c.status)
+			if !p.Retryable || p.TraceID != trace || resp.Header.Get("X-Request-Id") != "r-1" || resp.Close {
+				t.Errorf("%+v, %v", p, resp.Header)
+			}
+			if r.faults(c.code) != 1 {
+				t.Errorf("counted %d", r.faults(c.code))
+			}
+			if n := len(r.logs.lines("level=WARN", "http fault", "code="+string(c.code), "trace_id="+trace, "request_id=r-1", "error=")); n != 1 {
+				t.Errorf("%d log lines", n)
+			}
+			// The connection serves on.
+			client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+			if resp := client.response("HEAD"); resp.StatusCode != c.status || resp.ContentLength <= 0 {
+				t.Errorf("HEAD: %s, length %d", resp.Status, resp.ContentLength)
+			}
+		})
+	}
+}
+
+func TestAnAnswerThatEndsEarlyIsNeverEndedCleanly(t *testing.T) {
+	for name, answer := range map[string]string{
+		"within a known length":    "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+		"within a chunk":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
+		"between chunks":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+		"with a bad chunk":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nx\r\n",
+		"within the trailer":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX: 1\r\n",
+		"an error within its body": "HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\nabc",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, script(t, func(p *peer) {
+				p.request()
+				p.send("%s", answer)
+			}))
+			_, body, err := r.get()
+			if string(body) != "abc" || err != io.ErrUnexpectedEOF {
+				t.Errorf("%q, %v", body, err)
+			}
+			r.await(1)
+			if r.faults(hostabi.UpstreamClosed) != 1 || len(r.logs.lines("level=WARN", "code=upstream_closed")) != 1 {
+				t.Errorf("counted %d, logged %q", r.faults(hostabi.UpstreamClosed), r.logs.lines())
+			}
+		})
+	}
+}
+
+func TestHTTP10ClientsSeeAnAbortAsAReset(t *testing.T) {
+	r := newRig(t, script(t, func(p *peer) {
+		p.request()
+		p.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\nX: 1\r\n\r\nabc")
+	}))
+	r.route.View = (*policy.Policy)(nil).View("r")
+	c := r.dial()
+	c.send("GET / HTTP/1.0\r\n\r\n")
+	if all, err := io.ReadAll(c.br); err == nil && !strings.Contains(string(all), "Content-Length: 9") {
+		t.Errorf("%q, without an error", all)
+	}
+}
+
+func TestErrorAnswersPassByteForByte(t *testing.T) {
+	const body = "{\"error\": \"x\"}\n"
+	for _, status := range []string{"400 Bad Request", "404 Nope", "429 Slow Down", "500 Oops", "503 Later"} {
+		r := newRig(t, answering(t, "HTTP/1.1 "+status+"\r\nContent-Type: a/b\r\nX-Type: T\r\nContent-Length: 15\r\n\r\n"+body))
+		resp, got, err := r.get()
+		if resp.Status != status || string(got) != body || err != nil || resp.Header.Get("Content-Type") != "a/b" || resp.Header["Retry-After"] != nil {
+			t.Errorf("%s: %s, %q, %v, %v", status, resp.Status, got, resp.Header, err)
+		}
+		if n := len(r.logs.lines("level=WARN")); n > 0 {
+			t.Errorf("%s: an upstream's error is no fault of Weir's: %q", status, r.logs.lines("level=WARN"))
+		}
+	}
+}
+
+func TestThePolicySaysWhenToRetry(t *testing.T) {
+	retryable := map[hostabi.Hook]encoded{hostabi.FaultHook: &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1500}}
+	permanent := map[hostabi.Hook]encoded{hostabi.FaultHook: &hostabi.FaultOutput{RetryAfterMS: 1500}}
+	for _, c := range []struct {
+		name   string
+		policy map[hostabi.Hook]encoded
+		answer string
+		want   []string // Retry-After
+	}{
+		{"an error that can be retried", retryable, "HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\nok", []string{"2"}},
+		{"without a body", retryable, "HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", []string{"2"}},
+		{"the upstream knows better", retryable, "HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nok", []string{"7"}},
+		{"an error that cannot", permanent, "HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\nok", nil},
+		{"no error", retryable, "HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok", nil},
+	} {
+		r := newRig(t, answering(t, c.answer), withView(viewOf(t, c.policy)))
+		resp, _, err := r.get()
+		if got := resp.Header["Retry-After"]; strings.Join(got, ",") != strings.Join(c.want, ",") || err != nil {
+			t.Errorf("%s: %q, want %q (%v)", c.name, got, c.want, err)
+		}
+	}
+}
+
+func TestRefusalsAreInThePolicysDialect(t *testing.T) {
+	r := newRig(t, answering(t, ""), withView(viewOf(t, map[hostabi.Hook]encoded{
+		hostabi.FaultHook: &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1001},
+		hostabi.ErrorHook: &hostabi.ErrorOutput{
+			Template:    `{"e":{{code}},"m":{{message}},"after":{{retry_after_ms}}{{?limit}}{{?actual}}}`,
+			ContentType: "application/json", Status: 418,
+		},
+	})))
+	resp, body, err := r.exchange("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
+	const want = `{"e":"payload_too_large","m":"request body of 9999999 bytes exceeds max_body_size 1048576","after":1001,"limit":1048576,"actual":9999999}`
+	if string(body) != want || err != nil {
+		t.Errorf("%s, %v", body, err)
+	}
+	if resp.StatusCode != 418 || resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("Retry-After") != "2" {
+		t.Errorf("%s, %v", resp.Status, resp.Header)
+	}
+}
+
+func TestRefuseTakesARetryHintOfItsOwn(t *testing.T) {
+	r := newRig(t, answering(t, ""))
+	srv := &http1.Server{Handler: func(x *http1.Exchange) {
+		r.proxy.Refuse(x, r.route.View, Fault{Code: hostabi.Draining, RetryAfter: 2100 * time.Millisecond, ID: NewRequestID(&x.Req, false)})
+	}}
+	r.addr = listen(t, srv.ServeConn)
+	resp := r.dial()
+	resp.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+	answer := resp.response("GET")
+	if p := refusal(t, answer, hostabi.Draining, 503); p.RetryAfterMS != 2100 || answer.Header.Get("Retry-After") != "3" {
+		t.Errorf("%+v, %v", p, answer.Header)
+	}
+}
+
+func TestBodiesAreBounded(t *testing.T) {
+	small := withLimits(func(l *config.Limits) { l.MaxBodySize = 10 })
+	none := func(t *testing.T) (addr string, asked *atomic.Int32) {
+		asked = new(atomic.Int32)
+		return listen(t, func(c net.Conn) { asked.Add(1); c.Close() }), asked
+	}
+
+	t.Run("by the declared length, before a byte is read", func(t *testing.T) {
+		addr, asked := none(t)
+		r := newRig(t, addr, small)
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n")
+		resp := client.response("POST")
+		if p := refusal(t, resp, hostabi.PayloadTooLarge, 413); p.Limit != 10 || p.Actual != 11 || p.Retryable {
+			t.Errorf("%+v", p)
+		}
+		if !resp.Close {
+			t.Error("the connection stays, with a body on it that nobody has read")
+		}
+		if asked.Load() != 0 || r.faults(hostabi.PayloadTooLarge) != 1 {
+			t.Errorf("the upstream was asked %d times; counted %d", asked.Load(), r.faults(hostabi.PayloadTooLarge))
+		}
+	})
+	t.Run("a body that is here already leaves the connection usable", func(t *testing.T) {
+		addr, _ := none(t)
+		r := newRig(t, addr, small)
+		client := r.dial()
+		for range 2 {
+			client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world")
+			resp := client.response("POST")
+			refusal(t, resp, hostabi.PayloadTooLarge, 413)
+			if resp.Close {
+				t.Error("the connection closes")
+			}
+		}
+	})
+	t.Run("a client that waits for 100 gets the refusal in its place", func(t *testing.T) {
+		addr, _ := none(t)
+		r := newRig(t, addr, small)
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 11\r\n\r\n")
+		resp := client.response("POST")
+		refusal(t, resp, hostabi.PayloadTooLarge, 413)
+		if !resp.Close {
+			t.Error("whether its body follows, nobody knows")
+		}
+		client.ended()
+	})
+	t.Run("by count when chunked", func(t *testing.T) {
+		ended := make(chan error, 1)
+		r := newRig(t, script(t, func(p *peer) {
+			_, err := io.Copy(io.Discard, p.request().Body)
+			ended <- err
+		}), small)
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n")
+		client.send("5\r\nworld\r\n0\r\n\r\n")
+		resp := client.response("POST")
+		if p := refusal(t, resp, hostabi.PayloadTooLarge, 413); p.Limit != 10 || p.Actual != 11 {
+			t.Errorf("%+v", p)
+		}
+		if err := <-ended; err != io.ErrUnexpectedEOF {
+			t.Errorf("the upstream saw its request end with %v", err)
+		}
+	})
+	t.Run("by count when an answer is under way", func(t *testing.T) {
+		ended := make(chan error, 1)
+		r := newRig(t, script(t, func(p *peer) {
+			req := p.request()
+			p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+			_, err := io.Copy(io.Discard, req.Body)
+			ended <- err
+		}), small)
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n")
+		resp := client.response("POST")
+		expect(t, resp.Body, "ok")
+		client.send("5\r\nworld\r\n")
+		if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err == nil {
+			t.Errorf("then %q, %v", rest, err)
+		}
+		if err := <-ended; err != io.ErrUnexpectedEOF {
+			t.Errorf("the upstream saw its request end with %v", err)
+		}
+		r.await(1)
+		if r.faults(hostabi.PayloadTooLarge) != 1 {
+			t.Errorf("counted %d", r.faults(hostabi.PayloadTooLarge))
+		}
+	})
+	t.Run("what is exactly as large as allowed passes", func(t *testing.T) {
+		r := newRig(t, answering(t, "HTTP/1.1 204 No Content\r\n\r\n"), small)
+		client := r.dial()
+		for _, body := range []string{
+			"Content-Length: 10\r\n\r\nhelloworld",
+			"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n",
+			"Content-Length: 0\r\n\r\n",
+		} {
+			client.send("POST / HTTP/1.1\r\nHost: a\r\n%s", body)
+			if resp := client.response("POST"); resp.StatusCode != 204 {
+				t.Errorf("%q: %s", body, resp.Status)
+			}
+		}
+	})
+}
+
+func TestABrokenRequestBodyIsAnsweredWith400(t *testing.T) {
+	ended := make(chan error, 1)
+	r := newRig(t, script(t, func(p *peer) {
+		_, err := io.Copy(io.Discard, p.request().Body)
+		ended <- err
+	}))
+	client := r.dial()
+	client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzzz\r\n")
+	resp := client.response("POST")
+	if p := refusal(t, resp, hostabi.ProtocolError, 400); p.Retryable || !resp.Close {
+		t.Errorf("%+v, close %v", p, resp.Close)
+	}
+	if err := <-ended; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the upstream saw its request end with %v", err)
+	}
+}
+
+func TestExpectContinue(t *testing.T) {
+	for _, framing := range []struct{ field, body string }{
+		{"Content-Length: 5", "hello"},
+		{"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"},
+	} {
+		r := newRig(t, script(t, func(p *peer) {
+			req := p.request()
+			if req.Header.Get("Expect") != "" {
+				t.Error("Expect went on")
+			}
+			b, _ := io.ReadAll(req.Body)
+			p.send("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(b), b)
+		}))
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n%s\r\n\r\n", framing.field)
+		client.text("HTTP/1.1 100 Continue\r\n\r\n")
+		client.send("%s", framing.body)
+		if b, err := io.ReadAll(client.response("POST").Body); string(b) != "hello" || err != nil {
+			t.Errorf("%s: %q, %v", framing.field, b, err)
+		}
+	}
+}
+
+func TestAnAnswerBeforeTheBodyIsReadEndsTheConnection(t *testing.T) {
+	r := newRig(t, script(t, func(p *peer) {
+		p.request()
+		p.send("HTTP/1.1 401 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+		_, _ = io.Copy(io.Discard, p.br)
+	}))
+	client := r.dial()
+	client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
+	resp := client.response("POST")
+	if b, err := io.ReadAll(resp.Body); resp.StatusCode != 401 || string(b) != "no" || err != nil || !resp.Close {
+		t.Errorf("%s %q %v, close %v", resp.Status, b, err, resp.Close)
+	}
+}
