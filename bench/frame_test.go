@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestFrameRoundTrip(t *testing.T) {
+	for _, length := range []int{0, 1, 125, 126, 127, 128, 65535, 65536, 1 << 20} {
+		for _, mask := range []*[4]byte{nil, {1, 2, 3, 4}} {
+			wire := appendHeader(nil, opText, length, mask)
+			for cut := range wire {
+				if _, ok, err := parseHeader(wire[:cut]); ok || err != nil {
+					t.Errorf("%d bytes of the header of %d: %v, %v", cut, length, ok, err)
+				}
+			}
+			h, ok, err := parseHeader(append(wire, 'x'))
+			want := header{fin: true, op: opText, masked: mask != nil, size: len(wire), length: length}
+			if mask != nil {
+				want.mask = *mask
+			}
+			if !ok || err != nil || h != want {
+				t.Errorf("length %d: %+v, %v, %v; want %+v", length, h, ok, err, want)
+			}
+		}
+	}
+}
+
+func FuzzParseHeader(f *testing.F) {
+	f.Add([]byte{0x81, 0x05})
+	f.Add(appendHeader(nil, opText, 70_000, &[4]byte{9, 8, 7, 6}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, ok, err := parseHeader(b)
+		if err != nil || !ok {
+			return
+		}
+		if h.size > len(b) || h.length < 0 {
+			t.Fatalf("%+v from %d bytes", h, len(b))
+		}
+		// A minimal header comes back as it was.
+		var mask *[4]byte
+		if h.masked {
+			mask = &h.mask
+		}
+		if again := appendHeader(nil, h.op, h.length, mask); h.fin && len(again) == h.size && !bytes.Equal(again, b[:h.size]) {
+			t.Fatalf("% x became % x", b[:h.size], again)
+		}
+	})
+}
+
+func TestRingIsWhatItSays(t *testing.T) {
+	for _, size := range []int{128, 1024, 16 << 10} {
+		plain, masked := newRing(size, false), newRing(size, true)
+		if len(plain.payload(5)) != size || plain.slots != masked.slots {
+			t.Fatalf("size %d: payload of %d, %d and %d slots", size, len(plain.payload(5)), plain.slots, masked.slots)
+		}
+		for _, r := range []*ring{plain, masked} {
+			b := bytes.Clone(r.wire)
+			for n := range int64(r.slots) {
+				h, ok, err := parseHeader(b)
+				if !ok || err != nil {
+					t.Fatal(n, ok, err)
+				}
+				payload := b[h.size : h.size+h.length]
+				if err := plain.check(n+int64(r.slots), h, payload); err != nil {
+					t.Fatal(err)
+				}
+				b = b[h.size+h.length:]
+			}
+			if len(b) != 0 {
+				t.Errorf("size %d: %d bytes behind the last frame", size, len(b))
+			}
+		}
+	}
+}
+
+func TestCheckFindsWhatIsWrong(t *testing.T) {
+	r := newRing(128, false)
+	good := header{fin: true, op: opText, length: 128}
+	for name, c := range map[string]struct {
+		n       int64
+		h       header
+		payload []byte
+	}{
+		"another message":     {7, good, r.payload(8)},
+		"a byte at the end":   {64, good, append(bytes.Clone(r.payload(64)[:127]), '!')},
+		"another length":      {7, header{fin: true, op: opText, length: 20}, r.payload(7)[:20]},
+		"a fragment":          {7, header{op: opText, length: 128}, r.payload(7)},
+		"a binary message":    {7, header{fin: true, op: 2, length: 128}, r.payload(7)},
+		"a close with reason": {7, header{fin: true, op: opClose, length: 4}, []byte("\x03\xf5no")},
+	} {
+		if r.check(c.n, c.h, c.payload) == nil {
+			t.Error(name, "passed")
+		}
+	}
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+// sample is what one run measured. What a cell does not measure is zero.
+type sample struct {
+	cell, peer string
+	round      int
+	rate       float64 // messages or responses per second
+	cpu        float64 // microseconds of the proxy's CPU for each
+	p50, p99   float64 // microseconds
+	memory     float64 // bytes resident at the end
+	perTunnel  float64 // bytes resident more than before, for each tunnel
+	ready      float64 // milliseconds from start to the first answer
+	rest       float64 // bytes resident after the first answer
+	generator  float64 // cores that the generator used
+}
+
+type samples []sample
+
+func (s sample) line(c cell) string {
+	switch c.kind {
+	case idle:
+		return fmt.Sprintf("%9.1f KiB a tunnel", s.perTunnel/1024)
+	case sse:
+		return fmt.Sprintf("%9.0f/s  p50 %.0f µs  p99 %.0f µs", s.rate, s.p50, s.p99)
+	}
+	line := fmt.Sprintf("%9.0f/s  %6.2f µs CPU  %6.1f MiB  generator %.2f cores", s.rate, s.cpu, s.memory/(1<<20), s.generator)
+	if s.p50 > 0 {
+		line += fmt.Sprintf("  p50 %.0f µs  p99 %.0f µs", s.p50, s.p99)
+	}
+	return line
+}
+
+// measure runs one cell on one peer, both started for it alone.
+func measure(ctx context.Context, c cell, p *peer, length time.Duration) (s sample, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 4*length+time.Minute, errTimeout)
+	defer cancel()
+	r, err := startUpstream(c)
+	if err != nil {
+		return s, err
+	}
+	closed := false
+	closeRun := func() {
+		if !closed {
+			closed = true
+			r.close()
+		}
+	}
+	defer closeRun()
+	x, err := p.start(ctx, r.server.port)
+	if err != nil {
+		return s, err
+	}
+	defer func() {
+		if err != nil {
+			if log := x.log(); log != "" {
+				err = fmt.Errorf("%w\n%s", err, log)
+			}
+		}
+		closeRun() // first, so that the proxy has nothing left to drain
+		x.stop()
+	}()
+	s = sample{cell: c.name, peer: p.name, ready: float64(x.ready.Microseconds()) / 1000}
+	rest, err := resident(x.pids)
+	if err != nil {
+		return s, err
+	}
+	s.rest = float64(rest)
+	if err := r.connect(ctx, x.addr); err != nil {
+		return s, err
+	}
+	if c.kind == idle {
+		err = measureIdle(ctx, r, x, &s, length)
+	} else {
+		err = measureFlow(ctx, r, x, &s, length)
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := r.drain(ctx); err != nil {
+		return s, err
+	}
+	closeRun() // the histogram is ours from here on
+	h := &r.clients.hist
+	s.p50, s.p99 = float64(h.quantile(0.5))/1e3, float64(h.quantile(0.99))/1e3
+	return s, nil
+}
+
+// measureIdle sends one message through each tunnel, and looks at the memory
+// once it has settled.
+func measureIdle(ctx context.Context, r *load, x *proxy, s *sample, length time.Duration) error {
+	r.start()
+	err := r.until(ctx, func() bool { return r.count.Load() == int64(r.cell.tunnels) })
+	if err != nil {
+		return fmt.Errorf("%d of %d tunnels answered: %w", r.count.Load(), r.cell.tunnels, err)
+	}
+	if err := r.sleep(ctx, max(length, 500*time.Millisecond)); err != nil {
+		return err
+	}
+	memory, err := resident(x.pids)
+	s.memory = float64(memory)
+	s.perTunnel = (s.memory - s.rest) / float64(r.cell.tunnels)
+	return err
+}
+
+// measureFlow lets the traffic flow for the length of the measurement.
+func measureFlow(ctx context.Context, r *load, x *proxy, s *sample, length time.Duration) error {
+	r.start()
+	if err := r.sleep(ctx, max(200*time.Millisecond, length/5)); err != nil { // caches and pools fill
+		return err
+	}
+	r.measuring.Store(true)
+	began, n, own := time.Now(), r.count.Load(), ownCPU()
+	cpu, err := cpuTime(x.pids)
+	if err != nil {
+		return err
+	}
+	for r.more(began, length) {
+		if err := r.sleep(ctx, min(length, 10*time.Millisecond)); err != nil {
+			return err
+		}
+	}
+	took, n, own := time.Since(began), r.count.Load()-n, ownCPU()-own
+	after, err := cpuTime(x.pids)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("nothing came through in %v", took)
+	}
+	s.rate = float64(n) / took.Seconds()
+	s.cpu = float64((after - cpu).Microseconds()) / float64(n)
+	s.generator = own.Seconds() / took.Seconds()
+	memory, err := resident(x.pids)
+	s.memory = float64(memory)
+	return err
+}
+
+// more is false when the time is over, or an sse run has all its samples.
+func (r *load) more(began time.Time, length time.Duration) bool {
+	if r.cell.kind == sse && r.count.Load() >= sseSamples {
+		return false
+	}
+	return time.Since(began) < length
+}
+
+func ownCPU() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}

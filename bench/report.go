@@ -1,0 +1,3 @@
+package main
+
+func report(c []cell, p []*peer, s samples) string { return "" }
