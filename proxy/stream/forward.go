@@ -10,9 +10,11 @@ import (
 
 // Forwarding says for whom a request is passed on.
 type Forwarding struct {
-	Client  Client
-	ID      *RequestID
-	Upgrade bool // keep the WebSocket upgrade of the handshake
+	Client Client
+	ID     *RequestID
+	// Upgrade keeps the WebSocket upgrade of a handshake, without extensions:
+	// frames pass verbatim, and what is judged must be readable.
+	Upgrade bool
 	// Identity asks for a body without content coding: framing is laid on the
 	// bytes themselves, and a coded answer could not be reframed.
 	Identity bool
@@ -116,6 +118,8 @@ func (s *scratch) rewritten(key, value []byte, f *Forwarding) bool {
 		return foldEqual(key, "host")
 	case 'p': // CGI would take it for HTTP_PROXY
 		return foldEqual(key, "proxy")
+	case 's':
+		return f.Upgrade && foldEqual(key, "sec-websocket-extensions")
 	case 't':
 		if foldEqual(key, "trailer") {
 			s.trailer = appendLine(s.trailer, value)

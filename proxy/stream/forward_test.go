@@ -151,8 +151,8 @@ func TestForward(t *testing.T) {
 			),
 		},
 		{
-			name: "a handshake keeps its upgrade",
-			in:   in("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k"),
+			name: "a handshake keeps its upgrade, without extensions",
+			in:   in("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k", "Sec-WebSocket-Extensions: permessage-deflate"),
 			f:    Forwarding{Upgrade: true},
 			out:  slices.Insert(out("Sec-Websocket-Key: k"), 8, "Connection: Upgrade", "Upgrade: websocket"),
 		},

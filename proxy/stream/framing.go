@@ -31,7 +31,7 @@ func (f framing) applies(status int) bool {
 // are no streams.
 func (c *carriage) askFraming() (f framing) {
 	v, h := c.route.View, &c.x.Req
-	if !v.NeedsFraming() || !(h.IsGet() || h.IsPost() || h.IsHead()) {
+	if c.req.Upgrade || !v.NeedsFraming() || !(h.IsGet() || h.IsPost() || h.IsHead()) {
 		return f
 	}
 	in := hostabi.FramingInput{Route: c.route.Name, Transport: hostabi.HTTP, Path: string(path(h))}

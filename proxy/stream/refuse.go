@@ -27,8 +27,8 @@ type Fault struct {
 // answers is the memory envelopes are filled in.
 var answers = sync.Pool{New: func() any { return new([]byte) }}
 
-// Refuse answers x with the envelope of f in the route's dialect, counts and
-// logs it. The connection is in a defined state after it: it serves its next
+// Refuse answers x with the envelope of f in the route's dialect and with what
+// else stands in x.Resp, counts and logs it. The connection is in a defined state after it: it serves its next
 // request when the body of this one was read or is short enough to be, and
 // closes behind the answer otherwise (http1.Exchange.Respond). An answer that
 // has begun already cannot be replaced: it is aborted.
@@ -50,7 +50,6 @@ func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 	if f.Actual > 0 {
 		values.Actual = f.Actual
 	}
-	x.Resp.Reset() // of what an upstream began to say
 	x.Resp.SetCanonical(keyCacheControl, valueNoStore)
 	if f.ID != nil {
 		values.TraceID = f.ID.TraceID()

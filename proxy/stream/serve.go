@@ -138,6 +138,7 @@ func (c *carriage) send() bool {
 
 // fail answers for an upstream that gave no head.
 func (c *carriage) fail(err error) {
+	c.x.Resp.Reset() // of what it may have begun to say
 	f := Fault{ID: c.id, Err: err}
 	e, ok := errors.AsType[*upstream.Error](err)
 	switch {
@@ -195,6 +196,7 @@ func (c *carriage) answer() (status int, err error) {
 		if coding := x.Resp.ContentEncoding(); len(coding) > 0 {
 			err := errors.New("content coding " + string(coding) + " where identity was asked for")
 			c.end(false)
+			x.Resp.Reset()
 			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", ID: c.id, Err: err})
 			return status, err
 		}
@@ -212,7 +214,7 @@ func (c *carriage) answer() (status int, err error) {
 		return status, c.abort(errClientGone)
 	}
 	if up.Body != nil {
-		if err := c.carry(first, end); err != nil {
+		if err := c.carry(first, end, length); err != nil {
 			return status, c.abort(err)
 		}
 		if t := up.Body.Trailer(); len(t) > 0 {
@@ -228,7 +230,7 @@ func (c *carriage) answer() (status int, err error) {
 
 // carry streams the body of the answer, of which classify may have read the
 // first piece. It flushes whenever it would have to wait for more.
-func (c *carriage) carry(p []byte, err error) error {
+func (c *carriage) carry(p []byte, err error, length int64) error {
 	x, body := c.x, c.up.Body
 	var src framed.Source = body
 	var dst io.Writer = x
@@ -241,6 +243,11 @@ func (c *carriage) carry(p []byte, err error) error {
 		dst = framed.Frame(x, c.framing.max)
 	}
 	for {
+		if err != nil && err != io.EOF && length >= 0 && len(p) > 0 {
+			// A framed stream may be cut where its Content-Length is full: without
+			// its last byte the client cannot take it for whole.
+			p = p[:len(p)-1]
+		}
 		if len(p) > 0 {
 			if _, err := dst.Write(p); err != nil {
 				return &writeError{err}

@@ -379,6 +379,7 @@ func TestManyExchangesOnOneConnection(t *testing.T) {
 			t.Fatalf("exchange %d: %q, %v", i, b, err)
 		}
 	}
+	r.await(50)
 	if n := len(r.logs.lines("level=DEBUG", "http exchange", "route=r", "status=200", "bytes=2")); n != 50 {
 		t.Errorf("%d debug lines, want one for each of 50 exchanges", n)
 	}

@@ -30,4 +30,3 @@ func (p *Proxy) Upgrade(x *http1.Exchange, r *Route, id *RequestID) *upstream.Ex
 	c.up = nil
 	return up
 }
-
