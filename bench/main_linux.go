@@ -97,6 +97,7 @@ func bench(ctx context.Context, o options) error {
 	}
 	runtime.GOMAXPROCS(4) // two loops, this goroutine, and one to spare: none waits for a P
 
+	load := loadAverage()
 	runs := len(chosen) * len(peers) * o.rounds
 	fmt.Fprintf(os.Stderr, "%d runs of %v s, about %v\n", runs, o.seconds,
 		(time.Duration(runs) * time.Duration((o.seconds*1.2+0.9)*float64(time.Second))).Round(time.Second))
@@ -116,7 +117,7 @@ func bench(ctx context.Context, o options) error {
 		}
 	}
 	whole := o.cell == "" && o.rounds >= 3 && len(peers) == 3
-	return publish(report(chosen, peers, all), o, whole)
+	return publish(preamble(o, peers, load)+report(chosen, names(peers), all), o, whole)
 }
 
 // publish prints the results and, of a whole run, keeps them.

@@ -7,36 +7,6 @@ import (
 	"time"
 )
 
-// sample is what one run measured. What a cell does not measure is zero.
-type sample struct {
-	cell, peer string
-	round      int
-	rate       float64 // messages or responses per second
-	cpu        float64 // microseconds of the proxy's CPU for each
-	p50, p99   float64 // microseconds
-	memory     float64 // bytes resident at the end
-	perTunnel  float64 // bytes resident more than before, for each tunnel
-	ready      float64 // milliseconds from start to the first answer
-	rest       float64 // bytes resident after the first answer
-	generator  float64 // cores that the generator used
-}
-
-type samples []sample
-
-func (s sample) line(c cell) string {
-	switch c.kind {
-	case idle:
-		return fmt.Sprintf("%9.1f KiB a tunnel", s.perTunnel/1024)
-	case sse:
-		return fmt.Sprintf("%9.0f/s  p50 %.0f µs  p99 %.0f µs", s.rate, s.p50, s.p99)
-	}
-	line := fmt.Sprintf("%9.0f/s  %6.2f µs CPU  %6.1f MiB  generator %.2f cores", s.rate, s.cpu, s.memory/(1<<20), s.generator)
-	if s.p50 > 0 {
-		line += fmt.Sprintf("  p50 %.0f µs  p99 %.0f µs", s.p50, s.p99)
-	}
-	return line
-}
-
 // measure runs one cell on one peer, both started for it alone.
 func measure(ctx context.Context, c cell, p *peer, length time.Duration) (s sample, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*length+time.Minute, errTimeout)

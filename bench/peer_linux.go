@@ -97,19 +97,6 @@ func (p *peer) ensure(ctx context.Context, install bool) error {
 	return nil
 }
 
-// versionLine is what the peer says it is.
-func (p *peer) versionLine() string {
-	if p.bin == "" {
-		return "none"
-	}
-	out, err := exec.Command(p.bin, p.version...).CombinedOutput()
-	line, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	if err != nil || line == "" {
-		return "unknown version"
-	}
-	return line
-}
-
 // proxy is a peer that runs.
 type proxy struct {
 	addr   string
