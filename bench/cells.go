@@ -30,7 +30,17 @@ type cell struct {
 // pushWindow is how far the upstream may be ahead of the client, per tunnel.
 // It is more than the kernel's and any proxy's buffers need, and less than
 // max_buffered_bytes in peers/weir.toml, so that nothing has to be shed.
-const pushWindow = 1 << 20 // bytes
+// Together they are bounded too, or thousands of tunnels would be measured
+// while they still fill.
+const (
+	pushWindow    = 1 << 20  // bytes
+	pushWindowAll = 64 << 20 // bytes of all tunnels together
+)
+
+// window is how many messages of so many bytes may be ahead in a tunnel.
+func (c cell) window(frame int64) int64 {
+	return max(1, min(pushWindow, pushWindowAll/int64(c.tunnels))/frame)
+}
 
 var sizes = []struct {
 	bytes int

@@ -227,7 +227,7 @@ func (c *upstreamConn) pushTo(frame int64) int64 {
 	case !r.started.Load():
 		return 0
 	default:
-		return (c.tunnel.got.Load() + max(1, pushWindow/frame)) * frame
+		return (c.tunnel.got.Load() + r.cell.window(frame)) * frame
 	}
 }
 
