@@ -26,10 +26,14 @@ import (
 type Options struct {
 	Log     *slog.Logger // nil: discarded
 	Version string       // of the binary, for weir_build_info
+	// CallTimeout and InitTimeout bound policies; 0: the documented 5 ms and
+	// 500 ms. Tests under the race detector allow more.
+	CallTimeout, InitTimeout time.Duration
 }
 
 // Gateway runs one configuration at a time.
 type Gateway struct {
+	options Options
 	path    string
 	log     *slog.Logger
 	metrics *metrics.Set
@@ -64,6 +68,7 @@ type Gateway struct {
 // before Run.
 func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g := &Gateway{
+		options:  o,
 		path:     cfg.Path,
 		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		metrics:  metrics.New(o.Version),

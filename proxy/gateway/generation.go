@@ -88,7 +88,9 @@ func (gen *generation) addPolicy(ctx context.Context, g *Gateway, cfg *config.Po
 			return nil
 		}
 	}
-	p, err := policy.Load(ctx, policy.Options{Config: *cfg, Log: g.log, Metrics: g.metrics})
+	p, err := policy.Load(ctx, policy.Options{
+		Config: *cfg, Log: g.log, Metrics: g.metrics, CallTimeout: g.options.CallTimeout, InitTimeout: g.options.InitTimeout,
+	})
 	if err != nil {
 		return &PolicyError{Policy: cfg.Name, Module: cfg.Module, Err: err}
 	}

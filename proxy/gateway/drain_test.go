@@ -1,0 +1,48 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+func TestDraining(t *testing.T) {
+	r := start(t, plainRoute)
+	tunnel := r.ws("/ws")
+	if err := echo(t.Context(), tunnel, "before"); err != nil {
+		t.Fatal(err)
+	}
+	// A request under way: the head of the answer is here, the rest is not.
+	res, err := http.Get(r.base + "/events?rate=20&count=10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	stopped := make(chan struct{})
+	go func() { r.stop(); close(stopped) }()
+	until(t, "new work is refused", func() bool { return r.g.isDraining() })
+
+	if c, err := http.Post(r.base+"/echo", "text/plain", strings.NewReader("late")); err != nil {
+		t.Errorf("late: %v", err)
+	} else {
+		body, _ := io.ReadAll(c.Body)
+		_ = c.Body.Close()
+		if c.StatusCode != 503 || !strings.Contains(string(body), `"draining"`) || c.Header.Get("Retry-After") == "" {
+			t.Errorf("late: %d %s %v", c.StatusCode, body, c.Header)
+		}
+	}
+	_, _, err = tunnel.Read(t.Context())
+	var closed websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != 1012 || !strings.Contains(closed.Reason, "retry_after_ms=") {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil || strings.Count(string(body), "data:") != 10 {
+		t.Errorf("the request under way got %d events, %v", strings.Count(string(body), "data:"), err)
+	}
+	<-stopped
+}

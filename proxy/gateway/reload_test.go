@@ -1,0 +1,182 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"weir/proxy/admin"
+)
+
+func policyRoute(droppable, limits string) string {
+	return demoUpstream + limits + fmt.Sprintf(`
+[policy.p]
+module = %q
+config = { droppable = [%s], gap_notice = true }
+[[route]]
+name = "demo"
+upstream = "demo"
+policy = "p"
+`, "{{module}}", droppable)
+}
+
+func TestLimitsOfAnOpenTunnelChange(t *testing.T) {
+	r := start(t, plainRoute)
+	c := r.ws("/ws")
+	long := strings.Repeat("x", 2000)
+	if err := echo(t.Context(), c, long); err != nil {
+		t.Fatal(err)
+	}
+	r.write(plainRoute + "limits = { max_message_size = 1000 }")
+	if err := r.g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := echo(t.Context(), c, long); err == nil || !strings.Contains(err.Error(), "payload_too_large") {
+		t.Errorf("after the reload: %v", err)
+	}
+	if err := echo(t.Context(), c, "short"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAReloadThatFailsChangesNothing(t *testing.T) {
+	r := start(t, plainRoute)
+	for what, f := range map[string]struct {
+		toml string
+		want string
+	}{
+		"a mistake":         {plainRoute + "unknown = 1", "unknown"},
+		"a missing module":  {policyRoute("", "") + "[policy.q]\nmodule = 'nowhere.wasm'", "nowhere.wasm"},
+		"a bad policy":      {strings.Replace(policyRoute("", ""), "gap_notice = true", "gap_notice = 7", 1), "gap_notice"},
+		"no route any more": {demoUpstream, "route"},
+	} {
+		r.write(f.toml)
+		err := r.g.Reload(t.Context())
+		if err == nil || !strings.Contains(err.Error(), f.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := r.g.current.Load().number; n != 1 {
+			t.Errorf("%s: generation %d runs", what, n)
+		}
+		if status, _ := r.get("/status/200"); status != 200 {
+			t.Errorf("%s: %d", what, status)
+		}
+	}
+}
+
+func TestAnotherListenAddressNeedsARestart(t *testing.T) {
+	r := start(t, plainRoute)
+	text, err := os.ReadFile(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.path, []byte(strings.Replace(string(text), `listen = "127.0.0.1:0"`, `listen = "127.0.0.1:1"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.g.Reload(t.Context()); !errors.Is(err, admin.ErrConflict) || !strings.Contains(err.Error(), "restart") {
+		t.Error(err)
+	}
+}
+
+func TestFilesAreFollowed(t *testing.T) {
+	r := start(t, plainRoute)
+	r.write(plainRoute + "limits = { max_message_size = 1000 }")
+	until(t, "the changed file runs", func() bool { return r.g.current.Load().number == 2 })
+	r.write(plainRoute + "nonsense")
+	until(t, "the mistake is logged", func() bool { return strings.Contains(r.logs.String(), "reload failed") })
+	r.write(plainRoute + "limits = { max_message_size = 2000 }")
+	until(t, "the mended file runs", func() bool { return r.g.current.Load().number == 3 })
+}
+
+func TestUnchangedPartsAreKept(t *testing.T) {
+	r := start(t, policyRoute(`"presence"`, ""))
+	was := r.g.current.Load()
+	r.write(policyRoute(`"presence"`, "[limits]\nmax_inbox = 7\n"))
+	if err := r.g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	is := r.g.current.Load()
+	if is.number != 2 || is.policies["p"] != was.policies["p"] || is.upstreams["demo"] != was.upstreams["demo"] {
+		t.Error("a policy or an upstream that did not change was built anew")
+	}
+	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load() != is {
+		t.Errorf("the same files made a new generation: %v", err)
+	}
+}
+
+// TestReloadsUnderLoad is the promise of the first page: a hundred reloads, and
+// not one message or request notices.
+func TestReloadsUnderLoad(t *testing.T) {
+	r := start(t, policyRoute(`"a"`, ""))
+	ctx, cancel := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var messages, requests atomic.Int64
+	for i := range 4 {
+		c := r.ws("/ws")
+		load.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if err := echo(t.Context(), c, fmt.Sprintf(`{"type":"k%d","n":%d}`, n%7, n)); err != nil {
+					t.Errorf("tunnel %d, message %d: %v", i, n, err)
+					return
+				}
+				messages.Add(1)
+			}
+		})
+		load.Go(func() {
+			for ctx.Err() == nil {
+				res, err := http.Get(r.base + "/status/204")
+				if err != nil {
+					t.Errorf("request: %v", err)
+					return
+				}
+				_ = res.Body.Close()
+				if res.StatusCode != 204 {
+					t.Errorf("request: %d", res.StatusCode)
+					return
+				}
+				requests.Add(1)
+			}
+		})
+	}
+	for n := range 100 {
+		r.write(policyRoute(fmt.Sprintf(`"b%d"`, n), fmt.Sprintf("[limits]\nmax_inbox = %d\n", 100+n)))
+		if err := r.g.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	load.Wait()
+	if messages.Load() == 0 || requests.Load() == 0 {
+		t.Fatalf("%d messages, %d requests: there was no load", messages.Load(), requests.Load())
+	}
+	gen := r.g.current.Load()
+	if gen.number < 100 {
+		t.Errorf("generation %d after 100 reloads", gen.number)
+	}
+	until(t, "old generations are closed", func() bool {
+		return instances(t, r.g) == float64(gen.policies["p"].part.Info().Instances)
+	})
+}
+
+// instances is what weir_policy_instances says in all.
+func instances(t *testing.T, g *Gateway) (n float64) {
+	t.Helper()
+	families, err := g.metrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "weir_policy_instances" {
+			for _, m := range f.GetMetric() {
+				n += m.GetGauge().GetValue()
+			}
+		}
+	}
+	return n
+}

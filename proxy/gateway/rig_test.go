@@ -1,0 +1,240 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"weir/proxy/config"
+)
+
+// TestMain fails when a test leaves a goroutine of Weir's behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir := standardDir; dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if code == 0 {
+		if left := leftOver(); left != "" {
+			fmt.Fprintf(os.Stderr, "goroutines left behind:\n%s\n", left)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// leftOver returns the stacks of Weir's goroutines once they have had time to
+// end.
+func leftOver() string {
+	var left []string
+	for range 200 {
+		buf := make([]byte, 4<<20)
+		left = left[:0]
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "weir/") && !strings.Contains(g, "TestMain") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 {
+			return ""
+		}
+		runtime.Gosched()
+		<-time.After(10 * time.Millisecond)
+	}
+	return strings.Join(left, "\n\n")
+}
+
+var (
+	standardOnce sync.Once
+	standardDir  string
+	standardErr  error
+)
+
+// standard returns the path of the standard policy, built once.
+func standard(t testing.TB) string {
+	t.Helper()
+	standardOnce.Do(func() {
+		if standardDir, standardErr = os.MkdirTemp("", "weir-gateway"); standardErr != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", filepath.Join(standardDir, "standard.wasm"), "weir/plugins/standard")
+		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			standardErr = fmt.Errorf("%w: %s", err, out)
+		}
+	})
+	if standardErr != nil {
+		t.Fatal(standardErr)
+	}
+	return filepath.Join(standardDir, "standard.wasm")
+}
+
+// rig is a gateway under test with the file it was started from.
+type rig struct {
+	t    testing.TB
+	g    *Gateway
+	path string
+	base string // http://host:port
+	logs *logBuffer
+	stop func()
+}
+
+// start runs a gateway on free ports. {{module}} in the configuration is the
+// standard policy.
+func start(t testing.TB, toml string) *rig {
+	t.Helper()
+	r := &rig{t: t, path: filepath.Join(t.TempDir(), "gateway.toml"), logs: new(logBuffer)}
+	r.write(toml)
+	cfg, err := config.Load(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.g, err = New(t.Context(), cfg, Options{
+		Log: slog.New(slog.NewJSONHandler(r.logs, nil)), Version: "test", CallTimeout: time.Second, InitTimeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.base = "http://" + r.g.Addr().String()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.g.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(r.stop)
+	return r
+}
+
+const head = `
+[server]
+listen = "127.0.0.1:0"
+drain_timeout = "2s"
+[admin]
+listen = "none"
+`
+
+// write replaces the configuration file by renaming, as editors and operators do.
+func (r *rig) write(toml string) {
+	r.t.Helper()
+	if strings.Contains(toml, "{{module}}") {
+		toml = strings.ReplaceAll(toml, "{{module}}", standard(r.t))
+	}
+	tmp := r.path + ".new"
+	if err := os.WriteFile(tmp, []byte(head+toml), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, r.path); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// get returns status and body.
+func (r *rig) get(path string, header ...string) (int, string) {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.base+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+		if header[i] == "Host" {
+			req.Host = header[i+1]
+		}
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// dial opens a WebSocket, or returns the HTTP answer that refused it.
+func (r *rig) dial(path string, header ...string) (*websocket.Conn, *http.Response, error) {
+	h := http.Header{}
+	for i := 0; i+1 < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	return websocket.Dial(r.t.Context(), "ws"+strings.TrimPrefix(r.base, "http")+path, &websocket.DialOptions{HTTPHeader: h})
+}
+
+func (r *rig) ws(path string) *websocket.Conn {
+	r.t.Helper()
+	c, _, err := r.dial(path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = c.CloseNow() })
+	return c
+}
+
+// echo sends a message and expects it back.
+func echo(ctx context.Context, c *websocket.Conn, msg string) error {
+	if err := c.Write(ctx, websocket.MessageText, []byte(msg)); err != nil {
+		return err
+	}
+	_, got, err := c.Read(ctx)
+	if err != nil {
+		return err
+	}
+	if string(got) != msg {
+		return fmt.Errorf("sent %.200q, got %.200q", msg, got)
+	}
+	return nil
+}
+
+// until waits for a state.
+func until(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for range 1000 {
+		if f() {
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain: %s", what)
+}
+
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+const demoUpstream = `
+[upstream.demo]
+urls = ["demo:"]
+`

@@ -1,0 +1,199 @@
+package gateway
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+const plainRoute = demoUpstream + `
+[[route]]
+name = "demo"
+upstream = "demo"
+`
+
+func TestHTTPGoesThrough(t *testing.T) {
+	r := start(t, plainRoute)
+	if status, body := r.get("/echo"); status != 200 || !strings.Contains(body, `"/echo"`) {
+		t.Errorf("GET /echo: %d %s", status, body)
+	}
+}
+
+func TestNoRouteIsProblemJSON(t *testing.T) {
+	r := start(t, demoUpstream+`
+[[route]]
+name = "api"
+path = "/api"
+upstream = "demo"
+`)
+	status, body := r.get("/nowhere")
+	var p struct {
+		Code      string `json:"code"`
+		Status    int    `json:"status"`
+		Retryable *bool  `json:"retryable"`
+	}
+	if err := json.Unmarshal([]byte(body), &p); err != nil {
+		t.Fatal(err)
+	}
+	if status != 404 || p.Code != "no_route" || p.Status != 404 || p.Retryable == nil || *p.Retryable {
+		t.Errorf("%d %s", status, body)
+	}
+}
+
+func TestWebSocketGoesThrough(t *testing.T) {
+	r := start(t, plainRoute)
+	c := r.ws("/ws")
+	for i := range 10 {
+		if err := echo(t.Context(), c, strings.Repeat("x", 1<<(2*i))); err != nil {
+			// coder/websocket reads at most 32 KiB unless told otherwise.
+			if i < 8 {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	if err := c.Close(4000, "done"); err != nil && !strings.Contains(err.Error(), "already") {
+		t.Log(err)
+	}
+	until(t, "the tunnel is forgotten", func() bool { return len(r.g.open()) == 0 })
+	if logs := r.logs.String(); !strings.Contains(logs, `"msg":"upgraded"`) || !strings.Contains(logs, `"msg":"closed"`) {
+		t.Errorf("no upgrade or close line in %s", logs)
+	}
+}
+
+func TestOriginsThatAreNotAllowed(t *testing.T) {
+	r := start(t, plainRoute+`allowed_origins = ["https://good.example"]`)
+	for origin, want := range map[string]int{"https://good.example": 101, "https://GOOD.example": 101, "https://evil.example": 403, "null": 403, "": 101} {
+		var header []string
+		if origin != "" {
+			header = []string{"Origin", origin}
+		}
+		c, res, err := r.dial("/ws", header...)
+		if res == nil {
+			t.Fatalf("origin %q: %v", origin, err)
+		}
+		if res.StatusCode != want {
+			t.Errorf("origin %q: %d, want %d", origin, res.StatusCode, want)
+		}
+		if c != nil {
+			_ = c.CloseNow()
+		}
+	}
+}
+
+func TestAnUpstreamsRefusalIsTheClients(t *testing.T) {
+	body := strings.Repeat("no entry. ", 1000)
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Why", "token")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, body)
+	}))
+	defer backend.Close()
+	r := start(t, fmt.Sprintf(`
+[upstream.u]
+urls = [%q]
+[[route]]
+name = "r"
+upstream = "u"
+`, backend.URL))
+	_, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	got, _ := io.ReadAll(res.Body)
+	if res.StatusCode != 401 || res.Header.Get("X-Why") != "token" || string(got) != body {
+		t.Errorf("%d %q, %d bytes", res.StatusCode, res.Header.Get("X-Why"), len(got))
+	}
+}
+
+// raw sends bytes and reads one answer.
+func raw(t *testing.T, r *rig, request string) (net.Conn, *http.Response) {
+	t.Helper()
+	c, err := net.Dial("tcp", r.g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, res
+}
+
+func TestHandshakesThatAreNone(t *testing.T) {
+	r := start(t, plainRoute)
+	for what, f := range map[string]struct {
+		fields string
+		want   int
+	}{
+		"an old version": {"Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", 400},
+		"no key":         {"Sec-WebSocket-Version: 13\r\n", 400},
+		"a short key":    {"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n", 400},
+		"two keys":       {"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", 400},
+	} {
+		_, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+f.fields+"\r\n")
+		if res.StatusCode != f.want {
+			t.Errorf("%s: %d, want %d", what, res.StatusCode, f.want)
+		}
+	}
+}
+
+func TestExtensionsAreNotNegotiated(t *testing.T) {
+	r := start(t, plainRoute)
+	_, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+	if res.StatusCode != 101 || res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || res.Header.Get("Sec-WebSocket-Extensions") != "" {
+		t.Errorf("%d %v", res.StatusCode, res.Header)
+	}
+}
+
+func TestConnectionLimits(t *testing.T) {
+	t.Run("of the process", func(t *testing.T) {
+		r := start(t, "[limits]\nmax_connections = 1\n"+plainRoute)
+		first := r.ws("/ws")
+		_, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+		if res.StatusCode != 503 || !res.Close {
+			t.Errorf("second: %d, closes: %v", res.StatusCode, res.Close)
+		}
+		if err := echo(t.Context(), first, "still here"); err != nil {
+			t.Error(err)
+		}
+		_ = first.Close(websocket.StatusNormalClosure, "")
+		until(t, "there is room again", func() bool {
+			_, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+			return res.StatusCode == 200
+		})
+	})
+	t.Run("of an address", func(t *testing.T) {
+		r := start(t, "[limits]\nmax_connections_per_ip = 1\n"+plainRoute)
+		r.ws("/ws")
+		if _, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"); res.StatusCode != 503 {
+			t.Errorf("second: %d", res.StatusCode)
+		}
+	})
+	t.Run("of a route", func(t *testing.T) {
+		r := start(t, plainRoute+`
+limits = { max_connections = 1 }
+[[route]]
+name = "other"
+path = "/status"
+upstream = "demo"
+`)
+		r.ws("/ws")
+		if _, res, _ := r.dial("/ws"); res == nil || res.StatusCode != 503 {
+			t.Errorf("second on the route: %v", res)
+		}
+		if status, body := r.get("/status/200"); status != 200 {
+			t.Errorf("on the other route: %d %s", status, body)
+		}
+	})
+}
