@@ -1,0 +1,249 @@
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func newReader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
+
+func newReaderOf(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 8<<10) }
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+const expecting = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+
+func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
+	entered, read := make(chan struct{}), make(chan struct{})
+	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+		entered <- struct{}{}
+		within(t, read, "read")
+		b, err := io.ReadAll(x.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		_ = x.Respond(200, "", b)
+	}}))
+	for range 2 {
+		c.send(expecting)
+		within(t, entered, "the handler")
+		if c.br.Buffered() > 0 {
+			t.Error("100 before the body was read")
+		}
+		read <- struct{}{}
+		c.expect("HTTP/1.1 100 Continue\r\n\r\n")
+		c.send("hi")
+		c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+	}
+}
+
+func TestContinueIsNotSentForAnAnswerWithoutTheBody(t *testing.T) {
+	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) { _ = x.Respond(413, "", nil) }}))
+	c.send(expecting)
+	c.expect("HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	c.expectEnd()
+}
+
+func TestUnreadBodies(t *testing.T) {
+	addr := listen(t, &Server{Handler: func(x *Exchange) {
+		if string(x.Req.RequestURI()) == "/stream" {
+			_ = x.Start(2)
+			_, _ = x.Write([]byte("/a"))
+			_ = x.Finish()
+			return
+		}
+		hello(x)
+	}})
+	t.Run("small and here: the connection stays", func(t *testing.T) {
+		c := dial(t, addr)
+		c.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + get)
+		c.expect(gotA + gotA)
+		c.send("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n" + get)
+		c.expect(gotA + gotA)
+	})
+	t.Run("small and on its way: the connection stays", func(t *testing.T) {
+		c := dial(t, addr)
+		c.send("POST /stream HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+		c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n/a")
+		c.send("hello" + get)
+		c.expect(gotA)
+	})
+	t.Run("large: the answer arrives, then the connection closes", func(t *testing.T) {
+		c := dial(t, addr)
+		c.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n")
+		c.send(strings.Repeat("x", 400000))
+		c.expect("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n/a")
+		c.nc.CloseWrite()
+		c.expectEnd()
+	})
+	t.Run("half here and refused: the connection closes", func(t *testing.T) {
+		c := dial(t, addr)
+		c.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel")
+		c.expect("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n/a")
+		c.nc.CloseWrite()
+		c.expectEnd()
+	})
+}
+
+func TestBodyAndAnswerAtTheSameTime(t *testing.T) {
+	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+		_ = x.Start(-1)
+		_ = x.Flush()
+		for {
+			p, err := x.Body.Next()
+			_, _ = x.Write(p)
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = x.Flush()
+		}
+		x.Trailer = x.Body.Trailer()
+		_ = x.Finish()
+	}}))
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+	c.expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+	for range 3 {
+		c.send("5\r\nhello\r\n")
+		c.expect("5\r\nhello\r\n")
+	}
+	c.send("0\r\nX: y\r\n\r\n" + "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
+	c.expect("0\r\nX: y\r\n\r\n" + "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
+}
+
+func TestInterruptEndsAWaitingRead(t *testing.T) {
+	result := make(chan error, 1)
+	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+		waiting := make(chan struct{})
+		go func() {
+			close(waiting)
+			_, err := io.ReadAll(x.Body)
+			result <- err
+		}()
+		<-waiting
+		x.Body.Interrupt()
+		if err := within(t, result, "the interrupted read"); err != ErrInterrupted {
+			t.Error(err)
+		}
+		hello(x)
+	}}))
+	c.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel")
+	c.expect("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n/a")
+	c.nc.CloseWrite()
+	c.expectEnd()
+}
+
+func TestWatchSeesTheClientLeave(t *testing.T) {
+	for name, leave := range map[string]func(c *client){
+		"closed":      func(c *client) { _ = c.nc.Close() },
+		"half-closed": func(c *client) { _ = c.nc.CloseWrite() },
+		"reset":       func(c *client) { _ = c.nc.SetLinger(0); _ = c.nc.Close() },
+	} {
+		for _, pipelined := range []string{"", get} {
+			t.Run(name, func(t *testing.T) {
+				watching, gone, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+				c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+					if string(x.Req.RequestURI()) != "/watch" {
+						hello(x)
+						return
+					}
+					stop := x.Watch(func() { close(gone) })
+					close(watching)
+					within(t, gone, "gone")
+					stop()
+					x.Abort()
+					close(done)
+				}}))
+				c.send("GET /watch HTTP/1.1\r\nHost: a\r\n\r\n" + pipelined)
+				within(t, watching, "the watch")
+				leave(c)
+				within(t, done, "the end of the handler")
+			})
+		}
+	}
+}
+
+func TestWatchLeavesPipelinedBytesAlone(t *testing.T) {
+	sent, watching := make(chan struct{}), make(chan struct{})
+	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+		if string(x.Req.RequestURI()) == "/watch" {
+			stop := x.Watch(func() { t.Error("the client is still there") })
+			close(watching)
+			within(t, sent, "the pipelined request")
+			stop()
+			stop()
+		}
+		_ = x.Respond(200, "text/plain", []byte("/a"))
+	}}))
+	c.send("GET /watch HTTP/1.1\r\nHost: a\r\n\r\n")
+	within(t, watching, "the watch")
+	c.send(get)
+	close(sent)
+	c.expect(gotA + gotA)
+	c.send(get)
+	c.expect(gotA)
+}
+
+func TestDetachGivesEverythingBack(t *testing.T) {
+	s := &Server{}
+	s.Handler = func(x *Exchange) {
+		x.Resp.SetStatusCode(101)
+		x.Resp.Set("Upgrade", "websocket")
+		x.Resp.Set("Connection", "Upgrade")
+		_ = x.Start(0)
+		_ = x.Flush()
+		nc, early := x.Detach()
+		b := make([]byte, 8)
+		n, err := nc.Read(b)
+		if err != nil {
+			t.Error(err)
+		}
+		_, _ = nc.Write(append(early, b[:n]...))
+		_ = nc.Close()
+	}
+	c := dial(t, listen(t, s))
+	c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + "early")
+	c.expect("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	c.send("late")
+	c.expect("earlylate")
+	c.expectEnd()
+	if err := s.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// One connection's requests allocate nothing of their own.
+func BenchmarkKeepAlive(b *testing.B) {
+	body := bytes.Repeat([]byte("x"), 128)
+	addr := listen(b, &Server{Handler: func(x *Exchange) { _ = x.Respond(200, "text/plain", body) }})
+	c := dial(b, addr)
+	request := []byte("GET /a HTTP/1.1\r\nHost: a\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
+	answer := make([]byte, len("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 128\r\n\r\n")+len(body))
+	b.ReportAllocs()
+	for b.Loop() {
+		_, _ = c.nc.Write(request)
+		if _, err := io.ReadFull(c.nc, answer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkCheckRequestHead(b *testing.B) {
+	head := []byte("GET /some/path?with=query HTTP/1.1\r\nHost: example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n" +
+		"Accept: text/html,application/xhtml+xml\r\nAccept-Encoding: gzip, deflate, br\r\nConnection: keep-alive\r\n" +
+		"Cookie: session=0123456789abcdef0123456789abcdef\r\n\r\n")
+	b.SetBytes(int64(len(head)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := CheckRequestHead(head); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
