@@ -382,3 +382,23 @@ func TestAnAnswerBeforeTheBodyIsReadEndsTheConnection(t *testing.T) {
 		t.Errorf("%s %q %v, close %v", resp.Status, b, err, resp.Close)
 	}
 }
+
+func TestAClientThatTakesNothingIsASlowConsumer(t *testing.T) {
+	ended := make(chan bool)
+	r := newRig(t, script(t, func(p *peer) {
+		defer close(ended)
+		p.request()
+		p.send("HTTP/1.1 200 OK\r\n\r\n")
+		for block := make([]byte, 64<<10); ; {
+			if _, err := p.Write(block); err != nil {
+				return
+			}
+		}
+	}), func(r *rig, _ *config.Upstream) { r.writeTimeout = 100 * time.Millisecond })
+	r.dial().send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-ended
+	r.await(1)
+	if r.faults(hostabi.SlowConsumer) != 1 || len(r.logs.lines("level=WARN", "code=slow_consumer")) != 1 {
+		t.Errorf("counted %d", r.faults(hostabi.SlowConsumer))
+	}
+}

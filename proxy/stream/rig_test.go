@@ -57,13 +57,15 @@ const patience = 10 * time.Second
 
 // rig is Weir between a client and a backend, on real sockets.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	proxy   *Proxy
 	route   *Route
 	addr    string
 	logs    *logs
 	metrics *metrics.Set
 	served  chan struct{} // one for each Serve that returned
+
+	writeTimeout time.Duration
 }
 
 // setting changes a rig before it starts.
@@ -78,9 +80,9 @@ func withView(v *policy.View) setting {
 }
 
 // newRig puts Weir in front of the backend at addr (host:port).
-func newRig(t *testing.T, addr string, settings ...setting) *rig {
+func newRig(t testing.TB, addr string, settings ...setting) *rig {
 	t.Helper()
-	r := &rig{t: t, logs: new(logs), metrics: metrics.New("test"), served: make(chan struct{}, 1000)}
+	r := &rig{t: t, logs: new(logs), metrics: metrics.New("test"), served: make(chan struct{}, 1000), writeTimeout: patience}
 	r.proxy = &Proxy{Log: slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: r.metrics}
 	r.route = &Route{Name: "r", View: (*policy.Policy)(nil).View("r"), Limits: config.Limits{
 		MaxBodySize: 1 << 20, MaxFrameSize: 1 << 20,
@@ -105,7 +107,7 @@ func newRig(t *testing.T, addr string, settings ...setting) *rig {
 		},
 		Panic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		Settings: func() http1.Settings {
-			return http1.Settings{HeadTimeout: patience, IdleTimeout: patience, WriteTimeout: patience}
+			return http1.Settings{HeadTimeout: patience, IdleTimeout: patience, WriteTimeout: r.writeTimeout}
 		},
 	}
 	r.addr = listen(t, func(c net.Conn) { srv.ServeConn(sock.Wrap(c.(*net.TCPConn))) })
@@ -119,7 +121,7 @@ func newRig(t *testing.T, addr string, settings ...setting) *rig {
 }
 
 // listen accepts connections until the test ends and joins their handlers.
-func listen(t *testing.T, handle func(net.Conn)) (addr string) {
+func listen(t testing.TB, handle func(net.Conn)) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -143,7 +145,7 @@ func listen(t *testing.T, handle func(net.Conn)) (addr string) {
 }
 
 // script is a backend that plays a part on each connection, which closes after.
-func script(t *testing.T, part func(p *peer)) (addr string) {
+func script(t testing.TB, part func(p *peer)) (addr string) {
 	t.Helper()
 	return listen(t, func(c net.Conn) {
 		defer c.Close()
@@ -153,7 +155,7 @@ func script(t *testing.T, part func(p *peer)) (addr string) {
 
 // answering is a backend that answers each request with the same bytes, whatever
 // its body, and keeps the connection.
-func answering(t *testing.T, answer string) (addr string) {
+func answering(t testing.TB, answer string) (addr string) {
 	t.Helper()
 	return script(t, func(p *peer) {
 		for {
@@ -172,11 +174,11 @@ func answering(t *testing.T, answer string) (addr string) {
 // peer is a raw end of a connection. What it waits for comes within patience.
 type peer struct {
 	net.Conn
-	t  *testing.T
+	t  testing.TB
 	br *bufio.Reader
 }
 
-func newPeer(t *testing.T, c net.Conn) *peer {
+func newPeer(t testing.TB, c net.Conn) *peer {
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return &peer{Conn: c, t: t, br: bufio.NewReader(c)}
 }
@@ -226,7 +228,7 @@ func (p *peer) text(want string) {
 	expect(p.t, p.br, want)
 }
 
-func expect(t *testing.T, r io.Reader, want string) {
+func expect(t testing.TB, r io.Reader, want string) {
 	t.Helper()
 	b := make([]byte, len(want))
 	n, err := io.ReadFull(r, b)
