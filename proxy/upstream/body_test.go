@@ -1,0 +1,353 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/proxy/config"
+	"weir/proxy/http1"
+	"weir/proxy/sock"
+
+	"github.com/valyala/fasthttp"
+)
+
+func http1Reader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
+
+func TestBodiesStreamUp(t *testing.T) {
+	seen := make(chan string)
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		for _, chunk := range []string{"1\r\na\r\n", "2\r\nbc\r\n", "0\r\n\r\n"} {
+			if !p.expect(chunk) {
+				return
+			}
+			seen <- chunk
+		}
+		p.answer("ok")
+		_ = p.ended()
+	}))
+	body, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		expectFetch(t, u, request("/", body), "ok")
+	}()
+	for _, s := range []string{"a", "bc"} {
+		_, _ = w.Write([]byte(s))
+		within(t, seen, s) // before the next is sent
+	}
+	_ = w.Close()
+	within(t, seen, "the end")
+	within(t, done, "the answer")
+}
+
+func TestBodiesStreamDown(t *testing.T) {
+	next := make(chan struct{})
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for range 3 {
+			<-next
+			p.send("1\r\nx\r\n")
+		}
+		<-next
+		p.send("0\r\nX: y\r\n\r\n")
+		_ = p.ended()
+	}))
+	var resp fasthttp.ResponseHeader
+	e, err := u.Do(request("/", nil), &resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		next <- struct{}{}
+		if p, err := e.Body.Next(); string(p) != "x" || err != nil {
+			t.Errorf("%q %v", p, err)
+		}
+	}
+	next <- struct{}{}
+	if p, err := e.Body.Next(); len(p) > 0 || err != io.EOF || string(e.Body.Trailer()) != "X: y\r\n" {
+		t.Errorf("%q %v %q", p, err, e.Body.Trailer())
+	}
+	e.Finish(true)
+	if s := u.Status(); s[0].Idle != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestLargeBodiesArriveWhole(t *testing.T) {
+	want := bytes.Repeat([]byte("0123456789abcdef"), 40000)
+	for _, length := range []int64{int64(len(want)), -1} {
+		s := &http1.Server{Handler: func(x *http1.Exchange) {
+			if x.Info.ContentLength != length {
+				t.Errorf("length %d, want %d", x.Info.ContentLength, length)
+			}
+			_ = x.Start(x.Info.ContentLength)
+			if _, err := io.Copy(onlyWriter{x}, x.Body); err != nil {
+				t.Error(err)
+			}
+			x.Trailer = x.Body.Trailer()
+			if err := x.Finish(); err != nil {
+				t.Error(err)
+			}
+		}}
+		u := to(t, config.Upstream{}, serve(t, s))
+		r := request("/", bytes.NewReader(want))
+		r.ContentLength = length
+		for range 2 {
+			r.Body = bytes.NewReader(want)
+			if got, err := fetch(u, r); got != string(want) {
+				t.Errorf("%d bytes, %v", len(got), err)
+			}
+		}
+		if s := u.Status(); s[0].Idle != 1 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// onlyWriter hides everything but Write.
+type onlyWriter struct{ io.Writer }
+
+// serve runs an http1.Server on loopback.
+func serve(t testing.TB, s *http1.Server) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { s.ServeConn(sock.Wrap(c.(*net.TCPConn))) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		s.Close()
+		serving.Wait()
+	})
+	return "http://" + l.Addr().String()
+}
+
+func TestASmallBodyGoesWithItsHead(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		b := make([]byte, 4096)
+		n, _ := p.nc.Read(b) // one segment has it all
+		if got := string(b[:n]); got != "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" {
+			t.Errorf("%q", got)
+		}
+		p.answer("ok")
+		_ = p.ended()
+	}))
+	r := request("/", buffered{strings.NewReader("hello"), 5})
+	r.ContentLength = 5
+	expectFetch(t, u, r, "ok")
+}
+
+type buffered struct {
+	io.Reader
+	n int
+}
+
+func (b buffered) Buffered() int { return b.n }
+
+func TestTheAnswerMayComeBeforeTheBody(t *testing.T) {
+	up := make(chan struct{})
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+		if p.expect("2\r\nhi\r\n") {
+			p.send("1\r\nb\r\n")
+		}
+		close(up)
+		if p.expect("0\r\n\r\n") {
+			p.send("0\r\n\r\n")
+		}
+		_ = p.ended()
+	}))
+	body, w := io.Pipe()
+	var resp fasthttp.ResponseHeader
+	e, err := u.Do(request("/", body), &resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a", "b"} {
+		if p, err := e.Body.Next(); string(p) != want || err != nil {
+			t.Fatalf("%q %v, want %q", p, err, want)
+		}
+		if want == "a" {
+			_, _ = w.Write([]byte("hi"))
+			within(t, up, "the body")
+		}
+	}
+	_ = w.Close()
+	if p, err := e.Body.Next(); len(p) > 0 || err != io.EOF {
+		t.Errorf("%q %v", p, err)
+	}
+	e.Finish(true)
+	if s := u.Status(); s[0].Idle != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAnEarlyAnswerEndsTheBody(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+		_ = p.ended()
+	}))
+	body := newStuck()
+	expectFetch(t, u, request("/", body), "no")
+	within(t, body.interrupted, "the interrupt")
+	if s := u.Status(); s[0].Idle != 0 || s[0].InUse != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// stuck is a body that says nothing until it is interrupted.
+type stuck struct{ interrupted chan struct{} }
+
+func newStuck() *stuck { return &stuck{make(chan struct{})} }
+
+func (s *stuck) Read([]byte) (int, error) {
+	<-s.interrupted
+	return 0, http1.ErrInterrupted
+}
+
+func (s *stuck) Interrupt() { close(s.interrupted) }
+
+func TestABodyThatFailsEndsTheExchange(t *testing.T) {
+	broken := errors.New("the client broke")
+	ends := make(chan error, 1)
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.expect("2\r\nhi\r\n")
+		b, err := io.ReadAll(p.br)
+		if len(b) > 0 {
+			t.Errorf("after the body broke: %q", b)
+		}
+		ends <- err
+	}))
+	body, w := io.Pipe()
+	go func() {
+		_, _ = w.Write([]byte("hi"))
+		_ = w.CloseWithError(broken)
+	}()
+	if e := expectKind(t, u, request("/", body), Canceled); e.BodyErr != broken {
+		t.Error(e)
+	}
+	within(t, ends, "the end of the upstream's connection")
+}
+
+func TestABodyShorterThanItsLength(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		_ = p.ended()
+	}))
+	r := request("/", strings.NewReader("hell"))
+	r.ContentLength = 5
+	if e := expectKind(t, u, r, Canceled); e.BodyErr != http1.ErrLength {
+		t.Error(e)
+	}
+}
+
+func TestAClientThatLeavesCancels(t *testing.T) {
+	for _, when := range []string{"before the answer", "during the answer"} {
+		t.Run(when, func(t *testing.T) {
+			ended := make(chan struct{})
+			u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+				p.head()
+				if when == "during the answer" {
+					p.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell")
+				}
+				_ = p.ended()
+				close(ended)
+			}))
+			r := request("/", nil)
+			stopped := 0
+			r.Watch = func(gone func()) func() {
+				timer := time.AfterFunc(20*time.Millisecond, gone)
+				return func() {
+					timer.Stop()
+					stopped++
+				}
+			}
+			if when == "before the answer" {
+				expectKind(t, u, r, Canceled)
+			} else {
+				var resp fasthttp.ResponseHeader
+				// Without a watch until the head is here.
+				watch := r.Watch
+				r.Watch = nil
+				e, err := u.Do(r, &resp)
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.watch = watch
+				if b, err := io.ReadAll(e.Body); string(b) != "hell" || err == nil || !e.Canceled() {
+					t.Errorf("%q %v", b, err)
+				}
+				e.Finish(false)
+			}
+			within(t, ended, "the end of the upstream's connection")
+			if stopped != 1 {
+				t.Errorf("the watch was stopped %d times", stopped)
+			}
+		})
+	}
+}
+
+func TestCancelFromElsewhere(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+		_ = p.ended()
+	}))
+	var resp fasthttp.ResponseHeader
+	e, err := u.Do(request("/", nil), &resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go e.Cancel()
+	if _, err := e.Body.Next(); err == nil || err == io.EOF {
+		t.Error(err)
+	}
+	e.Finish(true)
+	e.Cancel() // late: nothing is left to cancel
+	if s := u.Status(); s[0].Idle != 0 || s[0].InUse != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func BenchmarkKeepAlive(b *testing.B) {
+	answer := bytes.Repeat([]byte("x"), 128)
+	u := to(b, config.Upstream{}, serve(b, &http1.Server{Handler: func(x *http1.Exchange) {
+		_ = x.Respond(200, "text/plain", answer)
+	}}))
+	r := request("/", nil)
+	r.Watch = func(func()) func() { return func() {} }
+	var resp fasthttp.ResponseHeader
+	b.ReportAllocs()
+	for b.Loop() {
+		e, err := u.Do(r, &resp)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := e.Body.Next(); err != io.EOF {
+			b.Fatal(err)
+		}
+		e.Finish(true)
+	}
+}

@@ -1,0 +1,208 @@
+package upstream
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/proxy/config"
+
+	"github.com/valyala/fasthttp"
+)
+
+// TestMain fails when goroutines of this package outlive its tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(2 * time.Second); code == 0 && left != "" {
+		fmt.Fprintln(os.Stderr, "goroutines left over:\n"+left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked waits until no goroutine but this one runs Weir's code, and returns
+// the stacks of those that still do at the deadline.
+func leaked(patience time.Duration) string {
+	deadline := time.Now().Add(patience)
+	buf := make([]byte, 1<<20)
+	for {
+		var left []string
+		for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if i > 0 && strings.Contains(g, "weir/proxy/") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 {
+			return ""
+		}
+		if time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+		runtime.Gosched()
+	}
+}
+
+// patience bounds every wait of a test; none should come near it.
+const patience = 10 * time.Second
+
+// peer is the backend's side of one connection.
+type peer struct {
+	t  testing.TB
+	nc *net.TCPConn
+	br *bufio.Reader
+	n  int // of the connection, the first being 1
+}
+
+// backend runs script for each connection; URL is its address.
+func backend(t testing.TB, script func(p *peer)) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for n := 1; ; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close()
+				_ = c.SetDeadline(time.Now().Add(patience))
+				script(&peer{t: t, nc: c.(*net.TCPConn), br: bufio.NewReader(c), n: n})
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		serving.Wait()
+	})
+	return "http://" + l.Addr().String()
+}
+
+// head reads a request head; empty: the connection ended.
+func (p *peer) head() string {
+	var b strings.Builder
+	for {
+		line, err := p.br.ReadString('\n')
+		b.WriteString(line)
+		if err != nil {
+			return ""
+		}
+		if line == "\r\n" {
+			return b.String()
+		}
+	}
+}
+
+func (p *peer) send(s string) { _, _ = io.WriteString(p.nc, s) }
+
+// expect reads exactly want.
+func (p *peer) expect(want string) bool {
+	b := make([]byte, len(want))
+	n, err := io.ReadFull(p.br, b)
+	if string(b[:n]) != want {
+		p.t.Errorf("upstream got %q (%v), want %q", b[:n], err, want)
+		return false
+	}
+	return true
+}
+
+// ended waits for the end of what the proxy sends.
+func (p *peer) ended() error {
+	_, err := io.Copy(io.Discard, p.br)
+	return err
+}
+
+// answer sends a whole small answer.
+func (p *peer) answer(body string) {
+	p.send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+}
+
+// to makes an Upstream of urls.
+func to(t testing.TB, cfg config.Upstream, urls ...string) *Upstream {
+	t.Helper()
+	cfg.Name, cfg.URLs = "test", urls
+	u, err := New(&cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	return u
+}
+
+// request makes a Request; with a body it is POST and chunked.
+func request(target string, body io.Reader) *Request {
+	h := new(fasthttp.RequestHeader)
+	h.SetMethod("GET")
+	if body != nil {
+		h.SetMethod("POST")
+	}
+	h.SetRequestURI(target)
+	h.SetHost("a")
+	return &Request{Header: h, Body: body, ContentLength: -1}
+}
+
+// fetch does r and reads the whole answer.
+func fetch(u *Upstream, r *Request) (string, error) {
+	var resp fasthttp.ResponseHeader
+	e, err := u.Do(r, &resp)
+	if err != nil {
+		return "", err
+	}
+	var b []byte
+	if e.Body != nil {
+		b, err = io.ReadAll(e.Body)
+	}
+	e.Finish(err == nil)
+	return string(b), err
+}
+
+// expectFetch does it and wants body.
+func expectFetch(t testing.TB, u *Upstream, r *Request, body string) {
+	t.Helper()
+	if got, err := fetch(u, r); got != body || err != nil {
+		t.Errorf("got %q, %v; want %q", got, err, body)
+	}
+}
+
+// expectKind does it and wants an error.
+func expectKind(t testing.TB, u *Upstream, r *Request, kind Kind) *Error {
+	t.Helper()
+	_, err := fetch(u, r)
+	e, ok := err.(*Error)
+	if !ok || e.Kind != kind {
+		t.Fatalf("got %v, want kind %s", err, kind)
+	}
+	return e
+}
+
+// within fails the test when ch stays silent.
+func within[T any](t testing.TB, ch <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(patience):
+		t.Error(what + " did not happen")
+	}
+	return v
+}
+
+// refusing is the URL of a port that nobody listens on.
+func refusing(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	return "http://" + l.Addr().String()
+}

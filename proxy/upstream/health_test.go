@@ -1,0 +1,90 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"weir/proxy/config"
+)
+
+// A server that we did not write, over TLS.
+func TestTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "%s %s %s", r.Proto, r.TLS.ServerName, b)
+	}))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of the client that refuses its certificate
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	// The certificate is for example.com; the name is checked.
+	cfg := config.Upstream{Name: "tls", URLs: []string{s.URL}}
+	u, err := New(&cfg, Options{TLS: &tls.Config{RootCAs: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	u.targets[0].tls.ServerName = "example.com"
+	for range 2 {
+		expectFetch(t, u, request("/", nil), "HTTP/1.1 example.com ")
+		expectFetch(t, u, request("/", newReader("hi")), "HTTP/1.1 example.com hi")
+	}
+	if s := u.Status(); s[0].Idle != 1 {
+		t.Errorf("%+v", s)
+	}
+	expectKind(t, to(t, config.Upstream{}, s.URL), request("/", nil), Unavailable)
+}
+
+func newReader(s string) io.Reader { return http1Reader(s) }
+
+func TestHealthChecks(t *testing.T) {
+	var failing atomic.Bool
+	asked := make(chan string, 100)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if failing.Load() {
+			w.WriteHeader(503)
+		}
+		asked <- r.Method + " " + r.RequestURI
+	}))
+	t.Cleanup(s.Close)
+	cfg := config.Upstream{Name: "checked", URLs: []string{s.URL}, HealthPath: "/health?x"}
+	u, err := New(&cfg, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := within(t, asked, "a check"); got != "GET /health?x" {
+		t.Error(got)
+	}
+	u.Close() // joins the check
+	failing.Store(true)
+	if u.healthy(u.targets[0], "/health") {
+		t.Error("503 is healthy")
+	}
+}
+
+func TestBackoffGrowsAndIsForgotten(t *testing.T) {
+	tg := &target{}
+	now := time.Unix(1000, 0)
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		if first := tg.connectFailed(now); first != (i == 0) {
+			t.Errorf("failure %d: first=%v", i, first)
+		}
+		if until := now.Add(want * time.Second); tg.usable(until.Add(-1)) || !tg.usable(until) {
+			t.Errorf("failure %d is not over after %d s", i, want)
+		}
+	}
+	tg.connected()
+	if !tg.usable(now) {
+		t.Error("still down")
+	}
+}
