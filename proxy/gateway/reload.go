@@ -96,6 +96,7 @@ func sum(b []byte) []byte {
 // over it is seen as well.
 type watcher struct {
 	fs    *fsnotify.Watcher
+	again chan struct{} // other files are followed now: what changed meanwhile?
 	mu    sync.Mutex
 	files map[string]bool // absolute paths
 }
@@ -111,7 +112,7 @@ func (g *Gateway) watch() {
 		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
 		return
 	}
-	g.watcher = &watcher{fs: fs, files: map[string]bool{}}
+	g.watcher = &watcher{fs: fs, again: make(chan struct{}, 1), files: map[string]bool{}}
 	g.watcher.follow(g.current.Load().cfg)
 	g.done.Go(g.watcherLoop)
 }
@@ -134,6 +135,10 @@ func (w *watcher) follow(cfg *config.Config) {
 	w.mu.Lock()
 	w.files = files
 	w.mu.Unlock()
+	select {
+	case w.again <- struct{}{}:
+	default:
+	}
 }
 
 func modules(cfg *config.Config) (files []string) {
@@ -179,6 +184,8 @@ func (g *Gateway) watcherLoop() {
 				return
 			}
 			g.log.Warn("watching files", "error", err.Error())
+		case <-g.watcher.again:
+			quiet.Reset(settle)
 		case <-quiet.C:
 			_ = g.Reload(context.Background()) // logged and counted there
 		}
