@@ -10,7 +10,8 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(execute(os.Args[1:], cli{out: os.Stdout, err: os.Stderr, version: buildVersion()}))
+	v := buildVersion()
+	os.Exit(execute(os.Args[1:], cli{out: os.Stdout, err: os.Stderr, version: v, start: startGateway(v)}))
 }
 
 // buildVersion is version, or what the toolchain recorded of the checkout that

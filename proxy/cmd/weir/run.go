@@ -96,9 +96,7 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 	hups := make(chan struct{}, 1)
 	reloads.Go(func() {
 		for range hups {
-			if err := g.Reload(ctx); err != nil {
-				log.Error("reload refused, nothing changed", "error", err)
-			}
+			_ = g.Reload(ctx) // it logs and counts what comes of it
 		}
 	})
 	for {
@@ -120,7 +118,7 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 			case ctx.Err() != nil: // the process ends: nothing is waited for
 				return failure{errCutShort}
 			default:
-				log.Info("draining", "signal", s.String(), "drain_timeout", cfg.Server.DrainTimeout.String())
+				log.Info("told to end", "signal", s.String())
 				drain()
 			}
 		}

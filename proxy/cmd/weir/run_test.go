@@ -89,7 +89,7 @@ func TestRunDrainsOnTheFirstSignal(t *testing.T) {
 		if !strings.HasPrefix(s.out.String(), "weir: listening on http://127.0.0.1:8080, admin on http://127.0.0.1:9090;") {
 			t.Errorf("stdout %q", s.out.String())
 		}
-		if !strings.Contains(s.log.String(), `"msg":"draining","signal":"`+sig.String()+`"`) {
+		if !strings.Contains(s.log.String(), `"msg":"told to end","signal":"`+sig.String()+`"`) {
 			t.Errorf("log %q", s.log.String())
 		}
 	}
@@ -116,9 +116,6 @@ func TestRunReloadsOnSIGHUP(t *testing.T) {
 	s.step("drain")
 	if err := <-s.result; err != nil {
 		t.Error(err)
-	}
-	if n := strings.Count(s.log.String(), "reload refused"); n != 3 {
-		t.Errorf("%d lines say that a reload was refused", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
 	"weir/proxy/policy"
 )
@@ -56,8 +58,7 @@ func checkPolicies(ctx context.Context, cfg *config.Config) error {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
 		p, err := policy.Load(ctx, policy.Options{Config: *cfg.Policies[name], Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
-			message := strings.TrimPrefix(err.Error(), fmt.Sprintf("policy %q: ", name))
-			problems = append(problems, cfg.At(message, "policy", name, "module"))
+			problems = append(problems, policyProblem(cfg, name, err))
 			continue
 		}
 		p.Close()
@@ -66,6 +67,17 @@ func checkPolicies(ctx context.Context, cfg *config.Config) error {
 		return problems
 	}
 	return nil
+}
+
+// policyProblem is why the policy with this name cannot be loaded: its settings
+// when the module refuses them, else the module.
+func policyProblem(cfg *config.Config, name string, err error) config.Error {
+	key := "module"
+	if refused, ok := errors.AsType[*wasmhost.LoadError](err); ok && refused.Stage == wasmhost.Configure {
+		key = "config"
+	}
+	message := strings.TrimPrefix(err.Error(), fmt.Sprintf("policy %q: ", name))
+	return cfg.At(message, "policy", name, key)
 }
 
 // plural counts things.
