@@ -402,3 +402,16 @@ func TestAClientThatTakesNothingIsASlowConsumer(t *testing.T) {
 		t.Errorf("counted %d", r.faults(hostabi.SlowConsumer))
 	}
 }
+
+func TestARequestBodyThatStopsIsAnswered(t *testing.T) {
+	r := newRig(t, script(t, func(p *peer) {
+		_, _ = io.Copy(io.Discard, p.request().Body)
+	}), func(r *rig, _ *config.Upstream) { r.idleTimeout = 50 * time.Millisecond })
+	client := r.dial()
+	client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+	resp := client.response("POST")
+	if refusal(t, resp, hostabi.ProtocolError, 400); !resp.Close {
+		t.Error("the connection stays, with half a body on it")
+	}
+	client.ended()
+}

@@ -65,7 +65,7 @@ type rig struct {
 	metrics *metrics.Set
 	served  chan struct{} // one for each Serve that returned
 
-	writeTimeout time.Duration
+	writeTimeout, idleTimeout time.Duration
 }
 
 // setting changes a rig before it starts.
@@ -82,7 +82,7 @@ func withView(v *policy.View) setting {
 // newRig puts Weir in front of the backend at addr (host:port).
 func newRig(t testing.TB, addr string, settings ...setting) *rig {
 	t.Helper()
-	r := &rig{t: t, logs: new(logs), metrics: metrics.New("test"), served: make(chan struct{}, 1000), writeTimeout: patience}
+	r := &rig{t: t, logs: new(logs), metrics: metrics.New("test"), served: make(chan struct{}, 1000), writeTimeout: patience, idleTimeout: patience}
 	r.proxy = &Proxy{Log: slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: r.metrics}
 	r.route = &Route{Name: "r", View: (*policy.Policy)(nil).View("r"), Limits: config.Limits{
 		MaxBodySize: 1 << 20, MaxFrameSize: 1 << 20,
@@ -107,7 +107,7 @@ func newRig(t testing.TB, addr string, settings ...setting) *rig {
 		},
 		Panic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		Settings: func() http1.Settings {
-			return http1.Settings{HeadTimeout: patience, IdleTimeout: patience, WriteTimeout: r.writeTimeout}
+			return http1.Settings{HeadTimeout: patience, IdleTimeout: r.idleTimeout, WriteTimeout: r.writeTimeout}
 		},
 	}
 	r.addr = listen(t, func(c net.Conn) { srv.ServeConn(sock.Wrap(c.(*net.TCPConn))) })

@@ -174,6 +174,10 @@ func (c *carriage) bodyFault(err error, f *Fault) bool {
 		f.Code, f.Message = hostabi.ProtocolError, e.Error()
 		return true
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		f.Code, f.Message = hostabi.ProtocolError, "nothing of the request body came for idle_timeout"
+		return true
+	}
 	return false
 }
 
