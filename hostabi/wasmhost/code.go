@@ -9,6 +9,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"weir/hostabi"
 )
@@ -102,6 +103,11 @@ func (c *code) compile(ctx context.Context, engine string, wasm []byte) error {
 		return err
 	}
 	c.facts = facts
+	if engine == Compiler {
+		if err := facts.effort.refuse(); err != nil {
+			return err
+		}
+	}
 	// WithCloseOnContextDone stays off: wazero would start a goroutine in every
 	// call, whatever the context, and check at loops only. The rewritten module
 	// has checks of its own.
@@ -112,7 +118,15 @@ func (c *code) compile(ctx context.Context, engine string, wasm []byte) error {
 	if err := addHostModules(ctx, c.runtime); err != nil {
 		return err
 	}
-	if c.module, err = c.runtime.CompileModule(ctx, rewritten); err != nil {
+	// With more than one worker the compiler looks at its context between
+	// functions.
+	ctx, cancel := context.WithTimeout(experimental.WithCompilationWorkers(ctx, 2), compileTimeout)
+	defer cancel()
+	c.module, err = c.runtime.CompileModule(ctx, rewritten)
+	switch {
+	case ctx.Err() != nil:
+		return &LoadError{Stage: Compile, Reason: fmt.Sprintf("compiling takes longer than %v", compileTimeout), Remedy: `run it with engine = "interpreter"`, Err: ctx.Err()}
+	case err != nil:
 		return &LoadError{Stage: Compile, Reason: "the module is not valid WebAssembly 2.0: " + firstLine(err), Err: err}
 	}
 	return nil

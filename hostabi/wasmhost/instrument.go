@@ -196,6 +196,7 @@ func (d *draft) rewriteCode(m meter) error {
 		if body.err != nil {
 			return malformed(secCode, body.err)
 		}
+		d.effort.add(&c.nesting, int(c.scratch))
 		out = append(appendU32(out, uint32(len(c.out))), c.out...)
 		return nil
 	})
@@ -242,6 +243,7 @@ func (c *copier) function(r *reader, params uint32) error {
 	}
 	// One more local, to hold the length of a bulk instruction.
 	c.scratch = params + uint32(locals)
+	c.nesting.reset()
 	c.out = appendU32(c.out, groups+1)
 	c.out = append(c.out, r.b[start:r.off]...)
 	c.out = append(c.out, 1, 0x7F)
@@ -286,6 +288,7 @@ func (c *copier) payBulk() {
 
 // store inserts the end of a check: the new countdown is on the stack.
 func (c *copier) store() {
+	c.nesting.blocks++
 	c.out = appendU32(append(c.out, opGlobalSet), c.global)
 	c.out = appendU32(append(c.out, opGlobalGet), c.global)
 	c.out = append(c.out, opI32Const, 1, opI32LtS, opIf, blockEmpty)

@@ -2,9 +2,13 @@ package wasmhost
 
 // Opcodes that the rewriter reads or writes (WebAssembly 2.0 §5.4).
 const (
+	opBlock        = 0x02
 	opLoop         = 0x03
 	opIf           = 0x04
+	opElse         = 0x05
 	opEnd          = 0x0B
+	opBr           = 0x0C
+	opBrIf         = 0x0D
 	opBrTable      = 0x0E
 	opCall         = 0x10
 	opCallIndirect = 0x11
@@ -40,6 +44,7 @@ type copier struct {
 	meter
 	limit   uint32 // number of globals that code may name
 	scratch uint32 // the function's extra local
+	nesting nesting
 	out     []byte
 	refused error
 }
@@ -87,13 +92,20 @@ func (c *copier) instruction(r *reader) byte {
 // plain passes the immediates of a one-byte opcode.
 func (c *copier) plain(op byte, r *reader) {
 	switch {
-	case op == 0x02 || op == opLoop || op == opIf:
+	case op == opBlock || op == opLoop || op == opIf:
+		c.nesting.enter(op)
 		c.blockType(op, r)
-	case op <= 0x01 || op == 0x05 || op == opEnd || op == 0x0F || op == 0x1A || op == 0x1B:
-	case op == 0x0C || op == 0x0D: // br, br_if
+	case op == opElse:
+		c.nesting.blocks++
+	case op == opEnd:
+		c.nesting.leave()
+	case op <= 0x01 || op == 0x0F || op == 0x1A || op == 0x1B:
+	case op == opBr || op == opBrIf:
+		c.nesting.blocks++
 		r.u32()
 	case op == opBrTable:
 		for range r.count() {
+			c.nesting.blocks++
 			r.u32()
 		}
 		r.u32()

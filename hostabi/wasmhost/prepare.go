@@ -45,10 +45,12 @@ type facts struct {
 	has     [hostabi.NumHooks]bool
 	unknown []string      // exports that begin like a hook's and are none of ABI v1
 	abi     atomic.Uint32 // what weir_abi returned
+	effort  effort
 }
 
 // draft is a module being taken apart, checked and put together again.
 type draft struct {
+	*facts
 	sections [numSections][]byte
 	names    []byte // body of the custom section "name", after its name
 
@@ -69,8 +71,8 @@ type export struct {
 // rewrites it so that its memory and tables are bounded and its code asks for
 // time (instrument.go). The engine validates what comes out.
 func prepare(wasm []byte) (*facts, []byte, error) {
-	d := &draft{exports: map[string]export{}}
 	f := &facts{}
+	d := &draft{facts: f, exports: map[string]export{}}
 	for _, step := range []func() error{
 		func() error { return d.split(wasm) },
 		d.readTypes,
@@ -79,7 +81,7 @@ func prepare(wasm []byte) (*facts, []byte, error) {
 		d.boundTables,
 		d.boundMemory,
 		d.readExports,
-		func() error { return d.checkExports(f) },
+		d.checkExports,
 		d.instrument,
 	} {
 		if err := step(); err != nil {
@@ -303,7 +305,7 @@ func (d *draft) readExports() error {
 }
 
 // checkExports holds the exports to ABI.md §3.
-func (d *draft) checkExports(f *facts) error {
+func (d *draft) checkExports() error {
 	if e, ok := d.exports["_start"]; ok && e.kind == 0 {
 		return refuse("build a reactor: -buildmode=c-shared (Go), crate-type cdylib (Rust), -mexec-model=reactor (C)", "the module is a command: it exports _start")
 	}
@@ -324,15 +326,15 @@ func (d *draft) checkExports(f *facts) error {
 		if err := d.checkExport(h.Export(), sig("i", "I"), false); err != nil {
 			return err
 		}
-		_, f.has[h] = d.exports[h.Export()]
+		_, d.has[h] = d.exports[h.Export()]
 		known = append(known, h.Export())
 	}
 	for name, e := range d.exports {
 		if e.kind == 0 && strings.HasPrefix(name, "weir_") && !slices.Contains(known, name) {
-			f.unknown = append(f.unknown, name)
+			d.unknown = append(d.unknown, name)
 		}
 	}
-	slices.Sort(f.unknown)
+	slices.Sort(d.unknown)
 	return nil
 }
 

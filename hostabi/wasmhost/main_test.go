@@ -1,0 +1,104 @@
+package wasmhost
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+)
+
+// TestMain fails when a test leaves a goroutine or compiled code behind.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(); code == 0 && left != "" {
+		fmt.Fprintln(os.Stderr, "left over:\n"+left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked is what tests have left, once it has had time to end.
+func leaked() string {
+	for end := time.Now().Add(2 * time.Second); ; runtime.Gosched() {
+		left := ""
+		buf := make([]byte, 1<<20)
+		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if strings.Contains(g, "wasmhost") && !strings.Contains(g, "TestMain") {
+				left += g + "\n\n"
+			}
+		}
+		codes.Lock()
+		if n := len(codes.m); n > 0 {
+			left += fmt.Sprintf("%d compiled modules", n)
+		}
+		codes.Unlock()
+		if left == "" || time.Now().After(end) {
+			return left
+		}
+	}
+}
+
+// engines runs a test on both.
+func engines(t *testing.T, test func(t *testing.T, engine string)) {
+	for _, e := range []string{Interpreter, Compiler} {
+		t.Run(e, func(t *testing.T) { test(t, e) })
+	}
+}
+
+// load loads a guest that must load, with one instance and times for a busy
+// machine, and closes it with the test.
+func load(t testing.TB, engine string, wasm []byte, change ...func(*Options)) *Module {
+	t.Helper()
+	o := Options{
+		Name: "p", Wasm: wasm, Engine: engine, Instances: 1,
+		CallTimeout: 100 * time.Millisecond, InitTimeout: 5 * time.Second,
+		Log: func(level, msg string) { t.Logf("%s: %s", level, msg) },
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	m, err := Load(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Close()
+		if i := m.Info(); i.Instances != 0 || i.MemoryBytes != 0 {
+			t.Errorf("after Close: %d instances, %d bytes of memory", i.Instances, i.MemoryBytes)
+		}
+	})
+	return m
+}
+
+// ask calls a hook and returns what came of it: the output, or the kind of fault.
+func ask(m *Module, h hostabi.Hook, in string) string {
+	out, r, err := m.Call(h, []byte(in), nil)
+	if f, ok := err.(*Fault); ok {
+		return "fault: " + string(f.Kind)
+	}
+	if r.Status() != hostabi.StatusOK {
+		return fmt.Sprintf("status %d", r.Status())
+	}
+	return string(out)
+}
+
+// healed waits until the hook echoes again.
+func healed(t *testing.T, m *Module, h hostabi.Hook) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; {
+		switch got := ask(m, h, "good"); got {
+		case "good":
+			return
+		case "fault: unavailable":
+			if time.Now().After(end) {
+				t.Fatal("not healed")
+			}
+		default:
+			t.Fatalf("after the fault: %q", got)
+		}
+	}
+}

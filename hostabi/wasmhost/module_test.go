@@ -1,0 +1,292 @@
+package wasmhost
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+)
+
+func TestAGoodModuleServes(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		m := load(t, engine, newGuest().build(), func(o *Options) { o.Configure = []byte("shape"); o.Instances = 3 })
+		if got := string(m.Shape()); got != "shape" {
+			t.Errorf("Shape is %q", got)
+		}
+		for h := range hostabi.Hook(hostabi.NumHooks) {
+			if got := ask(m, h, "hello"); got != "hello" || !m.Has(h) {
+				t.Errorf("%s answers %q", h, got)
+			}
+		}
+		i := m.Info()
+		if i.Instances != 3 || i.Calls != hostabi.NumHooks || i.Faults != 0 || i.Breaker != "closed" ||
+			i.MemoryBytes != 3*2<<16 || i.Engine != engine || i.ABI != "1.0" || len(i.Hash) != 64 {
+			t.Errorf("Info is %+v", i)
+		}
+	})
+}
+
+func TestOutputReusesTheBuffer(t *testing.T) {
+	m := load(t, Compiler, newGuest().build())
+	buf := make([]byte, 0, hostabi.MaxOutput)
+	out, _, err := m.Call(hostabi.Classify, []byte("one"), buf)
+	if err != nil || string(out) != "one" || &out[0] != &buf[:1][0] {
+		t.Errorf("%q, %v, in another array", out, err)
+	}
+}
+
+func TestAnAbsentHookHasNoOpinion(t *testing.T) {
+	m := load(t, Interpreter, newGuest().only(hostabi.Admit).build())
+	if m.Shape() != nil || m.Has(hostabi.Classify) || !m.Has(hostabi.Admit) {
+		t.Error("hooks are not those exported")
+	}
+	if got := ask(m, hostabi.Classify, "k"); got != "status 1" {
+		t.Errorf("classify answers %q", got)
+	}
+	if n := m.Info().Calls; n != 0 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestStatuses(t *testing.T) {
+	for status, want := range map[uint16]string{
+		0: "ok", 1: "no_opinion", 2: "bad_input", 3: "unsupported", 4: "output", 255: "output", 256: "guest_error", 65535: "guest_error",
+	} {
+		var got string
+		r := hostabi.MakeResult(0, hostabi.Status(status), 7)
+		m := load(t, Interpreter, newGuest().hook(hostabi.Admit, i64(int64(r))).build(), func(o *Options) {
+			o.OnCall = func(h hostabi.Hook, result string, d time.Duration) { got = result }
+		})
+		_, back, err := m.Call(hostabi.Admit, nil, nil)
+		if got != want || err == nil && back != r {
+			t.Errorf("status %d is seen as %q, result %#x", status, got, back)
+		}
+	}
+}
+
+// Every way a guest can fail in a call: the fault it is, and that the next call
+// is served by a new instance.
+func TestFaultsAreContained(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		recursive := func(g *guest) []byte { // a function that calls itself
+			call := g.helper(signature{})
+			g.helpers[0].body = call
+			return call
+		}
+		exponential := func(g *guest) []byte { // 2^40 calls and no loop
+			call := g.helper(signature{})
+			for range 40 {
+				call = g.helper(signature{}, join(call, call)...)
+			}
+			return call
+		}
+		result := func(r hostabi.Result) func(*guest) []byte {
+			return func(*guest) []byte { return append(i64(int64(r)), 0x0F) }
+		}
+		constant := func(b []byte) func(*guest) []byte { return func(*guest) []byte { return b } }
+		fill := join(i32(0), i32(0), i32(250<<16), []byte{opMisc, 11, 0})
+		for name, c := range map[string]struct {
+			bad  func(*guest) []byte
+			want Kind
+		}{
+			"unreachable":          {constant(trap), Trap},
+			"division by zero":     {constant(join(i32(1), i32(0), []byte{0x6D, 0x1A})), Trap},
+			"read outside memory":  {constant(join(i32(-1), []byte{0x28, 2, 0, 0x1A})), Trap},
+			"loop":                 {constant(forever), Timeout},
+			"recursion":            {recursive, ""}, // of the stack, or late: the compiler's stack is large
+			"calls without a loop": {exponential, Timeout},
+			"bulk without a loop":  {constant(join(i32(250), []byte{opMemoryGrow, 0, 0x1A}, bytes.Repeat(fill, 1000))), Timeout},
+			"output too long":      {result(hostabi.MakeResult(hostabi.MaxOutput+1, 0, 0)), Output},
+			"output beyond memory": {result(hostabi.MakeResult(1<<32-1, 0, 0)), Output},
+			"reserved status":      {result(hostabi.MakeResult(0, 17, 0)), Output},
+			"exit": {func(g *guest) []byte {
+				return join(i32(3), g.importing(wasiModule, "proc_exit", sig("i", "")))
+			}, Trap},
+			"log without end": {func(g *guest) []byte {
+				log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
+				return join([]byte{opLoop, blockEmpty}, i32(1), i32(0), i32(9), log, []byte{0x0C, 0, opEnd})
+			}, Timeout},
+			"random without end": {func(g *guest) []byte {
+				random := g.importing(wasiModule, "random_get", sig("ii", "i"))
+				return join([]byte{opLoop, blockEmpty}, i32(0), i32(1<<17), random, []byte{0x1A, 0x0C, 0, opEnd})
+			}, Timeout},
+		} {
+			t.Run(name, func(t *testing.T) {
+				g := newGuest()
+				m := load(t, engine, g.hook(hostabi.Classify, when(c.bad(g))).build())
+				start := time.Now()
+				if got, want := ask(m, hostabi.Classify, "x"), "fault: "+string(c.want); !strings.HasPrefix(got, want) || got == "x" {
+					t.Errorf("got %q, want %q", got, want)
+				}
+				if d := time.Since(start); d > 3*time.Second {
+					t.Errorf("it took %v", d)
+				}
+				healed(t, m, hostabi.Classify)
+				if i := m.Info(); i.Faults == 0 {
+					t.Error("the fault is not counted")
+				}
+			})
+		}
+	})
+}
+
+func TestATrapInAnyHookIsAFault(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
+			m := load(t, engine, newGuest().hook(h, trap).build())
+			_, _, err := m.Call(h, nil, nil)
+			f, ok := errors.AsType[*Fault](err)
+			if !ok || f.Hook != h || f.Kind != Trap || f.Policy != "p" || !strings.Contains(f.Error(), "unreachable") {
+				t.Errorf("%s: %v", h, err)
+			}
+		}
+	})
+}
+
+func TestGrowthIsBounded(t *testing.T) {
+	grow := func(more []byte) []byte { // while (grow(1) != -1) {}
+		return join([]byte{opLoop, blockEmpty}, more, i32(-1), []byte{0x47, 0x0D, 0, opEnd})
+	}
+	engines(t, func(t *testing.T, engine string) {
+		memory := stored(join(grow(join(i32(1), []byte{opMemoryGrow, 0})), []byte{opMemorySize, 0}))
+		table := stored(join(grow(join([]byte{opRefNull, 0x70}, i32(1), []byte{opMisc, 15, 0})), []byte{opMisc, 16, 0}))
+		g := newGuest().hook(hostabi.Classify, memory).hook(hostabi.Admit, table)
+		g.tables = [][]byte{{0x70, 0, 1}}
+		m := load(t, engine, g.build(), func(o *Options) { o.CallTimeout = 10 * time.Second })
+		for h, want := range map[hostabi.Hook]uint32{hostabi.Classify: hostabi.MaxMemoryPages, hostabi.Admit: hostabi.MaxTableEntries} {
+			if got := ask(m, h, ""); len(got) != 4 || binary.LittleEndian.Uint32([]byte(got)) != want {
+				t.Errorf("%s: grew to %x, want %x", h, got, want)
+			}
+		}
+		if n := m.Info().MemoryBytes; n != hostabi.MaxMemoryPages<<16 {
+			t.Errorf("%d bytes of memory are counted", n)
+		}
+	})
+}
+
+func TestTooMuchInputIsNotPassedOn(t *testing.T) {
+	m := load(t, Interpreter, newGuest().build())
+	if got := ask(m, hostabi.Admit, strings.Repeat("a", hostabi.MaxInput+1)); got != "fault: input" {
+		t.Errorf("got %.20q", got)
+	}
+}
+
+func TestNoInstanceInTimeIsUnavailable(t *testing.T) {
+	m := load(t, Interpreter, newGuest().build())
+	busy := <-m.slots
+	if got := ask(m, hostabi.Admit, ""); got != "fault: unavailable" {
+		t.Errorf("got %q", got)
+	}
+	m.slots <- busy
+	if got := ask(m, hostabi.Admit, "again"); got != "again" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestRepeatedFaultsOpenTheBreaker(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		m := load(t, engine, newGuest().hook(hostabi.Classify, when(trap)).build(), func(o *Options) { o.Instances = breakerFaults })
+		for range breakerFaults {
+			if got := ask(m, hostabi.Classify, "x"); got != "fault: trap" {
+				t.Fatalf("got %q", got)
+			}
+		}
+		if got := ask(m, hostabi.Classify, "good"); got != "fault: unavailable" || m.Info().Breaker != "open" {
+			t.Errorf("got %q with the breaker %s", got, m.Info().Breaker)
+		}
+		healed(t, m, hostabi.Classify) // after a second
+		if b := m.Info().Breaker; b != "closed" {
+			t.Errorf("the breaker is %s after a good trial", b)
+		}
+	})
+}
+
+func TestInstancesMustAgree(t *testing.T) {
+	m := &Module{}
+	if err := m.agree(0, []byte("a")); err != nil {
+		t.Error(err)
+	}
+	if err := m.agree(1, []byte("a")); err != nil {
+		t.Error(err)
+	}
+	if err, ok := m.agree(2, []byte("b")).(*LoadError); !ok || err.Stage != Configure {
+		t.Errorf("a different shape: %v", err)
+	}
+}
+
+// Two guests cannot tell themselves apart by time or chance.
+func TestTheWorldIsTheSameForEveryInstance(t *testing.T) {
+	g := newGuest()
+	random := g.importing(wasiModule, "random_get", sig("ii", "i"))
+	clock := g.importing(wasiModule, "clock_time_get", sig("iIi", "i"))
+	g.hook(hostabi.Configure, join(
+		i32(region), i32(64), random, []byte{0x1A},
+		i32(0), i64(1), i32(region+64), clock, []byte{0x1A}, i64(72)))
+	m := load(t, Interpreter, g.build(), func(o *Options) { o.Instances = 4 })
+	if s := m.Shape(); len(s) != 72 || bytes.Equal(s[:32], s[32:64]) {
+		t.Errorf("shape %x", s)
+	}
+}
+
+func TestUnchangedBytesAreCompiledOnce(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		wasm := newGuest().build()
+		a, b := load(t, engine, wasm), load(t, engine, bytes.Clone(wasm))
+		if a.code != b.code {
+			t.Error("compiled twice")
+		}
+		a.Close()
+		if got := ask(b, hostabi.Classify, "still"); got != "still" {
+			t.Errorf("after the other closed: %q", got)
+		}
+	})
+}
+
+func TestClosedModulesAnswerAtOnce(t *testing.T) {
+	m := load(t, Interpreter, newGuest().build())
+	m.Close()
+	m.Close()
+	if got := ask(m, hostabi.Classify, ""); got != "fault: unavailable" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Calls, faults, replacements and Close at once; run with -race.
+func TestCloseCollectsEverything(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		wasm := newGuest().hook(hostabi.Classify, when(trap)).build()
+		for range 20 {
+			m := load(t, engine, wasm, func(o *Options) { o.Instances = 3; o.Log = nil })
+			var callers sync.WaitGroup
+			var once sync.Once
+			for c := range 6 {
+				callers.Go(func() {
+					for i := range 200 {
+						in := fmt.Sprint("good", i)
+						if i%50 == c {
+							in = "x"
+						}
+						got := ask(m, hostabi.Classify, in)
+						if got != in && !strings.HasPrefix(got, "fault: ") {
+							t.Errorf("%q answered %q", in, got)
+						}
+						if i == 150 {
+							once.Do(m.Close)
+						}
+					}
+				})
+			}
+			callers.Wait()
+			m.Close()
+			if i := m.Info(); i.Instances != 0 || i.MemoryBytes != 0 {
+				t.Fatalf("left over: %+v", i)
+			}
+		}
+	})
+}
