@@ -64,8 +64,8 @@ e2e: build ## end-to-end tests on real sockets, with Node's ws package among the
 	npm ci --prefix e2e/node --no-audit --no-fund --silent
 	go test -tags e2e -count=1 -timeout 20m ./e2e/...
 
-bench: build ## Weir beside nginx and HAProxy on one load generator
-	./bench/run.sh
+bench: build ## Weir beside nginx and HAProxy on one load generator; BENCH='-quick' or other flags
+	go run ./bench $(BENCH)
 
 fuzz: ## every fuzz target for FUZZTIME=30s
 	@for pkg in $$(go list ./...); do \
