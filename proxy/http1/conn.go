@@ -96,6 +96,9 @@ func (c *conn) wait(limit time.Duration, rolling bool) {
 
 // Read implements io.Reader under the bounds of wait.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.look.reading {
+		return readFD(c.look.fd, p)
+	}
 	if c.rolling {
 		c.since = time.Now()
 	}

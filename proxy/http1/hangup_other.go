@@ -7,6 +7,11 @@ import "syscall"
 // hungUp tells whether the peer of a socket has closed or reset it, as far as
 // no bytes stand before the end.
 func hungUp(fd uintptr) bool {
-	n, err := peek(fd)
-	return n == 0 && err != syscall.EAGAIN
+	var b [1]byte
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		if err != syscall.EINTR {
+			return n == 0 && err != syscall.EAGAIN
+		}
+	}
 }

@@ -5,39 +5,39 @@ import (
 	"syscall"
 )
 
-// lookout waits for a socket to have something to say, without reading it.
+// lookout waits for the first bytes of a request without holding a buffer.
 type lookout struct {
-	call   func(fd uintptr) bool // bound once, so that a wait costs no closure
-	parked bool
-	err    error
+	call    func(fd uintptr) bool // bound once, so that a wait costs no closure
+	size    int                   // of the reader to take
+	fd      uintptr               // where conn.Read reads from meanwhile, if reading
+	reading bool
+	err     error
 }
 
 // await waits for the first byte of the next request; false: the connection
 // ended, or timed out, or the server drains. On plain TCP it holds no buffer
 // meanwhile.
 func (c *conn) await(set *Settings) bool {
-	if c.plain {
-		if c.br != nil && c.br.Buffered() == 0 {
-			c.dropReader()
-		}
-		if c.br == nil && c.readable() != nil {
+	if c.plain && (c.br == nil || c.br.Buffered() == 0) {
+		if c.firstBytes(set.MaxHeadBytes) != nil {
 			return false
 		}
-	}
-	c.takeReader(set.MaxHeadBytes)
-	if _, err := c.br.Peek(1); err != nil {
-		return false
+	} else {
+		c.takeReader(set.MaxHeadBytes)
+		if _, err := c.br.Peek(1); err != nil {
+			return false
+		}
 	}
 	return c.state.CompareAndSwap(stateIdle, stateActive)
 }
 
-// readable returns when a read would not wait; io.EOF: because the peer closed.
-func (c *conn) readable() error {
+// firstBytes reads what is there, once there is something.
+func (c *conn) firstBytes(size int) error {
 	for {
 		if err := c.arm(); err != nil {
 			return err
 		}
-		c.look.parked, c.look.err = false, nil
+		c.look.size, c.look.err = size, nil
 		err := c.raw.Read(c.look.call)
 		if err == nil {
 			return c.look.err
@@ -52,33 +52,33 @@ func (c *conn) readable() error {
 	}
 }
 
-// tryRead is the callback of readable. The attempt comes first, since a wait
-// forgets what happened before it; after a wait, the read that follows finds
-// out what it was.
-func (l *lookout) tryRead(fd uintptr) bool {
-	if l.parked {
-		return true
-	}
-	n, err := peek(fd)
-	switch {
-	case err == syscall.EAGAIN:
-		l.parked = true
+// tryFirst is the callback of firstBytes; false parks until the socket has
+// something to say. The attempt comes first always, since a wait forgets what
+// happened before it.
+func (c *conn) tryFirst(fd uintptr) bool {
+	c.takeReader(c.look.size)
+	c.look.fd, c.look.reading = fd, true
+	_, err := c.br.Peek(1)
+	c.look.reading = false
+	if err == syscall.EAGAIN {
+		c.dropReader()
 		return false
-	case err != nil:
-		l.err = err
-	case n == 0:
-		l.err = io.EOF
 	}
+	c.look.err = err
 	return true
 }
 
-// peek looks for one byte without taking it.
-func peek(fd uintptr) (n int, err error) {
-	var b [1]byte
+// readFD reads once, without waiting: syscall.EAGAIN when nothing is there.
+func readFD(fd uintptr, p []byte) (int, error) {
 	for {
-		n, _, err = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if err != syscall.EINTR {
-			return n, err
+		n, err := syscall.Read(int(fd), p)
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.EOF
+		case err != syscall.EINTR:
+			return 0, err
 		}
 	}
 }

@@ -60,7 +60,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		secure, ok := nc.(interface{ TLS() *tls.ConnectionState })
 		_, tcp := nc.(*net.TCPConn)
 		c.plain = tcp || ok && secure.TLS() == nil
-		c.look.call = c.look.tryRead
+		c.look.call = c.tryFirst
 	}
 	return c
 }
