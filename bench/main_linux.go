@@ -31,6 +31,7 @@ type options struct {
 	quick, scale  bool
 	install       bool
 	out           string
+	profile       string
 	weir          weirFiles
 }
 
@@ -50,6 +51,7 @@ func main() {
 	flag.StringVar(&o.weir.bin, "weir", "bin/weir", "Weir's binary")
 	flag.StringVar(&o.weir.module, "module", "plugins/standard.wasm", "the policy that decides on every message")
 	flag.StringVar(&o.weir.engine, "engine", "interpreter", "the policy's engine")
+	flag.StringVar(&o.profile, "profile", "", "directory for profiles of Weir, one a cell: CPU, or heap where it is idle")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: %q is not a flag; see -help\n", flag.Args())
@@ -82,6 +84,12 @@ func bench(ctx context.Context, o options) error {
 	chosen, err := choose(cells, o.cell)
 	if err != nil {
 		return err
+	}
+	if o.profile != "" {
+		if o.weir.bin, err = buildProfiled(ctx, o.profile); err != nil {
+			return err
+		}
+		o.weir.profiles = o.profile
 	}
 	peers, err := choosePeers(o.only, o.weir)
 	if err != nil {
@@ -116,7 +124,7 @@ func bench(ctx context.Context, o options) error {
 			}
 		}
 	}
-	whole := o.cell == "" && o.rounds >= 3 && len(peers) == 3
+	whole := o.cell == "" && o.profile == "" && o.rounds >= 3 && len(peers) == 3
 	return publish(preamble(o, peers, load)+report(chosen, names(peers), all), o, whole)
 }
 

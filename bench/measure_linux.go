@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -76,7 +77,10 @@ func measureIdle(ctx context.Context, r *load, x *proxy, s *sample, length time.
 	memory, err := resident(x.pids)
 	s.memory = float64(memory)
 	s.perTunnel = (s.memory - s.rest) / float64(r.cell.tunnels)
-	return err
+	if err != nil {
+		return err
+	}
+	return x.profile(ctx, r.cell.name, "heap")
 }
 
 // measureFlow lets the traffic flow for the length of the measurement.
@@ -91,6 +95,12 @@ func measureFlow(ctx context.Context, r *load, x *proxy, s *sample, length time.
 	if err != nil {
 		return err
 	}
+	var profiler sync.WaitGroup
+	defer profiler.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var profileErr error
+	profiler.Go(func() { profileErr = x.profile(ctx, r.cell.name, cpuProfile(length)) })
 	for r.more(began, length) {
 		if err := r.sleep(ctx, min(length, 10*time.Millisecond)); err != nil {
 			return err
@@ -109,7 +119,11 @@ func measureFlow(ctx context.Context, r *load, x *proxy, s *sample, length time.
 	s.generator = own.Seconds() / took.Seconds()
 	memory, err := resident(x.pids)
 	s.memory = float64(memory)
-	return err
+	if err != nil {
+		return err
+	}
+	profiler.Wait()
+	return profileErr
 }
 
 // more is false when the time is over, or an sse run has all its samples.

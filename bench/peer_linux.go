@@ -31,7 +31,10 @@ type peer struct {
 }
 
 // weirFiles is what Weir is started from.
-type weirFiles struct{ bin, module, engine string }
+type weirFiles struct {
+	bin, module, engine string
+	profiles            string // directory; "": none are taken
+}
 
 func choosePeers(only string, w weirFiles) ([]*peer, error) {
 	known := map[string]*peer{
@@ -99,12 +102,13 @@ func (p *peer) ensure(ctx context.Context, install bool) error {
 
 // proxy is a peer that runs.
 type proxy struct {
-	addr   string
-	ready  time.Duration // from its start to its first answer
-	pids   []int         // it and its workers
-	cmd    *exec.Cmd
-	dir    string
-	exited chan struct{} // closed once it was waited for
+	addr            string
+	ready           time.Duration // from its start to its first answer
+	pids            []int         // it and its workers
+	cmd             *exec.Cmd
+	dir             string
+	pprof, profiles string        // host:port, and where its profiles go; "" without
+	exited          chan struct{} // closed once it was waited for
 }
 
 // start runs the peer in front of an upstream port and waits until it answers.
@@ -122,7 +126,7 @@ func (p *peer) start(ctx context.Context, upstream int) (_ *proxy, err error) {
 			x.stop()
 		}
 	}()
-	ports, err := freePorts(2)
+	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +149,10 @@ func (p *peer) start(ctx context.Context, upstream int) (_ *proxy, err error) {
 	cmd := exec.Command(p.bin, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if p.weir.profiles != "" {
+		x.pprof, x.profiles = fmt.Sprintf("127.0.0.1:%d", ports[2]), p.weir.profiles
+		cmd.Env = append(os.Environ(), "WEIR_BENCH_PPROF="+x.pprof)
+	}
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
 		return nil, err
