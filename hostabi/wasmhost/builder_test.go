@@ -9,6 +9,7 @@ import (
 
 // guest is a module under construction; build writes it.
 type guest struct {
+	types   []signature // the first types, in order
 	imports []guestImport
 	start   []byte            // body of a start function, if any
 	exports map[string]*fn    // functions, by the name they are exported under
@@ -88,7 +89,7 @@ func (g *guest) importing(module, name string, s signature) (call []byte) {
 // build writes the module. Functions are numbered: imports, helpers, exports by
 // name, start.
 func (g *guest) build() []byte {
-	var types []signature
+	types := slices.Clone(g.types)
 	typeOf := func(s signature) []byte {
 		i := slices.Index(types, s)
 		if i < 0 {

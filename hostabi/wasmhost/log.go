@@ -70,8 +70,10 @@ func (l *logger) allow() bool {
 
 // printable is a line that cannot break or disguise a log.
 func printable(b []byte) string {
-	for len(b) > 0 && !utf8.RuneStart(b[len(b)-1]) { // a rune that was cut
-		b = b[:len(b)-1]
+	for range utf8.UTFMax - 1 { // of a rune that was cut
+		if r, n := utf8.DecodeLastRune(b); r == utf8.RuneError && n == 1 {
+			b = b[:len(b)-1]
+		}
 	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7F || r >= 0x80 && r < 0xA0 || r == utf8.RuneError {

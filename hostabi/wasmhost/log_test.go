@@ -1,0 +1,72 @@
+package wasmhost
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"weir/hostabi"
+)
+
+func TestLogRate(t *testing.T) {
+	var now time.Duration
+	var lines []string
+	l := newLogger(func(_, msg string) { lines = append(lines, msg) }, func() time.Duration { return now })
+	for range 10 * logBurst {
+		l.say("info", "x")
+	}
+	if len(lines) != logBurst {
+		t.Errorf("%d lines at once, want %d", len(lines), logBurst)
+	}
+	now += logEvery
+	lines = nil
+	l.say("info", "y")
+	l.say("info", "z")
+	if len(lines) != 2 || !strings.Contains(lines[0], "450") || lines[1] != "y" {
+		t.Errorf("later: %q", lines)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":                "plain",
+		"two\nlines\r\n":       "two lines  ",
+		"\x1b[31mred":          " [31mred",
+		"über €":               "über €",
+		"cut \xe2\x82":         "cut ",
+		"bad \xff byte":        "bad   byte",
+		"\u0085\u009b":         "  ",
+		"":                     "",
+		"tab\tand nul\x00byte": "tab and nul byte",
+	} {
+		if got := printable([]byte(in)); got != want {
+			t.Errorf("printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestGuestLogLines(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		g := newGuest()
+		log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
+		say := func(level, ptr, n int32) []byte { return join(i32(level), i32(ptr), i32(n), log) }
+		g.hook(hostabi.Admit, join(
+			say(0, region, 3), say(1, region, 3), say(2, region, 3), say(3, region, 3), say(-1, region, 3),
+			say(1, -1, 3), say(1, region, -1), // outside memory: dropped
+			say(1, region, 60000), i64(0)))
+		var lines []string
+		m := load(t, engine, g.build(), func(o *Options) { o.Log = func(level, msg string) { lines = append(lines, level+" "+msg) } })
+		in := "abc" + strings.Repeat("é", 3000)
+		if _, _, err := m.Call(hostabi.Admit, []byte(in), nil); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"debug guest: abc", "info guest: abc", "warn guest: abc", "error guest: abc", "error guest: abc"}
+		if len(lines) != 6 || strings.Join(lines[:5], "|") != strings.Join(want, "|") {
+			t.Fatalf("lines are %.200q", lines)
+		}
+		if last := strings.TrimPrefix(lines[5], "info guest: "); len(last) > hostabi.MaxLogLine || len(last) < hostabi.MaxLogLine-1 || !utf8.ValidString(last) {
+			t.Errorf("a long line has %d bytes", len(last))
+		}
+	})
+}
