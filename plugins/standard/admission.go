@@ -14,6 +14,7 @@ type admission struct {
 	rules   []admitRule
 	deny    bool   // when no rule matches
 	message string // of that
+	set     bool   // there is something to decide
 }
 
 // admitRule looks at one header or query parameter.
@@ -37,7 +38,7 @@ func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
 			shape.AdmitHeaders = append(shape.AdmitHeaders, r.header)
 		}
 	}
-	if len(d.rules) == 0 && !d.deny {
+	if d.set = len(d.rules) > 0 || d.deny; !d.set {
 		shape.Constant = append(shape.Constant, hostabi.Admit)
 	}
 }
@@ -81,6 +82,9 @@ func readRule(t *conf.Table) (r admitRule) {
 }
 
 func (d *admission) admit(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
+	if !d.set {
+		return sdk.AdmitOutput{}, sdk.NoOpinion
+	}
 	deny, message := d.deny, d.message
 	for i := range d.rules {
 		if r := &d.rules[i]; r.matches(in) {

@@ -17,6 +17,7 @@ type events struct {
 	conflate  byKey[string]
 	priority  byKey[uint8]
 	maxSize   byKey[uint64]
+	set       bool // any of them
 }
 
 // maxPrewarm is how many event keys a host takes in Shape.Prewarm (ABI.md §6.1).
@@ -48,7 +49,7 @@ func (e *events) read(c *conf.Table, shape *sdk.Shape) {
 	}
 
 	known := slices.Concat(e.droppable, conflate.Keys(), priority.Keys(), maxSize.Keys())
-	if len(known) == 0 {
+	if e.set = len(known) > 0; !e.set {
 		shape.Constant = append(shape.Constant, hostabi.Classify)
 	}
 	for _, key := range known {
@@ -67,7 +68,7 @@ func (e *events) classify(in *sdk.ClassifyInput) (r sdk.Rule, a sdk.Answer) {
 	}
 	r.Priority = e.priority.get(key)
 	r.MaxSize = e.maxSize.get(key)
-	return r, sdk.Always
+	return r, sdk.If(e.set)
 }
 
 // checkPointer notes what is no RFC 6901 pointer to a field.

@@ -1,0 +1,54 @@
+package conformance
+
+import (
+	"strings"
+	"testing"
+
+	"weir/hostabi/wasmhost"
+)
+
+func TestBrokenPoliciesAreFound(t *testing.T) {
+	wasm := BuildGo(t, "./testdata/broken")
+	f := func(how, want string) {
+		t.Helper()
+		breaches := Check(t.Context(), wasmhost.Interpreter, wasm, []byte(how))
+		if want == "" && len(breaches) == 0 {
+			return
+		}
+		for _, err := range breaches {
+			if want != "" && strings.Contains(err.Error(), want) {
+				return
+			}
+		}
+		t.Errorf("%s: %v, want %q", how, breaches, want)
+	}
+	f("well behaved", "")
+	f("impure", "not pure")
+	f("pointer", `Unless "seq" is not a pointer`)
+	f("constant", "though the shape calls the hook constant")
+	f("trap", "trap")
+	f("slow", "a call takes")
+	f("leak", "memory grows by")
+	f("long", "output of 9004 bytes exceeds 8192")
+	f("slot", "unknown slot {{nothing}}")
+	f("open", "is not closed")
+	f("json", "is not closed")
+	f("field", `does not keep "/id"`)
+	f("optional", "not JSON")
+	if breaches := Check(t.Context(), wasmhost.Interpreter, wasm[:100], nil); len(breaches) != 1 {
+		t.Errorf("a module cut off: %v", breaches)
+	}
+}
+
+func TestStandardPolicyConforms(t *testing.T) {
+	wasm := BuildGo(t, "weir/plugins/standard")
+	Run(t, wasm, []byte("{}"))
+	Run(t, wasm, []byte(`{
+		"event_key":["/type","/action"],"droppable":["presence*","typing"],"droppable_unless":"/seq","conflate":{"cursor":"/user"},
+		"priority":{"typing":3},"max_size":{"*":"64KiB"},
+		"admit":{"default":"deny","rules":[{"deny":true,"query":"debug"},{"allow":true,"header":"x-api-version","one_of":["1","2"]}]},
+		"framing":{"header":"x-workflow-version","range":">=4.6.0 <5.0.0-0 || >=5.0.0-beta.15","upstream":"framed-v1"},
+		"permanent":["5xx"],"retryable":[503],"retry_after":{"503":"1s"},
+		"error_format":{"http":"{\"c\":{{code}}}","websocket":"{\"id\":{{field:/id}}{{?field:/a/b}}}"},
+		"error_to":{"payload_too_large":"receiver","draining":"nobody"},"gap_notice":true}`))
+}
