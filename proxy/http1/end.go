@@ -9,7 +9,7 @@ import (
 const (
 	drainBytes  = 64 << 10               // of an unread request body, read to keep the connection
 	drainTime   = 100 * time.Millisecond // for them to arrive
-	lingerBytes = 1 << 20                // of a refused body, read so that the answer is not lost
+	lingerBytes = 64 << 20               // of a refused body, read so that the answer is not lost
 	lingerTime  = 2 * time.Second
 )
 
@@ -62,8 +62,10 @@ func (x *Exchange) end() bool {
 		return false
 	}
 	if x.close {
-		if x.Body != nil && !x.Body.Done() {
+		if x.Body != nil && !x.Body.Done() || x.Info.Upgrade || x.c.br != nil && x.c.br.Buffered() > 0 {
 			x.c.linger()
+		} else if !x.c.plain {
+			x.c.closeWrite() // without TLS's own end the answer would look cut
 		}
 		return false
 	}
@@ -78,8 +80,7 @@ func (x *Exchange) end() bool {
 // a bound: a close with unread bytes would reset the connection, and the client
 // would lose the answer (RFC 9112 §9.6).
 func (c *conn) linger() {
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	if !c.closeWrite() {
 		return
 	}
 	c.resume()
@@ -94,6 +95,12 @@ func (c *conn) linger() {
 		k, _ := c.br.Discard(c.br.Buffered())
 		n += k
 	}
+}
+
+// closeWrite ends the writing side; false: it cannot be ended by itself.
+func (c *conn) closeWrite() bool {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
 }
 
 // reset has the close that follows send RST.

@@ -137,6 +137,8 @@ func (x *Exchange) Start(contentLength int64) error {
 	}
 	x.close = x.close || x.Info.Close || x.c.srv.draining.Load()
 	status := x.Resp.StatusCode()
+	// Behind a refused upgrade may be frames that were sent in hope.
+	x.close = x.close || x.Info.Upgrade && status != fasthttp.StatusSwitchingProtocols
 	x.head = status < 200 || status == 204 || status == 304 || x.Req.IsHead()
 	if contentLength < 0 && !x.head {
 		x.chunked = !x.Info.HTTP10
