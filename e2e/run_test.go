@@ -1,0 +1,351 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// shipped runs a copy of gateway.toml as it ships, on other ports.
+func shipped(t *testing.T) *gateway {
+	t.Helper()
+	b, err := os.ReadFile("../gateway.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{t: t, addr: freeAddr(t), admin: freeAddr(t)}
+	text := string(b)
+	for was, is := range map[string]string{
+		"127.0.0.1:8080":          g.addr,
+		"127.0.0.1:9090":          g.admin,
+		`"plugins/standard.wasm"`: strconv.Quote(standard),
+	} {
+		if !strings.Contains(text, was) {
+			t.Fatalf("the shipped gateway.toml has no %s", was)
+		}
+		text = strings.ReplaceAll(text, was, is)
+	}
+	g.config = write(t, "gateway.toml", text)
+	g.run()
+	return g
+}
+
+// dialGo opens a WebSocket with the Go client that is not ours.
+func dialGo(t *testing.T, url string, o *websocket.DialOptions) *websocket.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, resp, err := websocket.Dial(ctx, url, o)
+	if err != nil {
+		t.Fatalf("%v (%v)", err, resp)
+	}
+	c.SetReadLimit(-1)
+	t.Cleanup(func() { _ = c.CloseNow() })
+	return c
+}
+
+func readGo(t *testing.T, c *websocket.Conn) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, b, err := c.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func writeGo(t *testing.T, c *websocket.Conn, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheShippedConfigurationShowsTheDemonstration(t *testing.T) {
+	t.Parallel()
+	g := shipped(t)
+
+	t.Run("what to try is printed, and works", func(t *testing.T) {
+		out := g.stdout.String()
+		for _, want := range []string{"http://" + g.addr + "/", "curl -N http://" + g.addr + "/events", "Ctrl-C", g.admin} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%q is not in\n%s", want, out)
+			}
+		}
+	})
+	t.Run("a page at /", func(t *testing.T) {
+		a := g.get("/")
+		if a.StatusCode != 200 || !strings.HasPrefix(a.Header.Get("Content-Type"), "text/html") || !strings.Contains(a.body, "WebSocket") {
+			t.Errorf("%s, %v, %.200s", a.Status, a.Header, a.body)
+		}
+	})
+	t.Run("/ws echoes text and binary", func(t *testing.T) {
+		c := dialGo(t, g.ws("/ws"), nil)
+		for _, m := range []string{"", "hello", strings.Repeat("ü", 100_000)} {
+			writeGo(t, c, m)
+			if got := readGo(t, c); got != m {
+				t.Errorf("%d bytes came back as %d", len(m), len(got))
+			}
+		}
+	})
+	t.Run("/ws streams events", func(t *testing.T) {
+		c := dialGo(t, g.ws("/ws"), nil)
+		writeGo(t, c, `{"type":"stream","rate":2000,"size":200}`)
+		seen, seq := map[string]int{}, 0
+		for range 200 {
+			var e struct {
+				Type string
+				Seq  int
+			}
+			text := readGo(t, c)
+			if err := json.Unmarshal([]byte(text), &e); err != nil || len(text) < 200 {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if seen[e.Type]++; e.Type == "message" {
+				if seq++; e.Seq != seq {
+					t.Fatalf("message %d, want %d", e.Seq, seq)
+				}
+			}
+		}
+		for _, kind := range []string{"presence", "typing", "status", "message"} {
+			if seen[kind] == 0 {
+				t.Errorf("no %s among %v", kind, seen)
+			}
+		}
+	})
+	t.Run("/echo returns a body", func(t *testing.T) {
+		body := strings.Repeat("0123456789", 100_000)
+		resp, err := client.Post(g.http("/echo"), "text/x-test", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		got, err := io.ReadAll(resp.Body)
+		if err != nil || string(got) != body || resp.Header.Get("Content-Type") != "text/x-test" {
+			t.Errorf("%d bytes, %v, %v", len(got), resp.Header, err)
+		}
+	})
+	t.Run("/events without an end", func(t *testing.T) {
+		resp, err := client.Get(g.http("/events?rate=20"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if got := resp.Header.Get("Content-Type"); got != "text/event-stream" {
+			t.Error(got)
+		}
+		for br, n := bufio.NewReader(resp.Body), 0; n < 3; {
+			line, err := br.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, "data:") {
+				n++
+			}
+		}
+	})
+	t.Run("/stream", func(t *testing.T) {
+		if a := g.get("/stream?bytes=3000001&chunk=70000"); len(a.body) != 3000001 {
+			t.Errorf("%d bytes", len(a.body))
+		}
+	})
+}
+
+func TestCtrlCDrains(t *testing.T) {
+	t.Parallel()
+	g := shipped(t)
+	c := dialGo(t, g.ws("/ws"), nil)
+	writeGo(t, c, "x")
+	readGo(t, c)
+	// A request that is under way is finished.
+	slow := make(chan string, 1)
+	go func() {
+		resp, err := client.Get(g.http("/slow?ms=500"))
+		if err != nil {
+			slow <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		slow <- fmt.Sprint(resp.StatusCode, " ", string(body), err)
+	}()
+	eventually(t, "the request to be under way", func() bool {
+		return g.metric(`weir_connections{state="http"}`) > 0
+	})
+	g.signal(syscall.SIGINT)
+	_, _, err := c.Read(t.Context())
+	if websocket.CloseStatus(err) != websocket.StatusServiceRestart {
+		t.Errorf("the tunnel ended with %v, want 1012", err)
+	}
+	if got := receive(t, "the answer", slow); !strings.HasPrefix(got, "200 ") {
+		t.Errorf("the request under way got %q", got)
+	}
+	if status := g.wait(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	g.logs.wait("the drain's begin", "msg=draining")
+	g.logs.wait("its end", "msg=drained")
+}
+
+func TestASecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 1)
+	g := start(t, settings{server: `drain_timeout = "10m"`, urls: backend(t, func(c *raw) {
+		c.request()
+		asked <- struct{}{}
+		_, _ = c.br.ReadByte() // never answers
+	})})
+	go func() {
+		if resp, err := client.Get(g.http("/")); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	receive(t, "the request", asked)
+	g.signal(syscall.SIGINT)
+	g.logs.wait("the drain", "msg=draining")
+	g.signal(syscall.SIGINT)
+	began := time.Now()
+	if status := g.wait(); status != 1 {
+		t.Errorf("exit status %d, want 1", status)
+	}
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	status, out, _ := command(t, "version")
+	if status != 0 || !strings.HasPrefix(out, "weir ") || !strings.Contains(out, "\nabi  1.") {
+		t.Errorf("%d, %q", status, out)
+	}
+}
+
+func TestEveryCommandTeaches(t *testing.T) {
+	t.Parallel()
+	for _, c := range []string{"run", "validate", "reload", "version"} {
+		status, out, _ := command(t, c, "--help")
+		if status != 0 || !strings.Contains(out, "Examples:") || !strings.Contains(out, "--config") {
+			t.Errorf("weir %s --help: %d\n%s", c, status, out)
+		}
+	}
+	for _, args := range [][]string{{"walk"}, {"run", "fast"}, {"run", "--fast"}} {
+		status, _, err := command(t, args...)
+		if status != 2 || !strings.Contains(err, "--help") {
+			t.Errorf("weir %v: %d, %q", args, status, err)
+		}
+	}
+}
+
+func TestRunRefusesWhatValidateRefuses(t *testing.T) {
+	t.Parallel()
+	path := write(t, "gateway.toml", `[server]
+listn = ":80"
+drain_timeout = "5"
+
+[limits]
+max_message_size = -1
+max_inbox = 0
+max_body_size = "16 parsecs"
+
+[[route]]
+path = "ws"
+upstream = "nowhere"
+
+[[route]]
+upstream = "u"
+policy = "missing"
+
+[upstream.u]
+urls = ["demo:"]
+
+[policy.p]
+module = "nothing.wasm"
+`)
+	problems := func(command, stderr string) {
+		for _, want := range []string{
+			":2: server.listn: ", ":3: server.drain_timeout: ", ":6: limits.max_message_size: ", ":7: limits.max_inbox: ",
+			":8: limits.max_body_size: ", ":11: route[0].path: ", ":12: route[0].upstream: ", ":16: route[1].policy: ", ":22: policy.p.module: ",
+		} {
+			if !strings.Contains(stderr, path+want) {
+				t.Errorf("weir %s does not complain of %s\n%s", command, want, stderr)
+			}
+		}
+	}
+	status, out, validated := command(t, "validate", "-c", path)
+	if status != 1 || out != "" {
+		t.Errorf("validate: %d, %q", status, out)
+	}
+	problems("validate", validated)
+	status, out, refused := command(t, "run", "-c", path)
+	if status != 1 || out != "" {
+		t.Errorf("run: %d, %q", status, out)
+	}
+	if refused != validated {
+		t.Errorf("validate says\n%s\nrun says\n%s", validated, refused)
+	}
+}
+
+// What a policy refuses is found by validate too: it is loaded and asked.
+func TestValidateAsksPolicies(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, want string
+		settings
+	}{
+		{"settings that it does not know", "policy.p.config: .*dropable: unknown key", settings{policy: `dropable = ["x"]`}},
+		{"settings of the wrong type", "policy.p.config: .*gap_notice: wanted a boolean", settings{policy: `gap_notice = 1`}},
+		{"a module that is none", "policy.p.module: ", settings{module: write(t, "x.wasm", "not Wasm")}},
+		{"a module that is not there", "policy.p.module: ", settings{module: "nothing.wasm"}},
+	} {
+		path := write(t, "gateway.toml", c.toml("127.0.0.1:1", "127.0.0.1:2"))
+		status, _, validated := command(t, "validate", "-c", path)
+		if status != 1 || !regexp.MustCompile(regexp.QuoteMeta(path)+`:\d+: `+c.want).MatchString(validated) {
+			t.Errorf("%s: validate: %d, %s", c.name, status, validated)
+		}
+		status, _, refused := command(t, "run", "-c", path)
+		if status != 1 || refused != validated {
+			t.Errorf("%s: validate says\n%s\nrun says (%d)\n%s", c.name, validated, status, refused)
+		}
+	}
+	path := write(t, "gateway.toml", settings{policy: `droppable = ["x"]`}.toml("127.0.0.1:1", "127.0.0.1:2"))
+	status, out, err := command(t, "validate", "-c", path)
+	if status != 0 || err != "" || !strings.Contains(out, "ok: 1 route, 1 upstream, 1 policy") {
+		t.Errorf("a good file: %d, %q, %q", status, out, err)
+	}
+}
+
+func TestAnAddressInUse(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings{})
+	path := write(t, "gateway.toml", settings{}.toml(g.addr, freeAddr(t)))
+	status, _, err := command(t, "run", "-c", path)
+	if status != 1 || !strings.Contains(err, g.addr) || !strings.Contains(err, "server.listen") {
+		t.Errorf("%d, %q", status, err)
+	}
+}
+
+func TestReloadWithoutARunningWeir(t *testing.T) {
+	t.Parallel()
+	path := write(t, "gateway.toml", settings{}.toml("127.0.0.1:1", freeAddr(t)))
+	status, _, err := command(t, "reload", "-c", path)
+	if status != 1 || !strings.Contains(err, "is Weir running") {
+		t.Errorf("%d, %q", status, err)
+	}
+}
