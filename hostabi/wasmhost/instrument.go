@@ -15,7 +15,9 @@ import (
 //
 // wazero's own checks (WithCloseOnContextDone) stand at loops only, so functions
 // that call each other twice run for years past them, and cost a goroutine per
-// call; compiled, they leave to Go at every turn of every loop.
+// call; compiled, they leave to Go at every turn of every loop. A Go guest that
+// decodes JSON takes 7 µs compiled without any checks, 7 µs with these and 29 µs
+// with wazero's; interpreted 210, 205 and 240 µs.
 const (
 	ticks      = 256
 	stride     = 512
@@ -248,16 +250,18 @@ func (c *copier) function(r *reader, params uint32) error {
 	c.out = append(c.out, r.b[start:r.off]...)
 	c.out = append(c.out, 1, 0x7F)
 
-	c.tick(1 + int32(locals>>localShift))
+	// The check at the entry may wait until control can leave the straight line;
+	// code of a Go guest comes to a loop before that, whose check serves for both.
+	due := 1 + int32(locals>>localShift)
 	checked := r.off
 	for r.more() {
-		if r.off-checked >= stride {
-			c.tick(1)
-			checked = r.off
+		if r.off-checked >= stride || due > 0 && leaves(r.b[r.off]) {
+			c.tick(max(due, 1))
+			checked, due = r.off, 0
 		}
 		if op := c.instruction(r); op == opLoop {
-			c.tick(1)
-			checked = r.off
+			c.tick(max(due, 1))
+			checked, due = r.off, 0
 		}
 		if c.refused != nil {
 			return c.refused
@@ -267,12 +271,13 @@ func (c *copier) function(r *reader, params uint32) error {
 }
 
 // tick inserts: countdown -= n; if countdown < 1 { checkpoint(); countdown = ticks }.
+// It is at least 1 before, so that the check is for zero when n is 1, which
+// saves the interpreter a quarter of it.
 func (c *copier) tick(n int32) {
-	c.out = append(c.out, opGlobalGet)
-	c.out = appendU32(c.out, c.global)
+	c.out = appendU32(append(c.out, opGlobalGet), c.global)
 	c.out = appendS32(append(c.out, opI32Const), n)
 	c.out = append(c.out, opI32Sub)
-	c.store()
+	c.store(n == 1)
 }
 
 // payBulk inserts, before an instruction with a length on top of the stack:
@@ -283,15 +288,19 @@ func (c *copier) payBulk() {
 	c.out = appendU32(append(c.out, opLocalGet), c.scratch)
 	c.out = append(c.out, opI32Const, bulkShift, opI32ShrU, opI32Sub)
 	c.out = append(c.out, opI32Const, 1, opI32Sub)
-	c.store()
+	c.store(false)
 }
 
 // store inserts the end of a check: the new countdown is on the stack.
-func (c *copier) store() {
+func (c *copier) store(byOne bool) {
 	c.nesting.blocks++
 	c.out = appendU32(append(c.out, opGlobalSet), c.global)
+	c.out = append(c.out, opBlock, blockEmpty)
 	c.out = appendU32(append(c.out, opGlobalGet), c.global)
-	c.out = append(c.out, opI32Const, 1, opI32LtS, opIf, blockEmpty)
+	if !byOne {
+		c.out = append(c.out, opI32Const, 0, opI32GtS)
+	}
+	c.out = append(c.out, opBrIf, 0)
 	c.checkNow()
 	c.out = appendS32(append(c.out, opI32Const), ticks)
 	c.out = appendU32(append(c.out, opGlobalSet), c.global)

@@ -24,7 +24,7 @@ const (
 	opI64Const     = 0x42
 	opF32Const     = 0x43
 	opF64Const     = 0x44
-	opI32LtS       = 0x48
+	opI32GtS       = 0x4A
 	opI32Sub       = 0x6B
 	opI32ShrU      = 0x76
 	opLastNumeric  = 0xC4
@@ -138,6 +138,13 @@ func (c *copier) plain(op byte, r *reader) {
 	default:
 		c.unknown(op)
 	}
+}
+
+// leaves says whether control may go elsewhere than to the next instruction: at
+// everything but blocks, and operations from drop to the last numeric one that
+// are no memory.grow.
+func leaves(op byte) bool {
+	return op != opBlock && op != opLoop && (op < 0x1A || op > opLastNumeric || op == opMemoryGrow)
 }
 
 // blockType passes a block's type: empty, a value type, or the index of a type.
