@@ -25,7 +25,7 @@ type conn struct {
 	// Reading. A deadline on the socket is only a reason to look at the clock:
 	// it is set when none is armed that comes early enough, not at each read.
 	br          *bufio.Reader // nil: not held
-	since       time.Time     // when the present wait began
+	since       time.Time     // when the present wait began; zero: it begins with its first read
 	limit       time.Duration // of the wait; 0: none
 	rolling     bool          // each read begins the wait anew
 	armed       time.Time     // read deadline on nc; zero: none
@@ -89,9 +89,10 @@ func (c *conn) dropReader() {
 	}
 }
 
-// wait sets what bounds the reads to come.
+// wait sets what bounds the reads to come. The wait begins with the first of
+// them: most heads are here whole, and the clock is not asked.
 func (c *conn) wait(limit time.Duration, rolling bool) {
-	c.since, c.limit, c.rolling = time.Now(), limit, rolling
+	c.since, c.limit, c.rolling = time.Time{}, limit, rolling
 }
 
 // Read implements io.Reader under the bounds of wait.
@@ -100,7 +101,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return readFD(c.look.fd, p)
 	}
 	if c.rolling {
-		c.since = time.Now()
+		c.since = time.Time{}
 	}
 	for {
 		if err := c.arm(); err != nil {
@@ -134,6 +135,9 @@ func (c *conn) expired() error {
 // arm makes sure that a deadline on the socket is not later than the wait's
 // end, and not over already.
 func (c *conn) arm() error {
+	if c.since.IsZero() {
+		c.since = time.Now()
+	}
 	var due time.Time
 	if c.limit > 0 {
 		due = c.since.Add(c.limit)

@@ -23,6 +23,7 @@ type conn struct {
 	armed      time.Time // read deadline on nc; zero: none
 	writeArmed time.Time // write deadline on nc; zero: none
 	reused     bool
+	bodiless   bool // the last answer had no body; an upstream may have sent one nevertheless
 	read       bool // a byte of the present answer has come
 	idleSince  time.Time
 
@@ -70,9 +71,15 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 }
 
 // open tells whether an idle connection is still open and silent; it does not
-// wait.
-func (c *conn) open() bool {
-	if time.Since(c.idleSince) >= idleExpiry {
+// wait. When the request can be sent again (again), a connection that was in
+// use a moment ago is not looked at; but for one whose last answer had no body,
+// since a body that comes late would be taken for an answer.
+func (c *conn) open(now time.Time, again bool) bool {
+	idle := now.Sub(c.idleSince)
+	if again && idle < trusted && !c.bodiless {
+		return true
+	}
+	if idle >= idleExpiry {
 		return false
 	}
 	c.gone = true
@@ -92,6 +99,9 @@ func (c *conn) lookFD(fd uintptr) {
 		}
 	}
 }
+
+// trusted is how long a kept connection is taken to be open without a look.
+const trusted = 10 * time.Millisecond
 
 // past is a deadline that is over.
 var past = time.Unix(1, 0)

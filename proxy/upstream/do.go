@@ -80,7 +80,8 @@ func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, err
 func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *fasthttp.ResponseHeader) *Error {
 	e.URL = t.url
 	t.inUse.Add(1)
-	c := t.take()
+	repeatable := r.Body == nil && idempotent(r.Header.Method())
+	c := t.take(time.Now(), repeatable)
 	for {
 		if c == nil {
 			var err *Error
@@ -98,7 +99,7 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 			e.t = t
 			return nil
 		}
-		again := c.reused && !c.read && r.Body == nil && (!written || idempotent(r.Header.Method()))
+		again := c.reused && !c.read && (repeatable || !written && r.Body == nil)
 		f := e.abandon(err)
 		if !again || f.Kind != Closed {
 			t.inUse.Add(-1)

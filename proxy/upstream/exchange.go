@@ -179,7 +179,7 @@ func (e *Exchange) Finish(clean bool) {
 	c.dropReader()
 	c.e = nil
 	if keep {
-		c.reused = true
+		c.reused, c.bodiless = true, e.Info.NoBody
 		c.t.put(c)
 		return
 	}

@@ -100,8 +100,8 @@ func (t *target) connected() {
 }
 
 // take returns an idle connection that is still open, the one used last; nil:
-// there is none.
-func (t *target) take() *conn {
+// there is none. again: see conn.open.
+func (t *target) take(now time.Time, again bool) *conn {
 	for {
 		t.mu.Lock()
 		n := len(t.idle)
@@ -113,7 +113,7 @@ func (t *target) take() *conn {
 		t.idle[n-1] = nil
 		t.idle = t.idle[:n-1]
 		t.mu.Unlock()
-		if c.open() {
+		if c.open(now, again) {
 			return c
 		}
 		_ = c.nc.Close()
