@@ -54,7 +54,6 @@ func validHost(b []byte) bool {
 	if len(b) == 0 || len(b) > 255+6 {
 		return false
 	}
-	host, port := b, []byte(nil)
 	if b[0] == '[' {
 		end := bytes.IndexByte(b, ']')
 		if end < 0 {
@@ -64,16 +63,15 @@ func validHost(b []byte) bool {
 		if err != nil || !a.Is6() || a.Zone() != "" {
 			return false
 		}
-		if host, port = b[:end+1], b[end+1:]; len(port) == 0 {
-			return true
-		}
-		return port[0] == ':' && validPort(port[1:])
+		port := b[end+1:]
+		return len(port) == 0 || port[0] == ':' && validPort(port[1:])
 	}
+	host := b
 	if i := bytes.IndexByte(b, ':'); i >= 0 {
-		host, port = b[:i], b[i+1:]
-		if !validPort(port) {
+		if !validPort(b[i+1:]) {
 			return false
 		}
+		host = b[:i]
 	}
 	return len(host) > 0 && all(host, isHost)
 }

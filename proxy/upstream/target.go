@@ -50,7 +50,7 @@ func newTarget(raw string, o *Options) (*target, error) {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
 	if p.Hostname() == "" || p.Scheme != "http" && p.Scheme != "https" {
-		return nil, fmt.Errorf("upstream: %q is not http://host[:port], https://host[:port] or demo:", raw)
+		return nil, fmt.Errorf("upstream: %q is neither demo: nor http://host[:port] nor https://host[:port]", raw)
 	}
 	t := &target{url: raw, host: p.Host}
 	port := p.Port()

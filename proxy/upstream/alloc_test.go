@@ -1,0 +1,35 @@
+//go:build !race
+
+package upstream
+
+import (
+	"io"
+	"testing"
+
+	"weir/proxy/config"
+	"weir/proxy/http1"
+
+	"github.com/valyala/fasthttp"
+)
+
+// One allocation: the Exchange, which a late Cancel may still hold.
+func TestAKeptConnectionAllocatesItsExchangeOnly(t *testing.T) {
+	u := to(t, config.Upstream{}, serve(t, &http1.Server{Handler: func(x *http1.Exchange) {
+		_ = x.Respond(200, "text/plain", []byte("hello"))
+	}}))
+	r := request("/", nil)
+	r.Watch = func(func()) func() { return func() {} }
+	var resp fasthttp.ResponseHeader
+	if n := testing.AllocsPerRun(500, func() {
+		e, err := u.Do(r, &resp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Body.Next(); err != io.EOF {
+			t.Error(err)
+		}
+		e.Finish(true)
+	}); n > 1 {
+		t.Errorf("%v allocations per request", n)
+	}
+}
