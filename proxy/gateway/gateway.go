@@ -50,8 +50,8 @@ type Gateway struct {
 	memory  *flow.Budget // all queues of the process
 	clients *clients     // connections by address
 
-	reloading sync.Mutex // one reload at a time
-	watcher   *watcher
+	reloading sync.Mutex              // one reload at a time
+	watcher   atomic.Pointer[watcher] // nil: files are not followed
 
 	mu       sync.Mutex
 	routes   map[string]*liveRoute // by name, across generations
@@ -65,7 +65,7 @@ type Gateway struct {
 }
 
 // New opens the listeners of cfg and builds its generation. Nothing is served
-// before Run.
+// before Run. The error is a config.Errors.
 func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g := &Gateway{
 		options:  o,
@@ -133,7 +133,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 // close ends whatever is left, and joins every goroutine.
 func (g *Gateway) close() {
 	close(g.stop)
-	g.watcher.close()
+	g.watcher.Load().close()
 	_ = g.listener.Close()
 	g.http.Close()
 	g.late.Close()

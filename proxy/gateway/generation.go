@@ -62,16 +62,24 @@ func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation
 	if old != nil {
 		gen.number = old.number + 1
 	}
-	errs := []error{gen.loadTLS()}
+	var problems config.Errors
+	note := func(err error) {
+		if e, ok := errors.AsType[config.Error](err); ok {
+			problems = append(problems, e)
+		} else if err != nil {
+			problems = append(problems, cfg.At(err.Error()))
+		}
+	}
+	note(gen.loadTLS())
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
-		errs = append(errs, gen.addPolicy(ctx, g, cfg.Policies[name], old))
+		note(gen.addPolicy(ctx, g, cfg.Policies[name], old))
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
-		errs = append(errs, gen.addUpstream(g, cfg.Upstreams[name], old))
+		note(gen.addUpstream(g, cfg.Upstreams[name], old))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if len(problems) > 0 {
 		gen.close()
-		return nil, err
+		return nil, problems
 	}
 	return gen, nil
 }
@@ -92,25 +100,11 @@ func (gen *generation) addPolicy(ctx context.Context, g *Gateway, cfg *config.Po
 		Config: *cfg, Log: g.log, Metrics: g.metrics, CallTimeout: g.options.CallTimeout, InitTimeout: g.options.InitTimeout,
 	})
 	if err != nil {
-		return &PolicyError{Policy: cfg.Name, Module: cfg.Module, Err: err}
+		return policyProblem(gen.cfg, cfg.Name, err)
 	}
 	gen.policies[cfg.Name] = share(p, key)
 	return nil
 }
-
-// PolicyError says which policy could not be loaded.
-type PolicyError struct {
-	Policy string // name of its table
-	Module string // the file
-	Err    error
-}
-
-func (e *PolicyError) Error() string {
-	return fmt.Sprintf("policy %q (%s): %v", e.Policy, e.Module, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *PolicyError) Unwrap() error { return e.Err }
 
 // policyKey is equal for policies that behave alike.
 func policyKey(p *config.Policy) (string, error) {
@@ -139,7 +133,7 @@ func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *genera
 	}
 	u, err := upstream.New(cfg, o)
 	if err != nil {
-		return fmt.Errorf("upstream %q: %w", cfg.Name, err)
+		return gen.cfg.At(err.Error(), "upstream", cfg.Name)
 	}
 	gen.upstreams[cfg.Name] = share(u, key)
 	return nil
@@ -164,7 +158,7 @@ func (gen *generation) loadTLS() error {
 	}
 	cert, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
 	if err != nil {
-		return fmt.Errorf("server.tls_cert, server.tls_key: %w", err)
+		return gen.cfg.At(err.Error(), "server", "tls_cert")
 	}
 	gen.tls = &tls.Config{
 		Certificates: []tls.Certificate{cert},

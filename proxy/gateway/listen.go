@@ -24,7 +24,7 @@ import (
 func (g *Gateway) listen(cfg *config.Config) error {
 	var err error
 	if g.listener, err = net.Listen("tcp", cfg.Server.Listen); err != nil {
-		return fmt.Errorf("server.listen: %w", err)
+		return config.Errors{cfg.At(err.Error(), "server", "listen")}
 	}
 	if cfg.Admin.Listen == "" {
 		return nil
@@ -32,7 +32,7 @@ func (g *Gateway) listen(cfg *config.Config) error {
 	l, err := net.Listen("tcp", cfg.Admin.Listen)
 	if err != nil {
 		_ = g.listener.Close()
-		return fmt.Errorf("admin.listen: %w", err)
+		return config.Errors{cfg.At(err.Error(), "admin", "listen")}
 	}
 	handler := &adminHandler{g: g}
 	handler.use(cfg.Admin.Token)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"reflect"
 	"sync"
 	"time"
 
@@ -60,31 +59,31 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 		g.admin.handler.use(cfg.Admin.Token)
 	}
 	g.done.Go(func() { g.retire(old) })
-	g.watcher.follow(cfg)
+	g.watcher.Load().follow(cfg)
 	return true, nil
 }
 
 // same reports whether two configurations say the same, modules and
 // certificates included.
 func same(a, b *config.Config) bool {
-	if !reflect.DeepEqual(a, b) {
-		return false
-	}
 	// Certificates are read by path: a renewed one is a change.
-	return a.Server.TLSCert == ""
+	return a.Equal(b) && a.Server.TLSCert == ""
 }
 
 // needsRestart refuses what a running process can not change.
 func (g *Gateway) needsRestart(old, cfg *config.Config) error {
 	var errs []error
-	if old.Server.Listen != cfg.Server.Listen {
-		errs = append(errs, fmt.Errorf("server.listen changed from %q to %q: restart weir for it: %w", old.Server.Listen, cfg.Server.Listen, admin.ErrConflict))
+	if was, is := old.Server.Listen, cfg.Server.Listen; was != is {
+		errs = append(errs, restart(cfg.At(fmt.Sprintf("changed from %q to %q: restart weir for it", was, is), "server", "listen")))
 	}
-	if old.Admin.Listen != cfg.Admin.Listen {
-		errs = append(errs, fmt.Errorf("admin.listen changed from %q to %q: restart weir for it: %w", old.Admin.Listen, cfg.Admin.Listen, admin.ErrConflict))
+	if was, is := old.Admin.Listen, cfg.Admin.Listen; was != is {
+		errs = append(errs, restart(cfg.At(fmt.Sprintf("changed from %q to %q: restart weir for it", was, is), "admin", "listen")))
 	}
 	return errors.Join(errs...)
 }
+
+// restart marks a problem that a reload cannot solve.
+func restart(e config.Error) error { return fmt.Errorf("%w (%w)", e, admin.ErrConflict) }
 
 func sum(b []byte) []byte {
 	s := sha256.Sum256(b)
@@ -112,9 +111,10 @@ func (g *Gateway) watch() {
 		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
 		return
 	}
-	g.watcher = &watcher{fs: fs, again: make(chan struct{}, 1), files: map[string]bool{}}
-	g.watcher.follow(g.current.Load().cfg)
-	g.done.Go(g.watcherLoop)
+	w := &watcher{fs: fs, again: make(chan struct{}, 1), files: map[string]bool{}}
+	w.follow(g.current.Load().cfg)
+	g.watcher.Store(w)
+	g.done.Go(func() { g.followFiles(w) })
 }
 
 // follow watches the files of cfg in place of those before.
@@ -165,26 +165,26 @@ func (w *watcher) close() {
 	}
 }
 
-// watcherLoop ends when the watcher is closed.
-func (g *Gateway) watcherLoop() {
+// followFiles ends when the watcher is closed.
+func (g *Gateway) followFiles(w *watcher) {
 	quiet := time.NewTimer(time.Hour)
 	quiet.Stop()
 	defer quiet.Stop()
 	for {
 		select {
-		case e, ok := <-g.watcher.fs.Events:
+		case e, ok := <-w.fs.Events:
 			if !ok {
 				return
 			}
-			if g.watcher.concerns(e) {
+			if w.concerns(e) {
 				quiet.Reset(settle)
 			}
-		case err, ok := <-g.watcher.fs.Errors:
+		case err, ok := <-w.fs.Errors:
 			if !ok {
 				return
 			}
 			g.log.Warn("watching files", "error", err.Error())
-		case <-g.watcher.again:
+		case <-w.again:
 			quiet.Reset(settle)
 		case <-quiet.C:
 			_ = g.Reload(context.Background()) // logged and counted there

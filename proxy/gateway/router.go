@@ -37,7 +37,7 @@ type entry struct {
 }
 
 func (r *router) add(host, path string, rt *route) {
-	e := &entry{prefix: path, route: rt}
+	e := &entry{prefix: pathOf([]byte(path)), route: rt}
 	switch {
 	case host == "":
 		r.any = insert(r.any, e)

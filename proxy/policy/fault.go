@@ -97,6 +97,10 @@ func (p *Policy) askFault(in *hostabi.FaultInput, native Fault) (Fault, int64, e
 	return Fault{out.Retryable, time.Duration(out.RetryAfterMS) * time.Millisecond}, p.expiry(a.cache), nil
 }
 
+// NeedsFault tells whether an upstream's error answers are to be shown to the
+// guest.
+func (v *View) NeedsFault() bool { return v.asks(hostabi.FaultHook) }
+
 // ErrorTypeHeader names the response header with an upstream's error type;
 // empty when the policy reads none.
 func (v *View) ErrorTypeHeader() string { return v.policy.shape.ErrorTypeHeader }

@@ -190,7 +190,9 @@ func (c *carriage) answer() (status int, err error) {
 	var first []byte
 	var end error
 	if status >= 400 {
-		first, end = c.classify()
+		if c.route.View.NeedsFault() {
+			first, end = c.classify()
+		}
 		if !c.body.ended.Load() {
 			x.CloseAfter() // it will not be read to its end; say so
 		}

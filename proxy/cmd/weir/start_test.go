@@ -82,30 +82,9 @@ func TestRunRefusesAPolicyAsValidateDoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	validated := checkPolicies(t.Context(), cfg)
+	validated := gateway.Check(t.Context(), cfg)
 	_, ran := startGateway("test")(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	if validated == nil || ran == nil || validated.Error() != ran.Error() || strings.Count(ran.Error(), "\n") != 1 {
 		t.Errorf("validate:\n%v\nrun:\n%v", validated, ran)
-	}
-}
-
-func TestProblems(t *testing.T) {
-	cfg, err := config.Parse("gateway.toml", []byte(minimal+"[policy.p]\nmodule = \"p.wasm\"\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := problems(cfg, errors.Join(
-		errors.New("no room"),
-		fmt.Errorf("%w: %w", cfg.At("moved", "route"), errors.New("a restart is needed")),
-		errors.Join(&gateway.PolicyError{Policy: "p", Err: errors.New("bad")}),
-		config.Errors{{File: "x", Message: "y"}},
-	)).Error()
-	const want = `gateway.toml: no room
-gateway.toml:1: route: moved
-gateway.toml: a restart is needed
-gateway.toml:6: policy.p.module: bad
-x: y`
-	if got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

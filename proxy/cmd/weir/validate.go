@@ -1,19 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
-	"weir/proxy/policy"
+	"weir/proxy/gateway"
 )
 
 func (c *cli) validateCommand() *cobra.Command {
@@ -36,7 +29,7 @@ that makes no sense.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(c.config)
 			if err == nil {
-				err = checkPolicies(cmd.Context(), cfg)
+				err = gateway.Check(cmd.Context(), cfg)
 			}
 			if err != nil {
 				fmt.Fprintln(c.err, err)
@@ -49,35 +42,6 @@ that makes no sense.`,
 			return nil
 		},
 	}
-}
-
-// checkPolicies loads and probes every policy of cfg, and returns
-// config.Errors with all that fail.
-func checkPolicies(ctx context.Context, cfg *config.Config) error {
-	var problems config.Errors
-	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
-		p, err := policy.Load(ctx, policy.Options{Config: *cfg.Policies[name], Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			problems = append(problems, policyProblem(cfg, name, err))
-			continue
-		}
-		p.Close()
-	}
-	if len(problems) > 0 {
-		return problems
-	}
-	return nil
-}
-
-// policyProblem is why the policy with this name cannot be loaded: its settings
-// when the module refuses them, else the module.
-func policyProblem(cfg *config.Config, name string, err error) config.Error {
-	key := "module"
-	if refused, ok := errors.AsType[*wasmhost.LoadError](err); ok && refused.Stage == wasmhost.Configure {
-		key = "config"
-	}
-	message := strings.TrimPrefix(err.Error(), fmt.Sprintf("policy %q: ", name))
-	return cfg.At(message, "policy", name, key)
 }
 
 // plural counts things.
