@@ -1,0 +1,43 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"weir/hostabi/wasmhost"
+	"weir/proxy/config"
+	"weir/proxy/policy"
+)
+
+// Check loads, configures and probes every policy of cfg, as New and Reload do
+// before they change anything. The error is a config.Errors with all that fail.
+func Check(ctx context.Context, cfg *config.Config) error {
+	var problems config.Errors
+	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
+		p, err := policy.Load(ctx, policy.Options{Config: *cfg.Policies[name], Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			problems = append(problems, policyProblem(cfg, name, err))
+			continue
+		}
+		p.Close()
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// policyProblem is why the policy with this name cannot be loaded: its settings
+// when the module refuses them, else the module.
+func policyProblem(cfg *config.Config, name string, err error) config.Error {
+	key := "module"
+	if refused, ok := errors.AsType[*wasmhost.LoadError](err); ok && refused.Stage == wasmhost.Configure {
+		key = "config"
+	}
+	return cfg.At(strings.TrimPrefix(err.Error(), fmt.Sprintf("policy %q: ", name)), "policy", name, key)
+}
