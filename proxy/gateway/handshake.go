@@ -112,6 +112,7 @@ func (h *handshake) run(leave func()) bool {
 		TraceID:  h.id.TraceID(), LimitClass: h.class,
 		Metrics: g.metrics, Log: g.log, Faults: g.faults, Pressure: g.askForShedding,
 		Closed: func(t *relay.Tunnel) {
+			up.Finish(false) // until now its target was in use
 			g.forget(t)
 			leave()
 		},

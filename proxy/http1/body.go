@@ -18,6 +18,7 @@ type BodyReader struct {
 	x       *Exchange // whose request this is the body of; nil for a response
 	state   bodyState
 	left    int64 // bytes of the body, or of the present chunk
+	unread  int64 // of the chunk that was read from last
 	chunked bool
 	toEnd   bool // until the connection ends
 	err     error
@@ -108,6 +109,9 @@ func (b *BodyReader) took(n int) error {
 	if !b.toEnd {
 		b.left -= int64(n)
 	}
+	if b.chunked {
+		b.unread = b.left
+	}
 	if b.left == 0 {
 		b.state = atDone
 		if b.chunked {
@@ -190,6 +194,10 @@ func (b *BodyReader) Buffered() int {
 	}
 	return int(min(int64(b.br.Buffered()), b.left))
 }
+
+// ChunkLeft is how many bytes of the chunk that Read or Next returned from last
+// are still to come; 0 when the body is not chunked.
+func (b *BodyReader) ChunkLeft() int64 { return b.unread }
 
 // Done tells whether the body was read to its proper end.
 func (b *BodyReader) Done() bool { return b.state == atDone }

@@ -212,3 +212,15 @@ func TestThePolicyMayNarrowTheFrameSize(t *testing.T) {
 		t.Error("a policy widened max_frame_size")
 	}
 }
+
+// A chunk that arrives in many pieces is one frame all the same.
+func TestALargeChunkIsOneFrame(t *testing.T) {
+	large := strings.Repeat("0123456789", 20_000)
+	r := newRig(t, script(t, func(p *peer) {
+		p.request()
+		p.send("%s", chunkedHead+chunked("a", large, "b", large))
+	}), framingPolicy(t, clientFramed))
+	if _, body, err := r.get(); err != nil || string(body) != frames("a", large, "b", large) {
+		t.Errorf("%d bytes, %v; want %d", len(body), err, len(frames("a", large, "b", large)))
+	}
+}

@@ -240,13 +240,15 @@ func (c *carriage) carry(p []byte, err error, length int64) error {
 	x, body := c.x, c.up.Body
 	var src framed.Source = body
 	var dst io.Writer = x
+	var frames *framed.Writer // lays one frame around each chunk
 	switch {
 	case c.framing.pass():
 		src = framed.Pass(body, c.framing.max)
 	case c.framing.upstream == hostabi.FramedV1:
 		src = framed.Unframe(body, c.framing.max)
 	case c.framing.client == hostabi.FramedV1:
-		dst = framed.Frame(x, c.framing.max)
+		frames = framed.Frame(x, c.framing.max)
+		dst = frames
 	}
 	for {
 		if err != nil && err != io.EOF && length >= 0 && len(p) > 0 {
@@ -255,6 +257,9 @@ func (c *carriage) carry(p []byte, err error, length int64) error {
 			p = p[:len(p)-1]
 		}
 		if len(p) > 0 {
+			if frames != nil {
+				frames.Begin(int64(len(p)) + body.ChunkLeft())
+			}
 			if _, err := dst.Write(p); err != nil {
 				return &writeError{err}
 			}
