@@ -36,6 +36,16 @@ func (b *Budget) Full() bool {
 	return false
 }
 
+// Fits reports whether Reserve would take n bytes now.
+func (b *Budget) Fits(n int64) bool {
+	for ; b != nil; b = b.parent {
+		if max := b.max.Load(); max > 0 && b.used.Load()+n > max {
+			return false
+		}
+	}
+	return true
+}
+
 // Reserve takes n bytes, or none when a ceiling would be exceeded.
 func (b *Budget) Reserve(n int64) bool {
 	if b == nil {

@@ -1,7 +1,7 @@
 package flow
 
-// An entry stands in the FIFO and, while it can be given up, in one list of
-// its class. Both are intrusive: an entry is one allocation.
+// An entry stands in the FIFO and, while it can be given up, in the list it is
+// given up from. Both are intrusive: an entry is one allocation.
 const (
 	inFIFO = iota
 	inClass

@@ -22,6 +22,14 @@ type buffer struct {
 	scratch [peekSize]byte // unmasked beginning of a message
 	key     [256]byte
 	msgs    []message
+
+	memo     [4]memo // rules of the batch at hand
+	memoNext int
+}
+
+type memo struct {
+	key  string
+	rule *policy.Rule
 }
 
 // message is one whole message (or control frame) in a run.
@@ -31,7 +39,11 @@ type message struct {
 	key        string // as memoised; for envelopes
 	control    bool
 	closing    bool // a close frame
+	own        bool // an envelope in a message's place
 }
+
+// uncounted reports whether m is no message of a peer's.
+func (m *message) uncounted() bool { return m.control || m.own }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
@@ -39,8 +51,7 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 func (p *pump) Space() []byte {
 	if p.buf == nil {
 		p.buf = buffers.Get().(*buffer)
-		p.buf.w = copy(p.buf.data[:], p.carry)
-		p.buf.r = 0
+		p.buf.r, p.buf.w = 0, copy(p.buf.data[:], p.carry)
 		p.carry = nil
 	}
 	return p.buf.data[p.buf.w:]
@@ -57,13 +68,22 @@ func (p *pump) Idle() {
 		p.carry = append([]byte(nil), b.data[b.r:b.w]...)
 	}
 	p.buf = nil
-	buffers.Put(b)
+	b.release()
 }
 
-// compact makes room behind what is not consumed.
+// compact makes room behind what is not consumed. A full buffer always has
+// something consumed: what is larger is passed on in parts.
 func (b *buffer) compact() {
 	if b.r > 0 {
 		b.w = copy(b.data[:], b.data[b.r:b.w])
 		b.r = 0
 	}
+}
+
+// release gives the buffer back.
+func (b *buffer) release() {
+	b.memo = [len(b.memo)]memo{} // what it points to is a generation's
+	clear(b.msgs)
+	b.msgs = b.msgs[:0]
+	buffers.Put(b)
 }

@@ -83,8 +83,15 @@ func sender(d hostabi.Direction) metrics.Initiator {
 	return metrics.ByUpstream
 }
 
-// lost is the cause when a leg's connection ends without a close frame.
+// lost is the cause when a leg's connection ends without a close frame, unless
+// there is an earlier one.
 func (t *Tunnel) lost(d hostabi.Direction, err error) *Cause {
+	t.mu.Lock()
+	first := t.first
+	t.mu.Unlock()
+	if first != nil {
+		return first
+	}
 	what := "connection lost"
 	if errors.Is(err, io.EOF) {
 		what = "connection ended without a close frame"
@@ -103,6 +110,33 @@ func (t *Tunnel) broken(d hostabi.Direction, err error) *Cause {
 		c.Code = we.Code
 	}
 	return c
+}
+
+// endSoon ends the tunnel with c when lossTimeout has passed, unless something
+// else does before.
+func (t *Tunnel) endSoon(c *Cause) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first == nil {
+		t.first = c
+		t.giveTime(lossTimeout)
+	}
+}
+
+// giveTime ends the tunnel with what came first after d. t.mu is held.
+func (t *Tunnel) giveTime(d time.Duration) {
+	if t.stopped {
+		return
+	}
+	if t.grace != nil {
+		t.grace.Stop()
+	}
+	t.grace = time.AfterFunc(d, func() {
+		t.mu.Lock()
+		c := *t.first
+		t.mu.Unlock()
+		t.end(c)
+	})
 }
 
 // guard turns a panic into the end of this tunnel alone.

@@ -14,6 +14,7 @@ import (
 
 const (
 	closeTimeout  = 5 * time.Second  // for the other peer's close frame, and for ours to be taken
+	lossTimeout   = time.Second      // for messages of a peer that takes none any more
 	lingerTimeout = time.Second      // for a peer to close its side after ours
 	finishTimeout = 30 * time.Second // for what waits to be delivered, while it moves
 )
@@ -29,9 +30,7 @@ func (t *Tunnel) closeReceived(d hostabi.Direction, code uint16, reason string) 
 		return t.first
 	}
 	t.first = &Cause{Initiator: sender(d), Code: code, Reason: reason}
-	if !t.stopped {
-		t.grace = time.AfterFunc(closeTimeout, func() { t.end(*t.first) })
-	}
+	t.giveTime(closeTimeout)
 	return nil
 }
 
@@ -54,6 +53,7 @@ func (t *Tunnel) finish() {
 		both.Go(func() { t.guard(func() { t.finishLeg(hostabi.Direction(d)) }) })
 	}
 	both.Wait()
+	t.writers.Wait()
 	t.o.Metrics.Connections(metrics.StateClosing).Dec()
 	t.o.Metrics.Closes(t.cause.Code, t.cause.Initiator).Inc()
 	t.logClosed()
@@ -65,15 +65,12 @@ func (t *Tunnel) finish() {
 // answerLost tells the client about messages that were accepted and can not be
 // delivered, because the upstream is gone.
 func (t *Tunnel) answerLost() {
-	up, down := &t.legs[hostabi.ToClient].sink, &t.legs[hostabi.ToUpstream].sink
 	if t.cause.Fault != hostabi.UpstreamClosed && t.cause.Fault != hostabi.UpstreamTimeout {
 		return
 	}
+	up, down := &t.legs[hostabi.ToClient].sink, &t.legs[hostabi.ToUpstream].sink
 	up.mu.Lock()
-	n := up.queue.Messages()
-	if up.lent != nil {
-		n++
-	}
+	n := int64(up.queue.Messages()) + t.pumps[hostabi.ToUpstream].lost.n.Load()
 	up.mu.Unlock()
 	if n == 0 {
 		return
@@ -86,73 +83,82 @@ func (t *Tunnel) answerLost() {
 	f := view.Fault(hostabi.UpstreamClosed)
 	wire := envelopeFrame(env, &policy.Values{
 		Code: hostabi.UpstreamClosed, Message: fmt.Sprintf("%d messages were waiting for the upstream when its connection ended", n),
-		Retryable: f.Retryable, RetryAfterMS: f.RetryAfter.Milliseconds(), Limit: -1, Actual: -1, Count: int64(n), TraceID: t.o.TraceID,
+		Retryable: f.Retryable, RetryAfterMS: f.RetryAfter.Milliseconds(), Limit: -1, Actual: -1, Count: n, TraceID: t.o.TraceID,
 	}, hostabi.ToClient)
 	down.mu.Lock()
 	if !down.closing && !down.inMessage {
-		down.queue.Push(flow.Message{Wire: wire, Control: true})
+		down.queue.Lend(flow.Message{Wire: wire, Own: true})
 	}
 	down.mu.Unlock()
 }
 
 // finishLeg delivers what waits toward one leg, sends the close frame unless
-// one was sent, and closes the connection so that the peer can read it all.
+// one was sent, and closes the connection so that the peer can read it all. A
+// peer that takes nothing is reset: the kernel would keep its bytes for long.
 func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	l := &t.legs[d]
-	if l.sink.finish(t.cause.Code, t.cause.Reason, t.cause.skip[d]) {
-		_ = l.tr.CloseWrite()
-		_ = l.tr.SetReadDeadline(time.Now().Add(lingerTimeout))
-		for {
-			if _, err := l.tr.ReadTo((*discard)(nil)); err != nil {
-				break
-			}
+	end := l.tr.Abort
+	defer func() {
+		_ = end()
+		l.sink.release()
+	}()
+	if !l.sink.finish(t.cause.Code, t.cause.Reason, t.cause.skip[d]) {
+		return
+	}
+	end = l.tr.Close
+	_ = l.tr.CloseWrite()
+	_ = l.tr.SetReadDeadline(time.Now().Add(lingerTimeout))
+	rest := discard{buf: gatherers.Get().(*[gatherSize]byte)}
+	defer gatherers.Put(rest.buf)
+	for {
+		if _, err := l.tr.ReadTo(rest); err != nil {
+			return
 		}
 	}
-	_ = l.tr.Close()
-	l.sink.release()
 }
 
 // finish writes the rest. False: the peer could not be told in order.
 func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { s.over = true }()
 	if s.err != nil || s.inMessage {
 		return s.abandon()
 	}
+	patience, over := s.set.Limits.SlowConsumerGrace, finishTimeout
 	if skip {
 		s.queue.Clear()
-		if !s.begun {
-			s.lent = nil
-		}
+		patience, over = closeTimeout, closeTimeout
 	}
 	if !s.closing {
 		s.closing = true
-		wire := wsframe.AppendClose(nil, code, reason, newMask(s.dir))
-		if s.lent != nil && !s.begun {
-			s.lent = append(s.lent, wire...)
-		} else {
-			s.queue.Push(flow.Message{Wire: wire, Control: true})
-		}
+		s.control(wsframe.AppendClose(nil, code, reason, newMask(s.dir)))
 	}
 	s.write()
-	wait := s.limits.SlowConsumerGrace
-	if skip {
-		wait = closeTimeout
-	}
-	over := time.Now().Add(max(finishTimeout, wait))
-	for s.writing && s.err == nil {
+	end := time.Now().Add(over)
+	for s.writing {
 		before := s.moved
-		timer := time.AfterFunc(wait, s.wakeUp)
-		deadline := time.Now().Add(wait)
-		for s.writing && s.err == nil && time.Now().Before(deadline) {
-			s.wake.Wait()
-		}
-		timer.Stop()
-		if s.writing && (s.moved.Equal(before) || skip || time.Now().After(over)) {
+		s.waitWriter(min(patience, time.Until(end)))
+		if s.writing && (s.moved.Equal(before) || !time.Now().Before(end)) {
 			return s.abandon()
 		}
 	}
 	return s.err == nil
+}
+
+// waitWriter waits until the writer is gone, at most for d.
+func (s *sink) waitWriter(d time.Duration) {
+	over := false
+	timer := time.AfterFunc(d, func() {
+		s.mu.Lock()
+		over = true
+		s.wake.Broadcast()
+		s.mu.Unlock()
+	})
+	defer timer.Stop()
+	for s.writing && !over {
+		s.wake.Wait()
+	}
 }
 
 // abandon ends a writer that still waits, and joins it.
@@ -164,30 +170,21 @@ func (s *sink) abandon() bool {
 	return false
 }
 
-func (s *sink) wakeUp() {
-	s.mu.Lock()
-	s.wake.Broadcast()
-	s.mu.Unlock()
-}
-
 // release counts what was not delivered and gives its memory back.
 func (s *sink) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lost := s.queue.Messages()
-	if s.lent != nil {
-		lost++
-	}
-	if lost > 0 {
+	s.over = true
+	if lost := s.queue.Messages(); lost > 0 {
 		s.t.o.Metrics.Dropped(metrics.DroppedClosed).Add(float64(lost))
 	}
 	s.queue.Close()
-	s.lent, s.deferred = nil, nil
-	s.settle(&s.t.pumps[s.dir])
+	s.deferred = nil
+	s.settle()
 }
 
 // discard takes bytes that nobody reads any more.
-type discard struct{}
+type discard struct{ buf *[gatherSize]byte }
 
-func (*discard) Space() []byte { return make([]byte, 4<<10) }
-func (*discard) Idle()         {}
+func (d discard) Space() []byte { return d.buf[:] }
+func (d discard) Idle()         {}

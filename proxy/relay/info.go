@@ -10,6 +10,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"weir/hostabi"
+	"weir/proxy/metrics"
 )
 
 // counter counts one thing of one direction.
@@ -17,17 +18,31 @@ type counter struct{ n atomic.Int64 }
 
 func (c *counter) add(n int64) { c.n.Add(n) }
 
-// count notes messages that were passed on, and their wire bytes.
+// count notes messages that are on the wire, and their bytes.
 func (p *pump) count(ms []message, bytes int) {
 	n := 0
 	for i := range ms {
-		if !ms[i].control {
+		if !ms[i].uncounted() {
 			n++
 		}
 	}
-	p.messages.add(int64(n))
-	p.bytes.add(int64(bytes))
-	p.t.o.Metrics.Messages(p.dir).Add(float64(n))
+	p.passed(int64(n), int64(bytes))
+}
+
+func (p *pump) passed(messages, bytes int64) {
+	p.bytes.add(bytes)
+	if messages > 0 {
+		p.messages.add(messages)
+		p.t.o.Metrics.Messages(p.dir).Add(float64(messages))
+	}
+}
+
+// lose notes messages that were read and have nowhere to go any more.
+func (p *pump) lose(n int64) {
+	if n > 0 {
+		p.lost.add(n)
+		p.t.o.Metrics.Dropped(metrics.DroppedClosed).Add(float64(n))
+	}
 }
 
 // seenKeys remembers the first event keys of a direction.

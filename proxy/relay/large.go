@@ -15,6 +15,9 @@ type held struct {
 	reserved int64  // in the memory budget
 }
 
+// heldStart is the memory that a held message begins with, in bytes.
+const heldStart = 512
+
 // heldOverhead bounds what a held message may cost beyond its payload: an
 // endless row of tiny or empty fragments is all headers.
 const heldOverhead = 4 << 10
@@ -22,11 +25,13 @@ const heldOverhead = 4 << 10
 // begin takes the header of a data frame that is not simply a whole message:
 // too large, a fragment, or larger than the buffer.
 func (p *pump) begin(h *wsframe.Header) *Cause {
-	b := p.buf
 	limit := p.set.Limits.MaxMessageSize
+	header := p.buf.data[p.buf.r : p.buf.r+h.Size]
+	if p.refuse == nil && h.Fin && h.Opcode != wsframe.Continuation && h.Length <= limit {
+		return p.beginLarge(h)
+	}
+	p.buf.r += h.Size
 	p.left, p.fin = h.Length, h.Fin
-	start := b.r
-	b.r += h.Size
 	switch {
 	case p.refuse != nil:
 		p.state = refusing
@@ -34,45 +39,58 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		if p.refuse.drained > p.refuse.ceiling {
 			return p.drainedTooMuch()
 		}
-	case !h.Fin || h.Opcode == wsframe.Continuation:
-		if p.hold == nil {
-			p.hold = &held{}
-		}
-		p.hold.payload += h.Length
-		p.state = holding
-		switch {
-		case p.hold.payload > limit:
-			return p.startRefusing(h, hostabi.PayloadTooLarge, limit, p.hold.payload)
-		case int64(len(p.hold.wire)+h.Size) > 2*limit+heldOverhead:
-			return p.startRefusing(h, hostabi.PayloadTooLarge, limit, int64(len(p.hold.wire)+h.Size))
-		case !p.keep(b.data[start:b.r]):
-			return p.startRefusing(h, hostabi.PendingLimit, p.t.o.Route.Memory.Max(), p.t.o.Route.Memory.Used())
-		}
-	case h.Length > limit:
+		return p.frameEnd()
+	case h.Fin && h.Opcode != wsframe.Continuation:
 		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, h.Length)
-	default:
-		return p.beginLarge(h, start)
+	}
+	if p.hold == nil {
+		p.hold = &held{}
+	}
+	p.hold.payload += h.Length
+	p.state = holding
+	frames := int64(len(p.hold.wire) + h.Size)
+	switch {
+	case p.hold.payload > limit:
+		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, p.hold.payload)
+	case frames > 2*limit+heldOverhead:
+		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, frames)
+	case !p.keep(header):
+		return p.startRefusing(h, hostabi.PendingLimit, p.t.o.Route.Memory.Max(), p.t.o.Route.Memory.Used())
 	}
 	return p.frameEnd()
 }
 
-// beginLarge starts to pass through a message larger than the buffer.
-func (p *pump) beginLarge(h *wsframe.Header, start int) *Cause {
+// beginLarge starts to pass through a message larger than the buffer, header
+// and all.
+func (p *pump) beginLarge(h *wsframe.Header) *Cause {
 	b := p.buf
-	payload := b.data[b.r:min(b.w, b.r+int(min(h.Length, bufferSize)))]
-	key, rule := p.rule(h, payload)
-	if code, limit := p.exceeds(h.Length, rule); code != "" {
-		return p.startRefusing(h, code, limit, h.Length)
+	start := b.r + h.Size
+	payload := b.data[start:min(b.w, start+int(min(h.Length, bufferSize)))]
+	_, rule := p.rule(h, payload)
+	code, limit := p.exceeds(h.Length, rule)
+	actual := h.Length
+	droppable := false
+	if code == "" && p.out.sink.congested() {
+		droppable = rule.Class == hostabi.Droppable && recallable(rule, p.peek(h, payload, peekSize))
+		if !droppable {
+			code, limit, actual = p.out.sink.refuses(h.Length)
+		}
 	}
-	m := message{rule: rule, key: key}
-	if rule.Class == hostabi.Droppable && p.out.sink.congested() && p.recallable(&m, p.peek(h, payload, peekSize)) {
-		p.out.sink.drop(p)
+	p.left, p.fin = h.Length, true
+	switch {
+	case code != "":
+		b.r = start
+		return p.startRefusing(h, code, limit, actual)
+	case droppable:
+		b.r = start
 		p.state = dropping
-		return nil
+		p.out.sink.drop()
+	default:
+		p.left += int64(h.Size)
+		p.state = cutting
+		p.out.sink.lockMessage()
 	}
-	p.state = cutting
-	p.out.sink.lockMessage()
-	return p.out.sink.part(p, b.data[start:b.r], false)
+	return nil
 }
 
 // payload consumes what is here of the current frame's payload.
@@ -84,14 +102,12 @@ func (p *pump) payload() *Cause {
 	p.left -= int64(n)
 	switch p.state {
 	case cutting:
-		if c := p.out.sink.part(p, part, p.left == 0); c != nil {
-			return c
-		}
+		p.out.sink.part(p, part, p.left == 0)
 	case holding:
 		if !p.keep(part) {
-			used := p.t.o.Route.Memory
+			memory := p.t.o.Route.Memory
 			p.takePrefix()
-			p.refusal(hostabi.PendingLimit, used.Max(), used.Used())
+			p.refusal(hostabi.PendingLimit, memory.Max(), memory.Used())
 			p.state = refusing
 		}
 	case refusing:
@@ -125,12 +141,18 @@ func (p *pump) frameEnd() *Cause {
 
 // keep adds bytes to the held message. False: the memory budget is full.
 func (p *pump) keep(part []byte) bool {
-	if !p.t.o.Route.Memory.Reserve(int64(len(part))) {
-		p.t.o.Pressure()
-		return false
+	h := p.hold
+	if need := len(h.wire) + len(part); need > cap(h.wire) {
+		grown := max(need, 2*cap(h.wire), heldStart)
+		more := int64(grown - cap(h.wire))
+		if !p.t.o.Route.Memory.Reserve(more) {
+			p.t.o.Pressure()
+			return false
+		}
+		h.reserved += more
+		h.wire = append(make([]byte, 0, grown), h.wire...)
 	}
-	p.hold.reserved += int64(len(part))
-	p.hold.wire = append(p.hold.wire, part...)
+	h.wire = append(h.wire, part...)
 	return true
 }
 
@@ -149,7 +171,8 @@ func (p *pump) sendHeld() *Cause {
 	if code, limit := p.exceeds(p.hold.payload, rule); code != "" {
 		return p.refuseWhole(code, limit, p.hold.payload, name, prefix)
 	}
-	return p.out.sink.send(p, p.hold.wire, []message{{end: len(p.hold.wire), rule: rule, key: name}})
+	p.out.sink.send(p, p.hold.wire, []message{{end: len(p.hold.wire), rule: rule, key: name}})
+	return nil
 }
 
 func (p *pump) dropHeld() {

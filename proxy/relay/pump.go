@@ -1,14 +1,12 @@
 package relay
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"time"
 
 	"weir/hostabi"
 	"weir/proxy/jsonpeek"
-	"weir/proxy/metrics"
 	"weir/proxy/policy"
 	"weir/proxy/wsframe"
 )
@@ -28,20 +26,18 @@ type pump struct {
 	carry []byte    // bytes of an incomplete frame while there is no buffer
 
 	state  state
-	left   int64    // payload of the current frame not consumed yet (cutting, holding, refusing)
 	fin    bool     // the current frame is its message's last
+	active bool     // the batch at hand has a part of a message
+	left   int64    // bytes of the current frame not consumed yet
 	hold   *held    // fragments of a message not yet complete
 	refuse *refusal // the message being drained
 
-	memo     [4]memo // of the batch at hand
-	memoNext int
-	budget   policy.Budget
-	seen     seenKeys
-	limited  int // messages refused by message_rate in a row
+	seen    seenKeys
+	limited int // messages refused by message_rate in a row
 
 	messages, bytes counter
 	shed, conflated counter
-	refused         counter
+	refused, lost   counter
 }
 
 // state is what the payload bytes that come next belong to.
@@ -55,11 +51,6 @@ const (
 	dropping              // a large droppable message that is shed
 )
 
-type memo struct {
-	key  string
-	rule *policy.Rule
-}
-
 func (p *pump) init(t *Tunnel, d hostabi.Direction, buffered []byte) {
 	p.t, p.dir = t, d
 	p.in, p.out = &t.legs[d], t.toward(d)
@@ -70,22 +61,23 @@ func (p *pump) init(t *Tunnel, d hostabi.Direction, buffered []byte) {
 // run reads until there is a reason to stop. A nil cause means that the leg has
 // sent its close frame and the tunnel is waiting for the other's.
 func (p *pump) run() *Cause {
-	if len(p.carry) > 0 {
-		p.Space()
-		if c, more := p.batch(); !more {
+	early := p.carry // came with the handshake
+	p.carry = nil
+	for len(early) > 0 {
+		n := copy(p.Space(), early)
+		early = early[n:]
+		if c, more := p.batch(n); !more {
 			return c
 		}
+		p.buf.compact()
 	}
 	for {
-		if p.buf != nil {
-			p.buf.compact()
-		}
 		n, err := p.in.tr.ReadTo(p)
 		if n > 0 {
-			p.buf.w += n
-			if c, more := p.batch(); !more {
+			if c, more := p.batch(n); !more {
 				return c
 			}
+			p.buf.compact()
 			continue
 		}
 		if p.t.ended() || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -98,34 +90,32 @@ func (p *pump) run() *Cause {
 // release gives back what the pump holds.
 func (p *pump) release() {
 	if p.buf != nil {
-		buffers.Put(p.buf)
+		p.buf.release()
 		p.buf = nil
 	}
 	p.carry = nil
 	p.dropHeld()
 }
 
-// batch judges what was read with one set of settings and one reading of the
-// clock, and sends it on. False: the pump has come to its end.
-func (p *pump) batch() (*Cause, bool) {
+// batch judges n bytes that were read with one set of settings and one reading
+// of the clock, and sends them on. False: the pump has come to its end.
+func (p *pump) batch(n int) (*Cause, bool) {
+	p.buf.w += n
 	p.now = time.Now()
 	now := p.t.since(p.now)
 	p.in.lastRead.Store(now)
 	if set := p.t.o.Route.Load(); set != p.set {
 		p.set = set
-		p.out.sink.configure(&set.Limits)
+		p.out.sink.configure(set)
 		if p.dir == hostabi.ToUpstream {
 			p.t.setRate(&set.Limits)
 		}
 	}
-	p.memo = [len(p.memo)]memo{}
-	before := p.messages.n.Load()
+	p.buf.memo = [len(p.buf.memo)]memo{}
+	p.active = p.state != atFrame
 	c, more := p.frames()
-	if p.messages.n.Load() != before || p.state != atFrame {
+	if p.active {
 		p.t.lastMessage.Store(now)
-	}
-	if p.buf.r == p.buf.w {
-		p.buf.r, p.buf.w = 0, 0
 	}
 	return c, more
 }
@@ -135,8 +125,8 @@ func (p *pump) batch() (*Cause, bool) {
 // and sent at once, the same bytes.
 func (p *pump) frames() (*Cause, bool) {
 	b := p.buf
-	b.msgs = b.msgs[:0]
 	run := b.r // start of the run; ends at b.r
+	var h wsframe.Header
 	for b.r < b.w {
 		if p.state != atFrame {
 			if c := p.payload(); c != nil {
@@ -145,55 +135,49 @@ func (p *pump) frames() (*Cause, bool) {
 			run = b.r
 			continue
 		}
-		h, ok, err := wsframe.Parse(b.data[b.r:b.w])
+		ok, err := h.Parse(b.data[b.r:b.w])
 		if err == nil && ok {
 			err = p.seq.Check(&h)
 		}
 		if err != nil {
-			if c := p.send(run); c != nil {
-				return c, false
-			}
+			p.send(run)
 			return p.t.broken(p.dir, err), false
 		}
 		if !ok {
 			break
 		}
 		whole := h.Length <= int64(b.w-b.r-h.Size)
-		switch {
-		case h.Opcode.IsControl():
+		if h.Opcode.IsControl() {
 			if !whole {
-				c := p.send(run)
-				return c, c == nil
+				break
 			}
 			if c, more := p.control(&h, &run); !more {
 				return c, false
 			}
-		case h.Fin && h.Opcode != wsframe.Continuation && whole && h.Length <= p.set.Limits.MaxMessageSize:
-			if c := p.message(&h, &run); c != nil {
-				return c, false
+		} else {
+			p.active = true
+			if h.Fin && h.Opcode != wsframe.Continuation && whole && h.Length <= p.set.Limits.MaxMessageSize {
+				if c := p.message(&h, &run); c != nil {
+					return c, false
+				}
+			} else {
+				if p.wantsMore(&h) {
+					break
+				}
+				p.send(run)
+				if c := p.begin(&h); c != nil {
+					return c, false
+				}
+				run = b.r
 			}
-		default:
-			if p.wantsMore(&h) {
-				c := p.send(run)
-				return c, c == nil
-			}
-			if c := p.send(run); c != nil {
-				return c, false
-			}
-			if c := p.begin(&h); c != nil {
-				return c, false
-			}
-			run = b.r
 		}
 		if len(b.msgs) == maxRun {
-			if c := p.send(run); c != nil {
-				return c, false
-			}
+			p.send(run)
 			run = b.r
 		}
 	}
-	c := p.send(run)
-	return c, c == nil
+	p.send(run)
+	return nil, true
 }
 
 // wantsMore reports whether a data frame that is not whole should wait for more
@@ -213,15 +197,11 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 	payload := b.data[b.r+h.Size : b.r+h.Size+int(h.Length)]
 	key, rule := p.rule(h, payload)
 	if code, limit := p.exceeds(h.Length, rule); code != "" {
-		if c := p.send(*run); c != nil {
-			return c
-		}
-		if c := p.refuseWhole(code, limit, h.Length, key, p.peek(h, payload, peekSize)); c != nil {
-			return c
-		}
+		p.send(*run)
+		c := p.refuseWhole(code, limit, h.Length, key, p.peek(h, payload, peekSize))
 		b.r += h.Size + int(h.Length)
 		*run = b.r
-		return nil
+		return c
 	}
 	end := b.r + h.Size + int(h.Length)
 	b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, rule: rule, key: key})
@@ -278,26 +258,25 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) (string, *policy.Rule) {
 
 // ruleOf is the last step of rule: the batch's memo, then the policy.
 func (p *pump) ruleOf(key []byte) (string, *policy.Rule) {
-	for i := range p.memo {
-		if m := &p.memo[i]; m.rule != nil && m.key == string(key) {
+	b := p.buf
+	for i := range b.memo {
+		if m := &b.memo[i]; m.rule != nil && m.key == string(key) {
 			return m.key, m.rule
 		}
 	}
-	m := memo{key: p.seen.intern(key), rule: p.set.View.Rule(p.dir, key, &p.budget)}
-	p.memo[p.memoNext%len(p.memo)] = m
-	p.memoNext++
+	m := memo{key: p.seen.intern(key), rule: p.set.View.Rule(p.dir, key, &p.t.budget)}
+	b.memo[b.memoNext%len(b.memo)] = m
+	b.memoNext++
 	return m.key, m.rule
 }
 
 // send passes the run on: the bytes from start to what is consumed.
-func (p *pump) send(start int) *Cause {
+func (p *pump) send(start int) {
 	b := p.buf
-	if len(b.msgs) == 0 {
-		return nil
+	if len(b.msgs) > 0 {
+		p.out.sink.send(p, b.data[start:b.r], b.msgs)
+		b.msgs = b.msgs[:0]
 	}
-	c := p.out.sink.send(p, b.data[start:b.r], b.msgs)
-	b.msgs = b.msgs[:0]
-	return c
 }
 
 // control handles a control frame. Pongs that answer Weir's own pings end here;
@@ -308,47 +287,24 @@ func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
 	var room [wsframe.MaxControlPayload]byte
 	payload := room[:wsframe.CopyMask(room[:], b.data[b.r+h.Size:end], h.Mask, 0)]
 	if h.Opcode == wsframe.Pong && p.in.answered(payload) {
-		if c := p.send(*run); c != nil {
-			return c, false
-		}
+		p.send(*run)
 		b.r, *run = end, end
 		return nil, true
 	}
+	m := message{start: b.r - *run, end: end - *run, control: true}
 	if h.Opcode != wsframe.Close {
-		b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, control: true})
+		b.msgs = append(b.msgs, m)
 		b.r = end
 		return nil, true
 	}
 	code, reason, err := wsframe.ParseClose(payload)
 	if err != nil {
-		if c := p.send(*run); c != nil {
-			return c, false
-		}
+		p.send(*run)
 		return p.t.broken(p.dir, err), false
 	}
-	b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, control: true, closing: true})
+	m.closing = true
+	b.msgs = append(b.msgs, m)
 	b.r = end
-	if c := p.send(*run); c != nil {
-		return c, false
-	}
+	p.send(*run)
 	return p.t.closeReceived(p.dir, code, reason), false
-}
-
-// pingPayload marks Weir's own pings: a pong that carries it is not passed on.
-var pingPayload = []byte("weir-ping")
-
-// answered notes a pong to Weir's own ping.
-func (l *leg) answered(payload []byte) bool {
-	if !bytes.Equal(payload, pingPayload) {
-		return false
-	}
-	return l.pinged.Swap(0) != 0
-}
-
-// peerOf names who receives what goes out on l.
-func (t *Tunnel) peerOf(l *leg) metrics.Initiator {
-	if l == &t.legs[hostabi.ToUpstream] {
-		return metrics.ByClient
-	}
-	return metrics.ByUpstream
 }

@@ -3,7 +3,6 @@ package relay
 import (
 	"crypto/rand"
 	"fmt"
-	"slices"
 
 	"weir/hostabi"
 	"weir/proxy/jsonpeek"
@@ -135,12 +134,12 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, key stri
 	}
 	wire := envelopeFrame(env, &v, to)
 	if env.Recipient == hostabi.ToReceiver {
-		return p.out.sink.send(p, wire, []message{{end: len(wire), rule: &criticalRule}})
+		p.out.sink.send(p, wire, []message{{end: len(wire), own: true}})
+	} else {
+		p.in.sink.inject(p, wire)
 	}
-	return p.in.sink.inject(wire)
+	return nil
 }
-
-var criticalRule = policy.Rule{Class: hostabi.Critical}
 
 // envelopeFrame renders an envelope as a message toward the peer that d leads
 // to.
@@ -194,20 +193,17 @@ func dropReason(code hostabi.FaultCode) metrics.Reason {
 }
 
 // recallable reports whether a message of a droppable kind may be shed after
-// all: unless says no when the message has that field.
-func (p *pump) recallable(m *message, prefix []byte) bool {
-	if m.rule == nil || m.rule.Class != hostabi.Droppable {
-		return false
-	}
-	if m.rule.Unless.IsZero() {
+// all: not when it has the field that unless names, or could have.
+func recallable(r *policy.Rule, prefix []byte) bool {
+	if r.Unless.IsZero() {
 		return true
 	}
-	_, r := m.rule.Unless.Find(prefix)
-	return r == jsonpeek.Absent
+	_, found := r.Unless.Find(prefix)
+	return found == jsonpeek.Absent
 }
 
 // conflateName names the state that a message carries; empty: none.
-func (p *pump) conflateName(m *message, prefix []byte) string {
+func conflateName(m *message, prefix []byte) string {
 	if m.rule.Conflate.IsZero() {
 		return ""
 	}
@@ -215,5 +211,14 @@ func (p *pump) conflateName(m *message, prefix []byte) string {
 	if r != jsonpeek.Found {
 		return ""
 	}
-	return string(slices.Concat([]byte(m.key), []byte{0}, raw))
+	return m.key + "\x00" + string(raw)
+}
+
+// quotable returns the beginning of a message of one or more frames, unmasked:
+// of an unmasked frame all of it.
+func (p *pump) quotable(wire []byte) []byte {
+	if h, ok, err := wsframe.Parse(wire); err == nil && ok && !h.Masked && h.Fin {
+		return wire[h.Size:]
+	}
+	return messagePrefix(p.buf.scratch[:0], wire)
 }

@@ -1,13 +1,11 @@
 package relay
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"weir/hostabi"
-	"weir/proxy/config"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
@@ -20,7 +18,7 @@ import (
 //
 // A write is tried at once. What the kernel does not take is queued and a
 // writer goroutine runs until the queue is empty again. What does not fit the
-// queue is lent: its owner waits until it is written, reading nothing
+// queue is lent to it: its owner waits until it is written, reading nothing
 // meanwhile, and that is the backpressure.
 type sink struct {
 	t   *Tunnel
@@ -28,19 +26,20 @@ type sink struct {
 	dir hostabi.Direction // of the messages that go out here
 
 	mu   sync.Mutex
-	wake sync.Cond // lent is free again, or the sink stopped
+	wake sync.Cond // a loan is returned, the writer is gone, or the sink stopped
 
-	queue  *flow.Queue
-	limits config.Limits
-	lent   []byte // what does not fit; not copied, its owner waits
-	begun  bool   // a part of lent's message is on the wire, or encrypted
+	set     *Settings
+	queue   flow.Queue
+	lenders int // wait for what they lent
 
 	inMessage bool     // a large message is being passed through: nothing comes between
-	deferred  [][]byte // frames that wait for its end
+	deferred  [][]byte // envelopes that wait for its end
+	waiting   int      // bytes of them
 
 	writing bool // a writer goroutine runs
-	stopped bool // the tunnel is ending: only finish writes
+	stopped bool // the tunnel is ending: only finish sends
 	closing bool // a close frame was sent or queued: nothing follows
+	over    bool // finished: no writer starts any more
 	err     error
 
 	moved time.Time // last time the kernel took bytes while writing
@@ -49,171 +48,195 @@ type sink struct {
 	bytes, queued atomic.Int64 // wire bytes and messages in the queue, for /connections
 }
 
-// controlCeiling bounds queued control frames, which no limit counts: beyond
-// it their sender waits like everybody else.
-const controlCeiling = 16 << 10
+const (
+	// controlCeiling bounds queued control frames, which no limit counts: beyond
+	// it their sender waits like everybody else. In bytes.
+	controlCeiling = 16 << 10
+	// deferredCeiling bounds envelopes that wait for a large message to pass. Its
+	// sender may never finish it, so nobody waits for that; what exceeds the
+	// bound is counted like every fault, but not told. In bytes.
+	deferredCeiling = 64 << 10
+)
 
 func (s *sink) init(t *Tunnel, from hostabi.Direction, set *Settings) {
 	s.t, s.leg, s.dir = t, &t.legs[from], from^1
 	s.wake.L = &s.mu
-	s.limits = set.Limits
-	s.queue = flow.NewQueue(set.Limits.MaxBufferedBytes, t.o.Route.Memory, s.gapNotice)
+	s.queue.Init(set.Limits.MaxBufferedBytes, t.o.Route.Memory)
+	s.use(set)
 }
 
-// configure takes over limits that a reload changed.
-func (s *sink) configure(l *config.Limits) {
+// configure takes over settings that a reload changed.
+func (s *sink) configure(set *Settings) {
 	s.mu.Lock()
-	s.limits = *l
-	s.queue.SetLimit(l.MaxBufferedBytes)
+	s.use(set)
 	s.mu.Unlock()
 }
 
+func (s *sink) use(set *Settings) {
+	s.set = set
+	s.queue.SetLimit(set.Limits.MaxBufferedBytes)
+	if env := s.gapEnvelope(); env == nil || env.Recipient == hostabi.ToNobody {
+		s.queue.SetNotice(nil)
+	} else {
+		s.queue.SetNotice(s.gapNotice)
+	}
+}
+
 // send passes a run of whole messages on, in order. It returns when all are
-// written, queued, shed or refused.
-func (s *sink) send(p *pump, wire []byte, ms []message) *Cause {
+// written, queued, shed or refused, or nobody is left to send them to.
+func (s *sink) send(p *pump, wire []byte, ms []message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := 0
 	if s.idle() {
-		n, err := s.leg.tr.TryWrite(wire)
-		if err != nil {
-			return s.fail(err)
-		}
-		if n == len(wire) {
-			p.count(ms, len(wire))
-			s.noteClosing(ms)
-			return nil
-		}
-		for first < len(ms) && ms[first].end <= n {
-			first++
-		}
-		if pending := s.leg.tr.Pending(); n > ms[first].start || pending > 0 {
-			end := first
-			for end+1 < len(ms) && ms[end].end < n+pending {
-				end++
-			}
-			if c := s.rest(wire[n:ms[end].end]); c != nil {
-				return c
-			}
-			first = end + 1
-		}
-		if first > 0 {
-			p.count(ms[:first], ms[first-1].end)
-		}
+		first = s.direct(p, wire, ms)
+	}
+	if first == len(ms) {
+		return
 	}
 	for i := first; i < len(ms); i++ {
-		if s.stopped || s.closing {
-			break
-		}
-		if c := s.enqueue(p, wire[ms[i].start:ms[i].end], &ms[i]); c != nil {
-			return c
-		}
+		s.pass(p, wire[ms[i].start:ms[i].end], &ms[i])
 	}
-	s.noteClosing(ms)
-	s.settle(p)
-	return nil
+	s.settle()
 }
 
-// enqueue queues one message that could not be written at once, by its rule.
-func (s *sink) enqueue(p *pump, wire []byte, m *message) *Cause {
-	if m.control {
+// direct writes what the kernel takes of a run at once, and sees to the rest of
+// a message that was cut. It returns how many messages are done with.
+func (s *sink) direct(p *pump, wire []byte, ms []message) (done int) {
+	n, err := s.leg.tr.TryWrite(wire)
+	if err != nil {
+		s.fail(err)
+		return 0
+	}
+	if n == len(wire) {
+		p.count(ms, n)
+		s.closing = ms[len(ms)-1].closing
+		return len(ms)
+	}
+	for ms[done].end <= n {
+		done++
+	}
+	p.count(ms[:done], n)
+	fixed := n + s.leg.tr.Pending() // what is beyond recall: on the wire, or encrypted
+	if fixed == ms[done].start {
+		return done
+	}
+	rest := flow.Message{Begun: true}
+	for ; done < len(ms) && ms[done].start < fixed; done++ {
+		rest.Wire = wire[n:ms[done].end]
+		if !ms[done].uncounted() {
+			rest.Ends++
+		}
+		s.closing = ms[done].closing
+	}
+	s.put(p, rest)
+	return done
+}
+
+// pass queues one message that could not be written at once, by its rule.
+func (s *sink) pass(p *pump, wire []byte, m *message) {
+	if s.gone() || s.closing {
+		if !m.uncounted() {
+			p.lose(1)
+		}
+		return
+	}
+	fm := flow.Message{Wire: wire, Control: m.control, Own: m.own}
+	switch {
+	case m.control:
+		s.closing = m.closing
 		if s.queue.ControlBytes()+int64(len(wire)) > controlCeiling {
-			return s.lend(wire, false)
+			s.lend(p, fm)
+			return
 		}
-		s.queue.Push(flow.Message{Wire: wire, Control: true})
+	case m.own:
+	default:
+		if m.rule.Class == hostabi.Droppable {
+			prefix := p.quotable(wire)
+			if fm.Droppable = recallable(m.rule, prefix); fm.Droppable {
+				fm.Priority, fm.Conflate = m.rule.Priority, conflateName(m, prefix)
+			}
+		}
+		if code, limit, actual := s.overInbox(int64(len(wire))); code != "" {
+			if fm.Droppable {
+				s.queue.Drop()
+				return
+			}
+			s.refuse(p, code, limit, actual, wire, m)
+			return
+		}
+	}
+	s.put(p, fm)
+}
+
+// put queues m, or waits with it when it does not fit and may not be shed.
+func (s *sink) put(p *pump, m flow.Message) {
+	if s.queue.Push(m) {
 		s.write()
-		return nil
+		return
 	}
-	fm := flow.Message{Wire: wire}
-	if m.rule.Class == hostabi.Droppable {
-		prefix := p.quotable(wire)
-		if fm.Droppable = p.recallable(m, prefix); fm.Droppable {
-			fm.Priority, fm.Conflate = m.rule.Priority, p.conflateName(m, prefix)
-		}
-	}
-	if code, limit, actual := s.overInbox(int64(len(wire))); code != "" {
-		if fm.Droppable {
-			s.queue.Drop()
-			return nil
-		}
-		return s.refuse(p, code, limit, actual, wire, m)
-	}
-	if s.queue.Push(fm) {
-		p.count([]message{*m}, len(wire))
-		s.write()
-		return nil
-	}
-	if s.t.o.Route.Memory.Full() {
+	if memory := s.t.o.Route.Memory; !memory.Fits(int64(len(m.Wire))) {
 		s.t.o.Pressure()
 	}
-	if fm.Droppable {
-		return nil
+	if !m.Droppable {
+		s.lend(p, m)
 	}
-	p.count([]message{*m}, len(wire))
-	return s.lend(wire, false)
 }
 
 // overInbox names the ceiling on what waits toward the upstream that one more
 // message of n bytes would break.
 func (s *sink) overInbox(n int64) (code hostabi.FaultCode, limit, actual int64) {
+	l := &s.set.Limits
 	if s.dir != hostabi.ToUpstream {
 		return "", 0, 0
 	}
-	if waiting := s.queue.Messages(); waiting >= s.limits.MaxInbox {
-		return hostabi.InboxFull, int64(s.limits.MaxInbox), int64(waiting)
+	waiting := s.queue.Messages()
+	if waiting >= l.MaxInbox {
+		return hostabi.InboxFull, int64(l.MaxInbox), int64(waiting)
 	}
-	if total := s.queue.Bytes() + n; total > s.limits.MaxPendingBytes && s.queue.Messages() > 0 &&
-		s.limits.MaxPendingBytes < s.limits.MaxBufferedBytes {
-		return hostabi.PendingLimit, s.limits.MaxPendingBytes, total
+	if total := s.queue.Bytes() + n; total > l.MaxPendingBytes && waiting > 0 && l.MaxPendingBytes < l.MaxBufferedBytes {
+		return hostabi.PendingLimit, l.MaxPendingBytes, total
 	}
 	return "", 0, 0
 }
 
 // refuse answers one message of a run that the queue has no place for. The
-// lock is let go meanwhile: the answer goes out on the other leg.
-func (s *sink) refuse(p *pump, code hostabi.FaultCode, limit, actual int64, wire []byte, m *message) *Cause {
+// lock is let go meanwhile: the answer may go out on the other leg.
+func (s *sink) refuse(p *pump, code hostabi.FaultCode, limit, actual int64, wire []byte, m *message) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return p.refuseWhole(code, limit, actual, m.key, p.quotable(wire))
-}
-
-// rest queues the rest of a message whose beginning is on the wire.
-func (s *sink) rest(wire []byte) *Cause {
-	if s.queue.PushRest(wire, true) {
-		s.write()
-		return nil
-	}
-	return s.lend(wire, true)
+	p.refuseWhole(code, limit, actual, m.key, p.quotable(wire))
 }
 
 // part passes on bytes of a large message: all of it, or until its owner has to
 // wait.
-func (s *sink) part(p *pump, wire []byte, last bool) *Cause {
+func (s *sink) part(p *pump, wire []byte, last bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m := flow.Message{Wire: wire, Begun: true}
 	if last {
-		p.count([]message{{}}, len(wire))
-	} else {
-		p.bytes.add(int64(len(wire)))
+		m.Ends = 1
 	}
-	if s.stopped || s.closing || len(wire) == 0 {
-		return nil
+	if s.gone() || s.closing {
+		p.lose(int64(m.Ends))
+		return
 	}
 	if s.idle() {
 		n, err := s.leg.tr.TryWrite(wire)
 		if err != nil {
-			return s.fail(err)
+			s.fail(err)
+			p.lose(int64(m.Ends))
+			return
 		}
-		if wire = wire[n:]; len(wire) == 0 {
-			return nil
+		if n == len(wire) {
+			p.passed(int64(m.Ends), int64(n))
+			return
 		}
+		p.passed(0, int64(n))
+		m.Wire = wire[n:]
 	}
-	if s.queue.PushRest(wire, last) {
-		s.write()
-		s.settle(p)
-		return nil
-	}
-	return s.lend(wire, true)
+	s.put(p, m)
+	s.settle()
 }
 
 // lockMessage begins a message that nothing may come between.
@@ -229,72 +252,67 @@ func (s *sink) unlockMessage() {
 	defer s.mu.Unlock()
 	s.inMessage = false
 	for _, wire := range s.deferred {
-		s.queue.Push(flow.Message{Wire: wire, Control: true})
+		s.queue.Lend(flow.Message{Wire: wire, Own: true})
 	}
-	s.deferred = nil
-	if !s.queue.Empty() {
-		s.write()
-	}
-}
-
-// inject sends a frame of Weir's own, an envelope, to this leg's peer. When it
-// does not fit its cause waits: a peer that reads no answers is not read.
-func (s *sink) inject(wire []byte) *Cause {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.stopped || s.closing:
-		return nil
-	case s.inMessage:
-		if len(s.deferred) < maxDeferred {
-			s.deferred = append(s.deferred, wire)
-		}
-		return nil
-	case s.idle():
-		n, err := s.leg.tr.TryWrite(wire)
-		if err != nil {
-			return s.fail(err)
-		}
-		if n == len(wire) {
-			return nil
-		}
-		if n > 0 || s.leg.tr.Pending() > 0 {
-			return s.rest(wire[n:])
-		}
-	}
-	if s.queue.Push(flow.Message{Wire: wire}) {
-		s.write()
-		return nil
-	}
-	return s.lend(wire, false)
-}
-
-// maxDeferred bounds envelopes that wait for a large message to pass. Its
-// sender may never finish it, so nobody waits for that; what exceeds the bound
-// is counted like every fault, but not told.
-const maxDeferred = 64
-
-// ping sends a ping of Weir's own, behind what waits.
-func (s *sink) ping() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped || s.closing || s.inMessage {
-		return
-	}
-	wire := wsframe.AppendFrame(nil, wsframe.Ping, newMask(s.dir), pingPayload)
-	s.queue.Push(flow.Message{Wire: wire, Control: true})
+	s.deferred, s.waiting = nil, 0
 	s.write()
 }
 
-// lastMoved returns when the kernel last took queued bytes, in nanoseconds
-// since the tunnel's start: a peer that reads slowly is alive.
-func (s *sink) lastMoved() int64 {
+// inject sends an envelope to this leg's peer, which sent p a message that is
+// refused. When it does not fit p waits: a peer that reads no answers is not
+// read.
+func (s *sink) inject(p *pump, wire []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.moved.IsZero() {
-		return 0
+	switch {
+	case s.gone() || s.closing:
+		return
+	case s.inMessage:
+		if s.waiting += len(wire); s.waiting <= deferredCeiling {
+			s.deferred = append(s.deferred, wire)
+		}
+		return
 	}
-	return s.t.since(s.moved)
+	if m, done := s.try(flow.Message{Wire: wire, Own: true}); !done {
+		s.put(p, m)
+		s.settle()
+	}
+}
+
+// ping sends a ping of Weir's own, behind what waits. False: not now.
+func (s *sink) ping(payload []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone() || s.closing || s.inMessage {
+		return false
+	}
+	s.control(wsframe.AppendFrame(nil, wsframe.Ping, newMask(s.dir), payload))
+	return true
+}
+
+// control sends a control frame of Weir's own, which nobody waits for.
+func (s *sink) control(wire []byte) {
+	if m, done := s.try(flow.Message{Wire: wire, Control: true}); !done {
+		s.queue.Lend(m)
+		s.write()
+	}
+}
+
+// try writes a frame of Weir's own at once, if nothing waits. What comes back
+// is left to be queued.
+func (s *sink) try(m flow.Message) (rest flow.Message, done bool) {
+	if s.writing || !s.queue.Empty() {
+		return m, false
+	}
+	n, err := s.leg.tr.TryWrite(m.Wire)
+	if err != nil {
+		s.fail(err)
+		return m, true
+	}
+	if n > 0 || s.leg.tr.Pending() > 0 {
+		m.Wire, m.Begun, m.Own = m.Wire[n:], true, true
+	}
+	return m, len(m.Wire) == 0
 }
 
 // congested reports whether what is sent now would have to wait.
@@ -304,65 +322,72 @@ func (s *sink) congested() bool {
 	return !s.idle()
 }
 
-// drop counts a large droppable message that is not passed through.
-func (s *sink) drop(p *pump) {
+// refuses names the ceiling that a large message of n bytes would break.
+func (s *sink) refuses(n int64) (code hostabi.FaultCode, limit, actual int64) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle() {
+		return "", 0, 0
+	}
+	return s.overInbox(n)
+}
+
+// drop counts a large droppable message that is not passed through.
+func (s *sink) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone() || s.closing {
+		return
+	}
 	s.queue.Drop()
-	s.settle(p)
+	s.settle()
 	s.write()
-	s.mu.Unlock()
 }
 
 // shed gives up what can be given up.
 func (s *sink) shed() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.queue.Shed()
-	s.settle(&s.t.pumps[s.dir])
-	s.mu.Unlock()
+	s.settle()
 }
 
 // idle reports whether nothing waits, so that a write may be tried at once.
 func (s *sink) idle() bool {
-	return !s.writing && s.lent == nil && s.queue.Empty() && !s.stopped && !s.closing
+	return !s.writing && s.queue.Empty() && !s.gone() && !s.closing
 }
 
-// settle publishes what the queue holds and has given up.
-func (s *sink) settle(p *pump) {
-	lost := s.queue.Lost()
-	if lost.Shed > 0 {
-		p.shed.add(lost.Shed)
-		s.t.o.Metrics.Dropped(metrics.DroppedShed).Add(float64(lost.Shed))
+// gone reports whether nothing more is to be queued here.
+func (s *sink) gone() bool { return s.stopped || s.err != nil }
+
+// settle publishes what the queue holds, has written and has given up.
+func (s *sink) settle() {
+	p, tally := &s.t.pumps[s.dir], s.queue.Tally()
+	if tally.Written > 0 || tally.WrittenBytes > 0 {
+		p.passed(tally.Written, tally.WrittenBytes)
 	}
-	if lost.Conflated > 0 {
-		p.conflated.add(lost.Conflated)
-		s.t.o.Metrics.Dropped(metrics.DroppedConflated).Add(float64(lost.Conflated))
+	if tally.Shed > 0 {
+		p.shed.add(tally.Shed)
+		s.t.o.Metrics.Dropped(metrics.DroppedShed).Add(float64(tally.Shed))
+	}
+	if tally.Conflated > 0 {
+		p.conflated.add(tally.Conflated)
+		s.t.o.Metrics.Dropped(metrics.DroppedConflated).Add(float64(tally.Conflated))
 	}
 	s.bytes.Store(s.queue.Bytes())
 	s.queued.Store(int64(s.queue.Messages()))
 }
 
-func (s *sink) noteClosing(ms []message) {
-	if slices.ContainsFunc(ms, func(m message) bool { return m.closing }) {
-		s.closing = true
-	}
+func (s *sink) gapEnvelope() *policy.Envelope {
+	return s.set.View.Envelope(hostabi.Gap, hostabi.WebSocket, s.dir)
 }
 
-// gapNotice renders the notice for count shed messages; empty when the policy
-// gives none.
+// gapNotice renders the notice for count shed messages.
 func (s *sink) gapNotice(dst []byte, count int64) []byte {
-	env := s.t.o.Route.Load().View.Envelope(hostabi.Gap, hostabi.WebSocket, s.dir)
+	env := s.gapEnvelope()
 	if env == nil || env.Recipient == hostabi.ToNobody {
-		return nil
+		return dst
 	}
 	v := policy.Values{Code: hostabi.Gap, Count: count, Limit: -1, Actual: -1, TraceID: s.t.o.TraceID}
 	return append(dst, envelopeFrame(env, &v, s.dir)...)
-}
-
-// quotable returns the beginning of a message of one or more frames, unmasked:
-// of an unmasked frame all of it.
-func (p *pump) quotable(wire []byte) []byte {
-	if h, ok, err := wsframe.Parse(wire); err == nil && ok && !h.Masked && h.Fin {
-		return wire[h.Size:]
-	}
-	return messagePrefix(p.buf.scratch[:0], wire)
 }

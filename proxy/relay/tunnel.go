@@ -90,6 +90,7 @@ type Tunnel struct {
 	pumps [2]pump
 
 	limiter atomic.Pointer[rate.Limiter] // nil: no message_rate
+	budget  policy.Budget                // of event keys not seen before
 
 	// done is closed when the first cause is known; nothing but close frames
 	// is sent afterwards.
@@ -97,11 +98,12 @@ type Tunnel struct {
 	ending  sync.Once
 	cause   Cause
 	running atomic.Int32 // pumps that have not returned
+	writers sync.WaitGroup
 
 	mu      sync.Mutex
-	halves  int    // legs that sent a close frame
-	first   *Cause // of the close frame that came first
-	grace   *time.Timer
+	halves  int         // legs that sent a close frame
+	first   *Cause      // known already while a peer has a moment left to say more
+	grace   *time.Timer // that moment
 	watch   *time.Timer // pings and idleness
 	stopped bool        // no timer is armed any more
 
@@ -111,25 +113,22 @@ type Tunnel struct {
 // leg is one connection and what goes out on it.
 type leg struct {
 	tr   Transport
-	addr string
 	sink sink
 
-	lastRead atomic.Int64 // nanoseconds since start
-	pinged   atomic.Int64 // when an unanswered ping went out; 0: none
+	lastRead atomic.Int64  // nanoseconds since start
+	pinged   atomic.Int64  // when an unanswered ping went out; 0: none
+	paused   atomic.Bool   // not read: what it sent waits for the other leg
+	token    atomic.Uint64 // what Weir's own pings carry; 0: none was sent
 }
 
 // New returns a tunnel that is not running yet.
 func New(o Options) *Tunnel {
 	t := &Tunnel{o: o, start: time.Now(), done: make(chan struct{})}
 	set := o.Route.Load()
-	for d := range t.legs {
-		dir := hostabi.Direction(d)
-		in := o.Client
-		if dir == hostabi.ToClient {
-			in = o.Upstream
-		}
-		t.legs[d].tr, t.legs[d].addr = in.Transport, in.Addr
-		t.pumps[d].init(t, dir, in.Buffered)
+	t.o.Client.Buffered, t.o.Upstream.Buffered = nil, nil
+	for d, in := range [2]*Leg{hostabi.ToUpstream: &o.Client, hostabi.ToClient: &o.Upstream} {
+		t.legs[d].tr = in.Transport
+		t.pumps[d].init(t, hostabi.Direction(d), in.Buffered)
 	}
 	for d := range t.legs {
 		t.legs[d].sink.init(t, hostabi.Direction(d), set)

@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"weir/hostabi"
@@ -31,7 +33,11 @@ func watchStep(l *config.Limits) time.Duration {
 func (t *Tunnel) look() {
 	l := &t.o.Route.Load().Limits
 	now := t.since(time.Now())
-	idle := time.Duration(now - t.lastMessage.Load())
+	last := t.lastMessage.Load()
+	for d := range t.legs {
+		last = max(last, t.legs[d].sink.lastMoved())
+	}
+	idle := time.Duration(now - last)
 	if idle >= l.IdleTimeout {
 		t.end(Cause{Initiator: metrics.ByWeir, Code: closeGoingAway, Reason: fmt.Sprintf("idle_timeout: no message for %v", l.IdleTimeout)})
 		return
@@ -55,24 +61,42 @@ func (t *Tunnel) look() {
 }
 
 // poke pings a peer that has been quiet for interval. It returns when to look
-// again, and false for one that has not answered a ping for as long.
+// again, and false for one that has not answered a ping for as long. A peer
+// that is not read for now is not judged.
 func (l *leg) poke(now int64, interval time.Duration) (time.Duration, bool) {
 	alive := max(l.lastRead.Load(), l.sink.lastMoved())
 	pinged := l.pinged.Load()
-	if pinged != 0 && alive > pinged {
+	if l.paused.Load() || alive > pinged {
 		l.pinged.Store(0)
 		pinged = 0
 	}
-	if pinged != 0 {
+	switch quiet := time.Duration(now - alive); {
+	case l.paused.Load():
+		return interval, true
+	case pinged != 0:
 		left := interval - time.Duration(now-pinged)
 		return max(left, time.Millisecond), left > 0
-	}
-	if quiet := time.Duration(now - alive); quiet < interval {
+	case quiet < interval:
 		return interval - quiet, true
 	}
-	l.pinged.Store(now)
-	l.sink.ping()
+	if l.token.Load() == 0 {
+		l.token.Store(rand.Uint64() | 1)
+	}
+	if l.sink.ping(binary.BigEndian.AppendUint64(nil, l.token.Load())) {
+		l.pinged.Store(now)
+	}
 	return interval, true
+}
+
+// answered reports whether payload is a pong's to one of Weir's own pings,
+// which goes no further.
+func (l *leg) answered(payload []byte) bool {
+	token := l.token.Load()
+	if token == 0 || len(payload) != 8 || binary.BigEndian.Uint64(payload) != token {
+		return false
+	}
+	l.pinged.Store(0)
+	return true
 }
 
 // silent is the cause when a peer is found half-open.

@@ -4,24 +4,27 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"weir/hostabi"
+	"weir/proxy/flow"
 	"weir/proxy/metrics"
 )
 
-// write sees to it that a writer goroutine runs while anything waits.
+// write sees to it that a writer goroutine runs while anything waits. finish
+// joins it.
 func (s *sink) write() {
-	if s.writing || s.err != nil || (s.queue.Empty() && s.lent == nil) {
+	if s.writing || s.over || s.err != nil || s.queue.Empty() {
 		return
 	}
 	s.writing = true
 	s.moved = time.Now()
-	go s.t.guard(s.drain)
+	s.t.writers.Go(func() { s.t.guard(s.drain) })
 }
 
 // drain is the writer goroutine: it ends when nothing waits, when the leg is
-// broken, or when finish sets a write deadline.
+// broken, or when abandon sets a write deadline.
 func (s *sink) drain() {
 	err := errPanicked
 	defer func() { s.drained(err) }()
@@ -30,110 +33,91 @@ func (s *sink) drain() {
 
 var errPanicked = errors.New("the writer panicked")
 
-// drained notes how the writer ended, a panic included: nobody may wait for a
-// writer that is gone.
+// drained notes how the writer ended when it did not end itself, a panic
+// included: nobody may wait for a writer that is gone.
 func (s *sink) drained(err error) {
+	if err == nil {
+		return
+	}
 	s.mu.Lock()
-	if err != nil && s.err == nil {
+	defer s.mu.Unlock()
+	s.writing = false
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		s.err = err
-		s.writing = false
 		s.wake.Broadcast()
+		return
 	}
-	err = s.err
-	s.mu.Unlock()
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		s.t.end(*s.t.lost(s.dir^1, err))
-	}
+	s.fail(err)
 }
+
+// gatherSize is how many bytes of small entries are written together.
+const gatherSize = 16 << 10
+
+var gatherers = sync.Pool{New: func() any { return new([gatherSize]byte) }}
 
 // more writes what the kernel takes. True: nothing waits any more or the leg is
 // broken, and the writer is gone.
 func (s *sink) more() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	scratch := gatherers.Get().(*[gatherSize]byte)
+	defer gatherers.Put(scratch)
 	for {
-		next, lent := s.next()
+		next := s.queue.Next(scratch[:])
 		if next == nil {
 			s.writing = false
-			s.settle(&s.t.pumps[s.dir])
+			s.settle()
 			s.wake.Broadcast()
 			return true
 		}
 		n, err := s.leg.tr.TryWrite(next)
 		if err != nil {
-			s.err = err
 			s.writing = false
-			s.wake.Broadcast()
+			s.settle()
+			s.fail(err)
 			return true
 		}
 		if n > 0 {
 			s.moved = time.Now()
 		}
-		s.took(n, lent)
+		s.queue.Wrote(n, s.leg.tr.Pending())
+		if s.lenders > 0 {
+			s.wake.Broadcast()
+		}
 		if n < len(next) {
-			s.settle(&s.t.pumps[s.dir])
+			s.settle()
 			return false
 		}
 	}
 }
 
-// next returns what is to be written now: what is lent comes after the queue,
-// unless it has begun.
-func (s *sink) next() (wire []byte, lent bool) {
-	if s.lent != nil && (s.begun || s.queue.Empty()) {
-		return s.lent, true
-	}
-	return s.queue.Next(), false
-}
-
-// took removes n bytes that the kernel took.
-func (s *sink) took(n int, lent bool) {
-	if !lent {
-		s.queue.Wrote(n, s.leg.tr.Pending())
-		return
-	}
-	s.lent = s.lent[n:]
-	s.begun = s.begun || n > 0 || s.leg.tr.Pending() > 0
-	if len(s.lent) == 0 {
-		s.lent, s.begun = nil, false
-		s.wake.Broadcast()
-	}
-}
-
-// lend hands wire to the writer without copying it and waits until it is
-// written, or the tunnel ends. Backpressure is this wait: its caller is the
-// pump that would read more. begun says that a part of its message went out
-// before; it then comes before everything that is queued.
-func (s *sink) lend(wire []byte, begun bool) *Cause {
-	for s.lent != nil && !s.gone() {
-		s.wake.Wait()
-	}
-	if s.gone() {
-		return nil
-	}
-	// What begun continues stands in the queue while its first part waits.
-	s.lent, s.begun = wire, begun && s.queue.Empty()
+// lend hands m to the queue without copying it and waits until it is written,
+// or the tunnel ends. Backpressure is this wait: p, whose message it is, reads
+// nothing meanwhile.
+func (s *sink) lend(p *pump, m flow.Message) {
+	loan := s.queue.Lend(m)
 	s.write()
-	s.armGrace()
-	for s.lent != nil && !s.gone() {
+	s.settle()
+	p.in.paused.Store(true)
+	if s.lenders++; s.lenders == 1 {
+		s.armGrace(s.set.Limits.SlowConsumerGrace)
+	}
+	for !loan.Returned() && !s.gone() {
 		s.wake.Wait()
 	}
-	s.grace.Stop()
-	if s.lent != nil {
-		// The tunnel ends and the caller takes its memory back: what is left
-		// is finish's, in a copy.
-		s.lent = append([]byte(nil), s.lent...)
+	if s.lenders--; s.lenders == 0 {
+		s.grace.Stop()
 	}
-	return nil
+	p.in.lastRead.Store(s.t.since(time.Now()))
+	p.in.paused.Store(false)
+	// The tunnel ends, and p takes its memory back.
+	s.queue.Recall(loan)
 }
-
-func (s *sink) gone() bool { return s.stopped || s.err != nil }
 
 // armGrace ends the tunnel when nothing moves for slow_consumer_grace.
-func (s *sink) armGrace() {
-	wait := s.limits.SlowConsumerGrace
+func (s *sink) armGrace(wait time.Duration) {
 	if s.grace == nil {
-		s.grace = time.AfterFunc(wait, s.graceOver)
+		s.grace = time.AfterFunc(wait, func() { s.t.guard(s.graceOver) })
 		return
 	}
 	s.grace.Reset(wait)
@@ -141,25 +125,27 @@ func (s *sink) armGrace() {
 
 func (s *sink) graceOver() {
 	s.mu.Lock()
-	stuck := s.lent != nil && !s.gone()
-	left := s.limits.SlowConsumerGrace - time.Since(s.moved)
+	stuck := s.lenders > 0 && !s.gone()
+	left := s.set.Limits.SlowConsumerGrace - time.Since(s.moved)
 	if stuck && left > 0 {
-		s.grace.Reset(left)
+		s.armGrace(left)
 		stuck = false
 	}
 	queued := s.queue.Bytes()
 	s.mu.Unlock()
 	if stuck {
-		c := s.t.slowConsumer(s.dir, queued)
-		s.t.end(*c)
+		s.t.end(*s.t.slowConsumer(s.dir, queued))
 	}
 }
 
-// fail is the cause when a write to this leg fails.
-func (s *sink) fail(err error) *Cause {
-	s.err = err
+// fail notes that nothing more can be written to this leg. Its reader, which
+// may have messages of the peer still to deliver, gets a moment to find out.
+func (s *sink) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
 	s.wake.Broadcast()
-	return s.t.lost(s.dir^1, err)
+	s.t.endSoon(s.t.lost(s.dir^1, err))
 }
 
 // stop wakes whoever waits here: the tunnel is ending.
@@ -168,6 +154,17 @@ func (s *sink) stop() {
 	s.stopped = true
 	s.wake.Broadcast()
 	s.mu.Unlock()
+}
+
+// lastMoved returns when the kernel last took queued bytes, in nanoseconds
+// since the tunnel's start: a peer that reads slowly is alive.
+func (s *sink) lastMoved() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.moved.IsZero() {
+		return 0
+	}
+	return s.t.since(s.moved)
 }
 
 // slowConsumer is the cause when the peer that messages of direction d go to

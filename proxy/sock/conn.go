@@ -198,9 +198,9 @@ func (c *Conn) readable(fd uintptr) bool {
 }
 
 // TryWrite writes what the kernel takes at once: n < len(p) with a nil error
-// means that the rest has to wait for Drain. With TLS the bytes of a record
-// that is still on its way are not in n; the next call must begin with the
-// same bytes (Pending of them).
+// means that the rest has to wait for Drain. With TLS the bytes of records that
+// are still on their way are not in n; the Pending bytes behind n must be
+// offered again unchanged, at once or in portions.
 func (c *Conn) TryWrite(p []byte) (int, error) {
 	w := &c.writer
 	w.p, w.n, w.err = p, 0, nil
@@ -221,8 +221,8 @@ func (c *Conn) write(fd uintptr) {
 	}
 }
 
-// Pending is the number of bytes, at the head of what was last offered to
-// TryWrite, that are already encrypted and must be offered again unchanged.
+// Pending is the number of bytes behind what TryWrite has reported as written
+// that are already encrypted and can be recalled no more.
 func (c *Conn) Pending() int {
 	if c.tls == nil {
 		return 0

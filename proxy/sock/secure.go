@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// maxRecord is what one TryWrite encrypts: the plaintext of one TLS record
-// (RFC 8446 §5.1). It bounds what is beyond recall when a peer stops reading.
-const maxRecord = 16 << 10
+// maxAhead is what is encrypted before the kernel is asked to take it, in bytes
+// of plaintext: some TLS records (RFC 8446 §5.1), so that a large write costs
+// few calls. It bounds what is beyond recall when a peer stops reading.
+const maxAhead = 32 << 10
 
 // secure runs TLS over a connection whose reads and writes, once unblocked, go
 // to the descriptor at hand and to memory instead of waiting.
@@ -29,10 +30,10 @@ type secure struct {
 	readFD    uintptr // valid during read
 
 	mu  sync.Mutex
-	out []byte // ciphertext not yet taken by the kernel
-	err error  // first write error, kept for the next flush
+	out *ciphertext // not yet taken by the kernel; nil: none
+	err error       // first write error, kept for the next flush
 
-	accepted int // plaintext bytes in out that TryWrite has not reported yet
+	accepted int // plaintext bytes in out that write has not reported yet
 }
 
 func newSecure(c *Conn, wrap func(net.Conn) *tls.Conn) *secure {
@@ -56,20 +57,23 @@ func (s *secure) read(fd uintptr, p []byte) (int, error) {
 	return 0, err
 }
 
-// write encrypts at most one record of p and pushes ciphertext to fd.
+// write encrypts p a stretch at a time and pushes the ciphertext to fd. What is
+// encrypted is reported when all its ciphertext is taken; until then p must
+// begin with the same bytes.
 func (s *secure) write(fd uintptr, p []byte) (total int, err error) {
 	for {
 		left, err := s.flush(fd)
 		if err != nil || left > 0 {
 			return total, err
 		}
-		total += s.accepted
-		p = p[s.accepted:]
-		s.accepted = 0
+		sent := min(s.accepted, len(p))
+		total += sent
+		p = p[sent:]
+		s.accepted -= sent
 		if len(p) == 0 {
 			return total, nil
 		}
-		n := min(len(p), maxRecord)
+		n := min(len(p), maxAhead)
 		if _, err := s.conn.Write(p[:n]); err != nil {
 			return total, err
 		}
@@ -77,23 +81,35 @@ func (s *secure) write(fd uintptr, p []byte) (total int, err error) {
 	}
 }
 
-// flush writes ciphertext and returns what is left.
+// flush writes ciphertext and returns what is left. Its memory is given back
+// when nothing is.
 func (s *secure) flush(fd uintptr) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.out) == 0 {
+	if s.out == nil {
 		return 0, s.err
 	}
-	n, err := writeFD(fd, s.out)
-	s.out = append(s.out[:0], s.out[n:]...)
-	if len(s.out) == 0 && cap(s.out) > 2*maxRecord {
-		s.out = nil
-	}
+	n, err := writeFD(fd, s.out.b[s.out.off:])
+	s.out.off += n
 	if err != nil && s.err == nil {
 		s.err = err
 	}
-	return len(s.out), s.err
+	left := len(s.out.b) - s.out.off
+	if left == 0 {
+		s.out.b, s.out.off = s.out.b[:0], 0
+		outs.Put(s.out)
+		s.out = nil
+	}
+	return left, s.err
 }
+
+// ciphertext is what waits for the kernel: b from off on.
+type ciphertext struct {
+	b   []byte
+	off int
+}
+
+var outs = sync.Pool{New: func() any { return new(ciphertext) }}
 
 // closeNotify sends the alert, as far as the kernel takes it.
 func (s *secure) closeNotify() {
@@ -129,7 +145,10 @@ func (b *beneath) Write(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	b.out = append(b.out, p...)
+	if b.out == nil {
+		b.out = outs.Get().(*ciphertext)
+	}
+	b.out.b = append(b.out.b, p...)
 	return len(p), nil
 }
 

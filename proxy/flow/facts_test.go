@@ -1,0 +1,254 @@
+package flow
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// given fills a queue from words, in order: a critical message is a plain word,
+// "~x" is droppable, "~~x" droppable of priority 1, "x=y" is state y of name x,
+// "!x" a control frame.
+func given(t *testing.T, limit int64, budget *Budget, words string) *Queue {
+	t.Helper()
+	q := NewQueue(limit, budget)
+	q.SetNotice(renderGap)
+	for w := range strings.FieldsSeq(words) {
+		push(q, w)
+	}
+	return q
+}
+
+func push(q *Queue, w string) bool {
+	m := Message{Wire: []byte(strings.TrimLeft(w, "~!"))}
+	m.Control = strings.HasPrefix(w, "!")
+	m.Droppable = strings.HasPrefix(w, "~")
+	if strings.HasPrefix(w, "~~") {
+		m.Priority = 1
+	}
+	if name, _, ok := strings.Cut(w, "="); ok {
+		m.Droppable, m.Conflate = true, name
+	}
+	return q.Push(m)
+}
+
+// drained is everything that is delivered from now on.
+func drained(q *Queue) string {
+	var got strings.Builder
+	for next := q.Next(nil); next != nil; next = q.Next(nil) {
+		got.Write(next)
+		q.Wrote(len(next), 0)
+	}
+	return got.String()
+}
+
+func TestWhatIsDelivered(t *testing.T) {
+	const e = entryCost
+	for _, c := range []struct {
+		fact  string
+		limit int64
+		words string
+		want  string
+	}{
+		{"everything, in order", 1000, "a ~b c", "abc"},
+		{"the oldest droppable goes first", e + 3, "~a ~b ~c ~d", "<gap 1>bcd"},
+		{"a run of shed messages leaves one notice", e + 2, "~a ~b ~c ~d ~e", "<gap 3>de"},
+		{"a message between shed ones ends the run", 2*e + 2, "~a k ~b", "<gap 1>kb"},
+		{"what arrives is shed when nothing else can be", e + 1, "k ~b ~c", "k<gap 2>"},
+		{"a lower priority goes first, even when it is younger", 2*e + 2, "~~a ~b ~~c", "a<gap 1>c"},
+		{"nobody makes room for himself above his priority", e + 1, "~~a ~b", "a<gap 1>"},
+		{"a superseded state goes before anything else, without a notice", 3*e + 8, "~a s=1 s=2 ~bbbb", "as=2bbbb"},
+		{"without pressure every state is delivered", 10 * e, "s=1 s=2 s=3", "s=1s=2s=3"},
+		{"a state takes the place of the one it supersedes", e + 3, "s=1 s=2 s=3", "s=3"},
+		{"a state without a predecessor sheds like others", e + 3, "s=1 r=1", "<gap 1>r=1"},
+		{"a critical message sheds droppable ones", e + 4, "~aa ~bb cccc", "<gap 2>cccc"},
+		{"control frames are exempt from the limit", e + 1, "a !ping", "aping"},
+		{"what can never fit sheds nothing", e + 2, "~a ~" + strings.Repeat("b", 5000), "a<gap 1>"},
+	} {
+		budget := NewBudget(0, nil)
+		q := given(t, c.limit, budget, c.words)
+		if got := drained(q); got != c.want {
+			t.Errorf("%s: %s delivers %s, want %s", c.fact, c.words, got, c.want)
+		}
+		if budget.Used() != 0 || q.Bytes() != 0 || q.Messages() != 0 {
+			t.Errorf("%s: %d bytes reserved, %d waiting, %d messages", c.fact, budget.Used(), q.Bytes(), q.Messages())
+		}
+	}
+}
+
+// What has begun is delivered whole, whatever is asked meanwhile.
+func TestBegunIsNeverRecalled(t *testing.T) {
+	for _, c := range []struct {
+		fact       string
+		n, pending int // of what waits
+		then       func(q *Queue)
+		want       string
+	}{
+		{"nothing has begun: all can go", 0, 0, (*Queue).Shed, "<gap 3>"},
+		{"half a message is on the wire", 1, 0, (*Queue).Shed, "a<gap 2>"},
+		{"a message is on the wire, the next has not begun", 2, 0, (*Queue).Shed, "<gap 2>"},
+		{"a message and a half", 3, 0, (*Queue).Shed, "b<gap 1>"},
+		{"encrypted counts as begun", 0, 3, (*Queue).Shed, "aabb<gap 1>"},
+		{"clear leaves the rest of the message under way", 3, 0, func(q *Queue) { q.Clear() }, "b"},
+		{"clear leaves what is encrypted", 1, 2, func(q *Queue) { q.Clear() }, "abb"},
+		{"clear leaves nothing when nothing has begun", 2, 0, func(q *Queue) { q.Clear() }, ""},
+	} {
+		for _, words := range []string{"~aa ~bb ~cc", "aa bb cc"} {
+			if words[0] != '~' && !strings.Contains(c.fact, "clear") {
+				continue
+			}
+			budget := NewBudget(0, nil)
+			q := given(t, 1<<20, budget, words)
+			q.Next(nil)
+			q.Wrote(c.n, c.pending)
+			c.then(q)
+			if got := drained(q); got != c.want || budget.Used() != 0 {
+				t.Errorf("%s: %s delivers %q, want %q; %d reserved", c.fact, words, got, c.want, budget.Used())
+			}
+		}
+	}
+}
+
+func TestClearKeepsControlFrames(t *testing.T) {
+	q := given(t, 1<<20, nil, "aa !close")
+	if n := q.Clear(); n != 1 || drained(q) != "close" {
+		t.Errorf("cleared %d messages, want 1, and the close frame stays", n)
+	}
+}
+
+// A notice that nobody has seen yet counts what is shed beside it.
+func TestNoticeCountsUntilItIsOnTheWire(t *testing.T) {
+	q := given(t, 1<<20, nil, "~a")
+	q.Shed()
+	if got := string(q.Next(nil)); got != "<gap 1>" {
+		t.Fatal(got)
+	}
+	q.Wrote(0, 0) // the kernel took nothing
+	q.Drop()
+	if got := string(q.Next(nil)); got != "<gap 2>" {
+		t.Fatal(got)
+	}
+	q.Wrote(1, 0)
+	q.Drop()
+	if got := drained(q); got != "gap 2><gap 1>" {
+		t.Error(got)
+	}
+}
+
+func TestBudgetHoldsAcrossQueues(t *testing.T) {
+	process := NewBudget(2*entryCost+10, nil)
+	route := NewBudget(0, process)
+	a := given(t, 1<<20, route, "aaaa")
+	b := given(t, 1<<20, route, "~bbbb")
+	if push(a, strings.Repeat("a", 20)) {
+		t.Error("a message above the process' budget was queued")
+	}
+	if !process.Full() && process.Used() != 2*entryCost+8 {
+		t.Errorf("%d reserved, want %d", process.Used(), 2*entryCost+8)
+	}
+	b.Shed()
+	if !push(a, strings.Repeat("a", 4)) {
+		t.Error("what was shed elsewhere makes no room here")
+	}
+	b.Close()
+	a.Close()
+	if process.Used() != 0 || route.Used() != 0 {
+		t.Errorf("%d and %d reserved at the end", process.Used(), route.Used())
+	}
+}
+
+func TestLoansAreWrittenInTheirTurn(t *testing.T) {
+	budget := NewBudget(0, nil)
+	q := given(t, entryCost+4, budget, "aaaa")
+	mine := []byte("lent")
+	l := q.Lend(Message{Wire: mine})
+	push(q, "!ping")
+	if q.Bytes() != 4 || q.Messages() != 2 {
+		t.Errorf("%d bytes and %d messages wait, want 4 and 2: a loan is a message and not the queue's memory", q.Bytes(), q.Messages())
+	}
+	q.Wrote(len(q.Next(nil)), 0)
+	q.Next(nil)
+	q.Wrote(2, 0)
+	if l.Returned() {
+		t.Fatal("returned before it was written")
+	}
+	q.Recall(l)
+	copy(mine, "XXXX")
+	if got := drained(q); got != "ntping" || budget.Used() != 0 {
+		t.Errorf("delivered %q, want %q; %d reserved", got, "ntping", budget.Used())
+	}
+}
+
+// Small messages share memory, and leave in one write.
+func TestSmallMessagesAreGathered(t *testing.T) {
+	q := given(t, 1<<20, nil, "")
+	for i := range 100 {
+		push(q, fmt.Sprintf("~%02d", i))
+		push(q, fmt.Sprintf("%02d", i))
+	}
+	if got := len(q.Next(make([]byte, 256))); got != 256 {
+		t.Errorf("one write of %d bytes, want 256", got)
+	}
+	q = given(t, 1<<20, nil, "")
+	for i := range 100 {
+		push(q, fmt.Sprintf("~%02d", i))
+	}
+	if got := len(q.Next(nil)); got != 200 {
+		t.Errorf("one write of %d bytes, want 200: droppable messages stand in one entry", got)
+	}
+}
+
+func TestPushAndDrainAllocateLittle(t *testing.T) {
+	wire := make([]byte, 130)
+	for _, m := range []Message{{Wire: wire}, {Wire: wire, Droppable: true}} {
+		q := NewQueue(1<<20, NewBudget(0, nil))
+		n := testing.AllocsPerRun(100, func() {
+			for range 100 {
+				q.Push(m)
+			}
+			for next := q.Next(nil); next != nil; next = q.Next(nil) {
+				q.Wrote(len(next), 0)
+			}
+		})
+		if n > 20 {
+			t.Errorf("%v allocations for 100 messages, want 20 at most (droppable: %v)", n, m.Droppable)
+		}
+	}
+}
+
+func BenchmarkPushAndDrain(b *testing.B) {
+	wire := make([]byte, 130)
+	for _, c := range []struct {
+		name string
+		m    Message
+	}{
+		{"critical", Message{Wire: wire}},
+		{"droppable", Message{Wire: wire, Droppable: true}},
+		{"state", Message{Wire: wire, Droppable: true, Conflate: "a"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			q := NewQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
+			for i := 0; b.Loop(); i++ {
+				q.Push(c.m)
+				if i%1000 == 999 {
+					for next := q.Next(nil); next != nil; next = q.Next(nil) {
+						q.Wrote(len(next), 0)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A full queue that sheds for every message: what a peer that stopped reading
+// costs.
+func BenchmarkShed(b *testing.B) {
+	b.ReportAllocs()
+	q := NewQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
+	q.SetNotice(renderGap)
+	m := Message{Wire: make([]byte, 130), Droppable: true}
+	for b.Loop() {
+		q.Push(m)
+	}
+}
