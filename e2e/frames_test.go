@@ -233,7 +233,7 @@ func TestBrokenFrames(t *testing.T) {
 	} {
 		c := g.socket(t, "/")
 		up := s.accept()
-		c.send(frame(0x81, true, "before")+broken)
+		c.send(frame(0x81, true, "before") + broken)
 		if got := up.message(); got != "before" {
 			t.Errorf("%s: what came before it arrived as %q", name, got)
 		}
@@ -270,7 +270,7 @@ func TestAnUpstreamThatMasks(t *testing.T) {
 		if head == "" {
 			return
 		}
-		c.send(accept(head)+frame(0x81, true, "masked"))
+		c.send(accept(head) + frame(0x81, true, "masked"))
 		_, _ = io.Copy(io.Discard, c.br)
 	})
 	n := startNode(t)

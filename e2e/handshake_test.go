@@ -137,7 +137,7 @@ func TestAFrameInThePacketOfTheHandshake(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	c := dialRaw(t, g.addr)
-	c.send(upgrade("/ws")+frame(0x81, true, "early"))
+	c.send(upgrade("/ws") + frame(0x81, true, "early"))
 	if resp := c.head("GET"); resp.StatusCode != 101 {
 		t.Fatal(resp.Status)
 	}

@@ -14,7 +14,7 @@ import (
 
 // patience is how long a state is waited for before its absence is a failure:
 // long, because the machine may be busy.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // The files under test; WEIR_BIN and WEIR_PLUGINS name others than make build's.
 var (
