@@ -1,0 +1,217 @@
+package sock
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestMain fails when goroutines of this package outlive its tests.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(2 * time.Second); code == 0 && left != "" {
+		fmt.Fprintln(os.Stderr, "goroutines left over:\n"+left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func leaked(patience time.Duration) string {
+	deadline := time.Now().Add(patience)
+	buf := make([]byte, 1<<20)
+	for {
+		var left []string
+		for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+			if i > 0 && strings.Contains(g, "weir/proxy/") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+		runtime.Gosched()
+	}
+}
+
+// over runs f on a pair of connected Conns: over TCP, and over TLS.
+func over(t *testing.T, f func(t *testing.T, a, b *Conn)) {
+	t.Run("tcp", func(t *testing.T) {
+		x, y := tcpPair(t)
+		f(t, unblocked(t, Wrap(x)), unblocked(t, Wrap(y)))
+	})
+	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(v), func(t *testing.T) {
+			a, b := tlsPair(t, v)
+			f(t, unblocked(t, a), unblocked(t, b))
+		})
+	}
+}
+
+func unblocked(t testing.TB, c *Conn) *Conn {
+	t.Helper()
+	if err := c.Unblock(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func tcpPair(t testing.TB) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	x, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = x.Close()
+		_ = y.Close()
+	})
+	return x.(*net.TCPConn), y.(*net.TCPConn)
+}
+
+func tlsPair(t testing.TB, version uint16) (client, server *Conn) {
+	t.Helper()
+	cert := certificate(t)
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Leaf)
+	x, y := tcpPair(t)
+	client = Client(x, &tls.Config{RootCAs: pool, ServerName: "weir.test", MaxVersion: version})
+	server = Server(y, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := server.Handshake(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := client.Handshake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if got := client.TLS().Version; got != version {
+		t.Fatalf("TLS %#x, want %#x", got, version)
+	}
+	return client, server
+}
+
+var certificate = func() func(testing.TB) tls.Certificate {
+	var once sync.Once
+	var cert tls.Certificate
+	return func(t testing.TB) tls.Certificate {
+		once.Do(func() {
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tmpl := &x509.Certificate{
+				SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "weir.test"}, DNSNames: []string{"weir.test"},
+				NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+				IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+			}
+			der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaf, err := x509.ParseCertificate(der)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+		})
+		return cert
+	}
+}()
+
+// lender lends memory to ReadTo and knows whether any is out.
+type lender struct {
+	mu     sync.Mutex
+	buf    []byte // nil while the reader is parked
+	size   int
+	parked chan struct{} // told when the reader parks; may be nil
+}
+
+func (l *lender) Space() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.buf == nil {
+		l.buf = make([]byte, l.size)
+	}
+	return l.buf
+}
+
+func (l *lender) Idle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = nil
+	if l.parked != nil {
+		select {
+		case l.parked <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (l *lender) holds() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf != nil
+}
+
+// readAll reads until the end or n bytes; n < 0: until the end.
+func readAll(c *Conn, n int) ([]byte, error) {
+	var all bytes.Buffer
+	l := &lender{size: 10_000}
+	for n < 0 || all.Len() < n {
+		k, err := c.ReadTo(l)
+		if err != nil {
+			return all.Bytes(), err
+		}
+		all.Write(l.buf[:k])
+	}
+	return all.Bytes(), nil
+}
+
+// send is what a sink does: TryWrite, and Drain for the rest. portion bounds
+// what is offered at a time.
+func send(c *Conn, p []byte, portion int) error {
+	var failed error
+	err := c.Drain(func() bool {
+		for len(p) > 0 {
+			offer := p[:min(portion, len(p))]
+			n, err := c.TryWrite(offer)
+			if err != nil {
+				failed = err
+				return true
+			}
+			p = p[n:]
+			if n < len(offer) {
+				return false
+			}
+		}
+		return true
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
