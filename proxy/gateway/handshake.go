@@ -58,9 +58,9 @@ func (h *handshake) check() *stream.Fault {
 	return nil
 }
 
-// run dials, upgrades and starts the tunnel, which calls leave at its end. It
-// returns false when there is no tunnel; the client has been told why.
-func (h *handshake) run(leave func()) bool {
+// run dials, upgrades and starts the tunnel, which leaves the route at its end.
+// It returns false when there is no tunnel; the client has been told why.
+func (h *handshake) run() bool {
 	g, x := h.g, h.x
 	conn := x.Conn().(*clientConn)
 	g.metrics.Connections(metrics.StateHTTP).Dec()
@@ -102,9 +102,9 @@ func (h *handshake) run(leave func()) bool {
 		_ = conn.Close()
 		_ = other.Close()
 		g.metrics.Connections(metrics.StateHandshake).Dec()
-		leave()
-		return true
+		return false
 	}
+	rt, addr := h.rt, h.client.Addr
 	t := relay.New(relay.Options{
 		ID: "t" + strconv.FormatUint(g.lastID.Add(1), 36), Route: &h.rt.live.relay, Policy: h.rt.policy,
 		Client:   client,
@@ -114,7 +114,7 @@ func (h *handshake) run(leave func()) bool {
 		Closed: func(t *relay.Tunnel) {
 			up.Finish(false) // until now its target was in use
 			g.forget(t)
-			leave()
+			rt.leave(addr)
 		},
 	})
 	g.metrics.Connections(metrics.StateHandshake).Dec()

@@ -49,14 +49,12 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		refuse(*f)
 		return
 	}
-	left := false
-	leave := func() {
-		if !left {
-			left = true
+	kept := false // by a tunnel, which leaves when it ends
+	defer func() {
+		if !kept {
 			rt.leave(client.Addr)
 		}
-	}
-	defer func() { leave() }()
+	}()
 	class, f := rt.admit(x, client, path)
 	if f != nil {
 		refuse(*f)
@@ -71,9 +69,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		refuse(*f)
 		return
 	}
-	if h.run(leave) {
-		left = true // the tunnel leaves when it ends
-	}
+	kept = h.run()
 }
 
 // enter counts one more exchange or tunnel on the route, unless a limit of the
