@@ -37,6 +37,8 @@ var layer = map[string]int{
 	"proxy/policy":        2,
 	"proxy/upstream":      2,
 
+	"proxy/policy/policytest": 3,
+
 	"proxy/relay":   3,
 	"proxy/session": 3,
 	"proxy/stream":  3,

@@ -46,7 +46,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	if p.hold == nil {
 		p.hold = &held{}
 	}
-	p.hold.payload += h.Length
+	p.hold.payload = sum(p.hold.payload, h.Length)
 	p.state = holding
 	frames := int64(len(p.hold.wire) + h.Size)
 	switch {

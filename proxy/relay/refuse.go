@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/rand"
 	"fmt"
+	"math"
 
 	"weir/hostabi"
 	"weir/proxy/jsonpeek"
@@ -31,7 +32,15 @@ type refusal struct {
 
 func (r *refusal) header(h *wsframe.Header) {
 	r.mask, r.at = h.Mask, 0
-	r.drained += h.Length
+	r.drained = sum(r.drained, h.Length)
+}
+
+// sum adds declared lengths, which may be anything up to 2^63-1.
+func sum(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // take notes bytes of the message that an envelope may quote.

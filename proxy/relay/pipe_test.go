@@ -1,0 +1,194 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"weir/proxy/sock"
+)
+
+// stream is one direction of a connection in memory: a kernel's buffer. It is
+// made of locks and timers only, so that a bubble's clock moves when all wait.
+type stream struct {
+	mu      sync.Mutex
+	changed sync.Cond
+	room    int // bytes the buffer takes; 0: any number
+	buf     []byte
+	eof     bool // no more will come
+	reset   bool // nothing passes any more
+}
+
+func newStream(room int) *stream {
+	s := &stream{room: room}
+	s.changed.L = &s.mu
+	return s
+}
+
+func (s *stream) change(f func()) {
+	s.mu.Lock()
+	f()
+	s.changed.Broadcast()
+	s.mu.Unlock()
+}
+
+func (s *stream) unread() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.buf)
+}
+
+// put takes what there is room for.
+func (s *stream) put(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reset || s.eof {
+		return 0, syscall.EPIPE
+	}
+	n := len(p)
+	if s.room > 0 {
+		n = min(n, max(s.room-len(s.buf), 0))
+	}
+	s.buf = append(s.buf, p[:n]...)
+	s.changed.Broadcast()
+	return n, nil
+}
+
+// deadline is a moment at which waits on a stream end.
+type deadline struct {
+	at    time.Time
+	timer *time.Timer
+}
+
+// set is called with s.mu held.
+func (d *deadline) set(s *stream, at time.Time) {
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.at = at
+	if wait := time.Until(at); !at.IsZero() && wait > 0 {
+		d.timer = time.AfterFunc(wait, func() { s.change(func() {}) })
+	}
+}
+
+func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+
+// wire is a Transport in memory.
+type wire struct {
+	in, out *stream
+
+	read, write deadline // under the lock of in and out
+	closed      bool     // under the lock of in
+	record      int      // not 0: what is accepted goes out in records, as with TLS
+	accepted    int
+	cipher      []byte
+
+	panicOn string // a method that panics
+	parked  bool   // a reader waits; under the lock of in
+}
+
+func (w *wire) ReadTo(b sock.Buffer) (int, error) {
+	if w.panicOn == "ReadTo" {
+		panic("made to")
+	}
+	s := w.in
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case w.closed:
+			return 0, net.ErrClosed
+		case w.read.passed():
+			return 0, os.ErrDeadlineExceeded
+		case len(s.buf) > 0:
+			n := copy(b.Space(), s.buf)
+			s.buf = s.buf[n:]
+			s.changed.Broadcast()
+			return n, nil
+		case s.reset:
+			return 0, syscall.ECONNRESET
+		case s.eof:
+			return 0, io.EOF
+		}
+		b.Space() // a read is tried before it waits
+		b.Idle()
+		w.parked = true
+		s.changed.Wait()
+		w.parked = false
+	}
+}
+
+func (w *wire) TryWrite(p []byte) (total int, err error) {
+	if w.panicOn == "TryWrite" {
+		panic("made to")
+	}
+	if w.record == 0 {
+		return w.out.put(p)
+	}
+	for {
+		n, err := w.out.put(w.cipher)
+		if w.cipher = w.cipher[n:]; err != nil || len(w.cipher) > 0 {
+			return total, err
+		}
+		sent := min(w.accepted, len(p))
+		total += sent
+		p = p[sent:]
+		if w.accepted -= sent; len(p) == 0 {
+			return total, nil
+		}
+		w.accepted = min(len(p), w.record)
+		w.cipher = append([]byte(nil), p[:w.accepted]...)
+	}
+}
+
+func (w *wire) Pending() int { return w.accepted }
+
+func (w *wire) Drain(more func() bool) error {
+	s := w.out
+	for {
+		s.mu.Lock()
+		for !s.reset && !s.eof && !w.write.passed() && s.room > 0 && len(s.buf) >= s.room {
+			s.changed.Wait()
+		}
+		late := w.write.passed()
+		s.mu.Unlock()
+		if late {
+			return os.ErrDeadlineExceeded
+		}
+		if w.panicOn == "Drain" {
+			panic("made to")
+		}
+		if more() {
+			return nil
+		}
+	}
+}
+
+func (w *wire) SetReadDeadline(t time.Time) error {
+	w.in.change(func() { w.read.set(w.in, t) })
+	return nil
+}
+
+func (w *wire) SetWriteDeadline(t time.Time) error {
+	w.out.change(func() { w.write.set(w.out, t) })
+	return nil
+}
+
+func (w *wire) CloseWrite() error {
+	w.out.change(func() { w.out.eof = true })
+	return nil
+}
+
+func (w *wire) Close() error {
+	w.in.change(func() { w.closed, w.in.reset = true, true })
+	return w.CloseWrite()
+}
+
+func (w *wire) Abort() error {
+	w.out.change(func() { w.out.reset, w.out.buf = true, nil })
+	w.in.change(func() { w.closed, w.in.reset = true, true })
+	return nil
+}
