@@ -12,7 +12,7 @@ type Kind string
 // Kinds of Fault.
 const (
 	Trap        Kind = "trap"        // the guest trapped, exited, or overflowed its stack
-	Timeout     Kind = "timeout"     // the guest was still running at its deadline
+	Timeout     Kind = "timeout"     // the guest was still running when its time was up
 	Output      Kind = "output"      // the result breaks ABI.md §5: too long, outside memory, reserved status
 	Input       Kind = "input"       // the host was asked to pass more than hostabi.MaxInput bytes
 	Unavailable Kind = "unavailable" // not called: the breaker is open, no instance was free in time, or the module is closed

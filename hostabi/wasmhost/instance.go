@@ -2,7 +2,6 @@ package wasmhost
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -27,9 +26,9 @@ type instance struct {
 	stack  [2]uint64
 	bytes  int64 // of linear memory, as counted in m.memBytes
 
-	deadline time.Duration // on m's clock
-	late     bool          // the deadline has ended a call
-	world    world
+	time  allowance
+	late  bool // its time was up
+	world world
 }
 
 // world is what the guest sees of time, chance and the standard streams: the
@@ -44,8 +43,6 @@ type instanceKey struct{}
 
 // of returns the instance a host function was called by.
 func of(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
-
-var errLate = errors.New("the guest's time is up")
 
 // newInstance makes, initialises and configures one instance, all within the
 // init timeout, and returns the output of weir_configure.
@@ -142,7 +139,7 @@ func (in *instance) startError(what string, err error) *LoadError {
 
 func (in *instance) remedy() string {
 	if in.late {
-		return fmt.Sprintf("start, _initialize and weir_configure have %v together; do less at start", in.m.opts.InitTimeout)
+		return fmt.Sprintf("start, _initialize and weir_configure have %v of execution together; do less at start", in.m.opts.InitTimeout)
 	}
 	return ""
 }
@@ -153,7 +150,7 @@ func (in *instance) call(h hostabi.Hook, input, out []byte, timeout time.Duratio
 	return in.run(h, input, out)
 }
 
-// run runs a hook until the deadline and appends its output to out.
+// run runs a hook within the time that is left and appends its output to out.
 func (in *instance) run(h hostabi.Hook, input, out []byte) ([]byte, hostabi.Result, Kind, error) {
 	if !in.memory.Write(in.region, input) {
 		return out, 0, Trap, fmt.Errorf("input of %d bytes does not fit at offset %d", len(input), in.region)
@@ -183,15 +180,15 @@ func (in *instance) run(h hostabi.Hook, input, out []byte) ([]byte, hostabi.Resu
 	return append(out, view...), r, "", nil
 }
 
-// arm sets the deadline.
-func (in *instance) arm(timeout time.Duration) { in.deadline = in.m.now() + timeout }
+// arm gives the guest timeout to execute.
+func (in *instance) arm(timeout time.Duration) { in.time = newAllowance(timeout, in.m.now()) }
 
-// check ends the guest when its deadline has passed. Host functions call it;
-// wazero turns the panic into the call's error.
+// check ends the guest when its time is up. Host functions call it; wazero turns
+// the panic into the call's error.
 func (in *instance) check() {
-	if in.m.now() > in.deadline {
+	if !in.time.spend(in.m.now()) {
 		in.late = true
-		panic(errLate)
+		panic(in.time.err())
 	}
 }
 

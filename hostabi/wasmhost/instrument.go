@@ -7,11 +7,11 @@ import (
 // A rewritten module counts down a global of its own as it runs, at the entry
 // of every function, at every turn of a loop, and at least every stride bytes
 // of straight code; bulk instructions pay for the bytes they move. At zero it
-// calls the host's checkpoint, which ends it when its time is up and otherwise
-// gives it the next ticks. So a guest is never more than
-// ticks × stride bytes of code, well under a millisecond, past its deadline,
-// returns to Go often enough for the collector and the scheduler, and needs no
-// goroutine beside it.
+// calls the host's checkpoint, which ends it when its time is up (allowance.go)
+// and otherwise gives it the next ticks. So a guest is never more than
+// ticks × stride bytes of code, well under a millisecond, past its time, returns
+// to Go often enough for the collector and the scheduler, and needs no goroutine
+// beside it.
 //
 // wazero's own checks (WithCloseOnContextDone) stand at loops only, so functions
 // that call each other twice run for years past them, and cost a goroutine per

@@ -48,9 +48,11 @@ type Options struct {
 	// OnCall observes every Call of a hook the module has: its result is the
 	// status ("ok", "no_opinion", "bad_input", "unsupported", "guest_error") or
 	// the Kind of the fault. May be nil.
-	OnCall      func(hook hostabi.Hook, result string, d time.Duration)
-	CallTimeout time.Duration // of one call, and of the wait for an instance; 0: 5 ms
-	InitTimeout time.Duration // of start, _initialize and weir_configure together; 0: 500 ms
+	OnCall func(hook hostabi.Hook, result string, d time.Duration)
+	// CallTimeout is what one call may execute, InitTimeout what start, _initialize
+	// and weir_configure may together; 0: 5 ms and 500 ms. By the wall clock each
+	// may take 10 times as long, and so may the wait for an instance that is free.
+	CallTimeout, InitTimeout time.Duration
 }
 
 // Module is a loaded policy: a fixed pool of interchangeable instances.
@@ -213,7 +215,7 @@ func (m *Module) fault(h hostabi.Hook, k Kind, err error) *Fault {
 	return &Fault{Policy: m.opts.Name, Hook: h, Kind: k, Err: err}
 }
 
-// take waits for an idle instance, at most the call timeout.
+// take waits for an idle instance, at most as long as a call may take.
 func (m *Module) take() (*instance, error) {
 	select {
 	case in := <-m.slots:
@@ -222,7 +224,8 @@ func (m *Module) take() (*instance, error) {
 		return nil, errClosed
 	default:
 	}
-	wait := time.NewTimer(m.opts.CallTimeout)
+	limit := wallFactor * m.opts.CallTimeout
+	wait := time.NewTimer(limit)
 	defer wait.Stop()
 	select {
 	case in := <-m.slots:
@@ -230,7 +233,7 @@ func (m *Module) take() (*instance, error) {
 	case <-m.done:
 		return nil, errClosed
 	case <-wait.C:
-		return nil, fmt.Errorf("none of %d instances was free within %v", cap(m.slots), m.opts.CallTimeout)
+		return nil, fmt.Errorf("none of %d instances was free within %v", cap(m.slots), limit)
 	}
 }
 
@@ -279,8 +282,8 @@ func (m *Module) Info() Info {
 	return i
 }
 
-// Close refuses further calls, waits for those in flight (each ends within the
-// call timeout), closes every instance and joins the replacements. The compiled
+// Close refuses further calls, waits for those in flight (each ends within 10
+// times the call timeout), closes every instance and joins the replacements. The compiled
 // code is freed with the last Module loaded from the same bytes.
 func (m *Module) Close() {
 	m.closing.Do(func() {
