@@ -3,6 +3,7 @@ package demo
 import (
 	_ "embed"
 	"encoding/json"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,10 @@ func echo(ctx *fasthttp.RequestCtx) {
 	if body != nil && ctx.Request.Header.ContentLength() != 0 {
 		ctx.Response.Header.SetContentTypeBytes(ctx.Request.Header.ContentType())
 		ctx.Response.ImmediateHeaderFlush = true
-		ctx.Response.SetBodyStream(body, -1)
+		// fasthttp puts a request's stream back into its pool at the end of the
+		// request, and once more at the end of a response that it knows it in:
+		// two requests would then read from one.
+		ctx.Response.SetBodyStream(struct{ io.Reader }{body}, -1)
 		return
 	}
 	seen := seenRequest{

@@ -3,9 +3,11 @@ package demo
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -103,6 +105,32 @@ func TestEchoOfALargeBody(t *testing.T) {
 	got, err := io.ReadAll(resp.Body)
 	if err != nil || string(got) != body {
 		t.Errorf("%d bytes, %v; want %d", len(got), err, len(body))
+	}
+}
+
+func TestEachEchoIsOfItsOwnRequest(t *testing.T) {
+	url := "http://" + start(t) + "/echo"
+	var all sync.WaitGroup
+	defer all.Wait()
+	for i := range 4 {
+		all.Go(func() {
+			c := &http.Client{Transport: &http.Transport{}}
+			defer c.CloseIdleConnections()
+			for k := range 300 {
+				body := fmt.Sprintf("%d of %d", k, i)
+				resp, err := c.Post(url, "text/plain", strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if string(got) != body || err != nil {
+					t.Errorf("%q came back as %q, %v", body, got, err)
+					return
+				}
+			}
+		})
 	}
 }
 
