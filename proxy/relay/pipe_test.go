@@ -147,6 +147,9 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 func (w *wire) Pending() int { return w.accepted }
 
 func (w *wire) Drain(more func() bool) error {
+	if w.panicOn == "Drain" {
+		panic("made to")
+	}
 	s := w.out
 	for {
 		s.mu.Lock()
@@ -157,9 +160,6 @@ func (w *wire) Drain(more func() bool) error {
 		s.mu.Unlock()
 		if late {
 			return os.ErrDeadlineExceeded
-		}
-		if w.panicOn == "Drain" {
-			panic("made to")
 		}
 		if more() {
 			return nil

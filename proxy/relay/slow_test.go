@@ -1,0 +1,366 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/policy/policytest"
+	"weir/proxy/wsframe"
+)
+
+func buffered(n int64) option {
+	return with(func(l *config.Limits) { l.MaxBufferedBytes = n; l.MaxPendingBytes = n })
+}
+
+// fill makes the kernel toward to full: one message that fills it.
+func fill(from *peer, n int) string {
+	s := strings.Repeat("f", n)
+	from.send(s)
+	synctest.Wait()
+	return s
+}
+
+// Critical messages that do not fit stop the reading of the other leg, and
+// nothing else. When the peer reads on everything arrives, in order.
+func TestBackpressure(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			d := hostabi.Direction(way)
+			var sent []string
+			for i := range 400 {
+				sent = append(sent, event("critical", i, 1000))
+				from.send(sent[i])
+			}
+			f := r.carried(d)
+			if f.QueuedBytes > 20_000 || f.QueuedBytes < 15_000 {
+				t.Errorf("%d bytes are queued, want at most 20000 and not much less", f.QueuedBytes)
+			}
+			if n := from.w.in.unread(); n < 300_000 {
+				t.Errorf("%s is read on, %d bytes are left in its kernel, while nobody reads what it sends", from.name, n)
+			}
+			to.send("the other way") // is not held up
+			from.expect("the other way")
+			to.expect(sent...)
+			from.send("end")
+			to.expect("end")
+			if f := r.carried(d); f.Messages != 401 || f.Shed != 0 || f.QueuedBytes != 0 || f.QueuedMessages != 0 {
+				t.Errorf("%+v", f)
+			}
+		}, kernel(2000), buffered(20_000), under(events(t)))
+	}
+}
+
+// The limit is strict: at no moment does more wait, whatever the sizes.
+func TestBufferedBytesAreStrict(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for i := range 2000 {
+			r.u.send(event([]string{"critical", "presence", "state"}[i%3], i, 1+i*7%900, `,"of":1`))
+			synctest.Wait()
+			if n := r.legs[hostabi.ToUpstream].sink.queue.Bytes(); n > 5000 {
+				t.Fatalf("%d bytes wait, max_buffered_bytes is 5000", n)
+			}
+		}
+	}, kernel(1000), buffered(5000), under(events(t)))
+}
+
+// Toward a slow peer droppable messages go, the oldest first, with one notice
+// for each run of them.
+func TestShedding(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 2000)
+		var presence []string
+		for i := range 100 {
+			presence = append(presence, event("presence", i, 500))
+			r.u.send(presence[i])
+		}
+		r.u.send("critical")
+		f := r.carried(hostabi.ToClient)
+		if f.Shed < 80 || f.Shed > 95 || r.u.w.in.unread() > 0 {
+			t.Fatalf("%d are shed, %d bytes unread", f.Shed, r.u.w.in.unread())
+		}
+		r.c.expect(full, fmt.Sprintf(`{"gap":%d}`, f.Shed))
+		r.c.expect(presence[f.Shed:]...)
+		r.c.expect("critical")
+		r.c.silent()
+		if n := r.metric("weir_messages_dropped_total", "shed"); int64(n) != f.Shed {
+			t.Errorf("%v counted as shed, want %d", n, f.Shed)
+		}
+		if got, want := r.carried(hostabi.ToClient).Messages, 102-f.Shed; got != want {
+			t.Errorf("%d messages counted as passed on, want %d", got, want)
+		}
+	}, kernel(500), buffered(5000), under(events(t)))
+}
+
+// A message that is delivered between shed ones ends their run.
+func TestOneNoticePerRun(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 2000)
+		for range 3 {
+			r.u.send(event("presence", 0, 100), event("presence", 1, 100), "kept")
+		}
+		synctest.Wait()
+		r.Shed()
+		r.c.expect(full)
+		for range 3 {
+			r.c.expect(`{"gap":2}`, "kept")
+		}
+		r.c.silent()
+	}, kernel(500), under(events(t)))
+}
+
+func TestSheddingByRule(t *testing.T) {
+	for _, c := range []struct {
+		fact       string
+		sent, want []string // behind the message that fills the kernel
+	}{
+		{"unless a field is there", []string{event("presence", 0, 600, `,"seq":1`), event("presence", 1, 600)}, []string{event("presence", 0, 600, `,"seq":1`), `{"gap":1}`}},
+		{"a lower priority first", []string{event("pp", 0, 600), event("presence", 1, 600), "end"}, []string{event("pp", 0, 600), `{"gap":1}`, "end"}},
+		{"the newest state of each name stays", []string{
+			event("state", 0, 300, `,"of":1`), event("state", 1, 300, `,"of":2`), event("state", 2, 300, `,"of":1`), event("state", 3, 300, `,"of":1`),
+		}, []string{event("state", 1, 300, `,"of":2`), event("state", 3, 300, `,"of":1`)}},
+		{"a state without its name is like any other", []string{event("state", 0, 600), event("state", 1, 600)}, []string{`{"gap":1}`, event("state", 1, 600)}},
+	} {
+		t.Run(c.fact, func(t *testing.T) {
+			inTunnel(t, func(r *rig) {
+				full := fill(r.u, 1000)
+				r.u.send(c.sent...)
+				synctest.Wait()
+				r.c.expect(append([]string{full}, c.want...)...)
+				r.c.silent()
+			}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1800 }), under(events(t)))
+		})
+	}
+}
+
+// Without a template there is no notice.
+func TestNoNoticeWithoutATemplate(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		r.u.send(event("presence", 0, 100), "kept")
+		synctest.Wait()
+		r.Shed()
+		r.c.expect(full, "kept")
+		r.c.silent()
+	}, kernel(500), under(events(t, func(f *policytest.Funcs) { f.Error = nil })))
+}
+
+// Droppable messages that are fragmented are shed whole.
+func TestFragmentedMessagesAreShedWhole(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		s := event("presence", 0, 300)
+		r.u.raw(r.u.frame(false, wsframe.Text, s[:100]), r.u.frame(true, wsframe.Continuation, s[100:]))
+		r.u.send("kept")
+		synctest.Wait()
+		r.Shed()
+		r.c.expect(full, `{"gap":1}`, "kept")
+	}, kernel(500), under(events(t)))
+}
+
+// Control frames pass behind what waits, whatever the limit; too many of them
+// stop their sender like anything else.
+func TestControlFramesToASlowPeer(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 5000)
+		for i := range 2000 {
+			r.u.ping(fmt.Sprintf("%0100d", i))
+		}
+		synctest.Wait()
+		s := &r.legs[hostabi.ToUpstream].sink
+		if n := s.queue.ControlBytes(); n > controlCeiling || n < controlCeiling-200 {
+			t.Errorf("%d bytes of pings wait", n)
+		}
+		if r.u.w.in.unread() == 0 {
+			t.Error("a flood of pings is read on")
+		}
+		r.c.expect(full)
+		for i := range 2000 {
+			r.c.expectFrame(got{wsframe.Ping, true, fmt.Sprintf("%0100d", i)})
+		}
+	}, kernel(500), buffered(5000))
+}
+
+// A peer that takes nothing for slow_consumer_grace is given up: what waits is
+// dropped, the other leg is closed in order.
+func TestSlowConsumer(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			full := fill(from, 400)
+			for i := range 100 {
+				from.send(event("critical", i, 1000))
+			}
+			sleep(4900)
+			from.silent()
+			sleep(200)
+			from.closed(1013, "slow_consumer")
+			// The frame that had begun is finished, then comes the close frame.
+			to.expect(full, event("critical", 0, 1000))
+			to.closed(1013, "slow_consumer")
+			<-r.ended
+			if n := r.metric("weir_messages_dropped_total", "closed"); n == 0 {
+				t.Error("dropped messages are not counted")
+			}
+		}, kernel(500), buffered(5000))
+	}
+}
+
+// One that never reads again is reset, five seconds later.
+func TestDeadConsumer(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for i := range 100 {
+			r.u.send(event("critical", i, 1000))
+		}
+		sleep(5100)
+		r.u.closed(1013, "slow_consumer")
+		sleep(4800)
+		synctest.Wait()
+		select {
+		case <-r.ended:
+			t.Error("given up too soon")
+		default:
+		}
+		sleep(200)
+		<-r.ended
+		if !r.c.w.out.reset {
+			t.Error("the connection is not reset")
+		}
+	}, kernel(500), buffered(5000))
+}
+
+// A peer that reads slowly is not closed, however long it takes.
+func TestSlowButMoving(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		go func() {
+			for i := range 50 {
+				r.u.send(event("critical", i, 1000))
+			}
+		}()
+		var all []byte
+		for len(all) < 50*1004 {
+			sleep(4000)
+			all = append(all, r.c.read(min(450, 50*1004-len(all)))...)
+		}
+		for i := range 50 {
+			if !strings.Contains(string(all), event("critical", i, 1000)) {
+				t.Errorf("message %d is lost", i)
+			}
+		}
+		r.u.send("end")
+		r.c.expect("end")
+	}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
+}
+
+// max_inbox bounds messages that wait toward the upstream: what exceeds it is
+// answered and not forwarded.
+func TestInbox(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.c, 1000)
+		for i := range 10 {
+			r.c.send(event("m", i, 50))
+		}
+		for range 6 {
+			r.c.refused(hostabi.InboxFull, 5, 5)
+		}
+		r.c.silent()
+		r.u.expect(full)
+		for i := range 4 {
+			r.u.expect(event("m", i, 50))
+		}
+		r.u.silent()
+		r.c.send("welcome again")
+		r.u.expect("welcome again")
+	}, kernel(500), with(func(l *config.Limits) { l.MaxInbox = 5 }))
+}
+
+func TestPendingBytes(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.c, 1000)
+		r.c.send(event("m", 1, 400), event("m", 2, 400), event("m", 3, 100))
+		r.c.refused(hostabi.PendingLimit, 1100, -1)
+		r.u.expect(full, event("m", 1, 400), event("m", 3, 100))
+		r.u.silent()
+	}, kernel(500), with(func(l *config.Limits) { l.MaxPendingBytes = 1100 }))
+}
+
+// A full memory budget sheds, here and elsewhere; critical messages wait for
+// it, and arrive.
+func TestMaxMemory(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		r.memory.Reserve(8000) // other tunnels
+		for i := range 10 {
+			r.u.send(event("presence", i, 200))
+		}
+		synctest.Wait()
+		f := r.carried(hostabi.ToClient)
+		if f.Shed < 4 || f.Shed > 6 {
+			t.Errorf("%d are shed", f.Shed)
+		}
+		for i := range 10 {
+			r.u.send(event("critical", i, 200))
+		}
+		synctest.Wait()
+		if n := r.memory.Used(); n > 10_000+2*192 {
+			t.Errorf("%d bytes are reserved of 10000", n)
+		}
+		if r.pressure.Load() == 0 {
+			t.Error("nobody was asked to shed")
+		}
+		r.memory.Release(8000)
+		r.c.expect(full, `{"gap":10}`)
+		for i := range 10 {
+			r.c.expect(event("critical", i, 200))
+		}
+		synctest.Wait()
+		if n := r.memory.Used(); n != 0 {
+			t.Errorf("%d bytes are reserved when nothing waits", n)
+		}
+	}, kernel(500), memory(10_000), under(events(t)))
+}
+
+// Fragments that find no memory are refused like what is too large.
+func TestMaxMemoryHeld(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.memory.Reserve(9000)
+		r.c.raw(r.c.frame(false, wsframe.Text, strings.Repeat("x", 900)))
+		r.c.raw(r.c.frame(true, wsframe.Continuation, strings.Repeat("x", 900)))
+		r.c.refused(hostabi.PendingLimit, 10_000, -1)
+		r.memory.Release(9000)
+		r.c.send("next")
+		r.u.expect("next")
+		if r.pressure.Load() == 0 {
+			t.Error("nobody was asked to shed")
+		}
+	}, memory(10_000))
+}
+
+// An envelope that finds its peer slow waits its turn, and so does who caused
+// it.
+func TestEnvelopesToASlowPeer(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1500)
+		r.u.send(strings.Repeat("q", 900))
+		synctest.Wait()
+		for range 100 {
+			r.c.send(strings.Repeat("x", 2001))
+		}
+		r.c.send("end")
+		synctest.Wait()
+		if r.c.w.in.unread() == 0 {
+			t.Error("a client that reads no answers is read")
+		}
+		r.u.silent()
+		r.c.expect(full, strings.Repeat("q", 900))
+		for range 100 {
+			r.c.refused(hostabi.PayloadTooLarge, 2000, 2001)
+		}
+		r.u.expect("end")
+	}, kernel(500), buffered(5000), maxMessage(2000))
+}

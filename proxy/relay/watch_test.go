@@ -1,0 +1,165 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"weir/proxy/config"
+	"weir/proxy/wsframe"
+)
+
+func pingEvery(d time.Duration) option {
+	return with(func(l *config.Limits) { l.PingInterval = d })
+}
+
+// A peer that is quiet is pinged; one that answers lives on, and nobody else
+// hears of it.
+func TestQuietPeersArePinged(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for range 3 {
+			sleep(10_001)
+			for _, p := range []*peer{r.c, r.u} {
+				g, err := p.next()
+				if err != nil || g.op != wsframe.Ping || g.payload == "" {
+					t.Fatalf("%s received %v, %v; want a ping", p.name, g, err)
+				}
+				p.pong(g.payload)
+			}
+			r.c.silent()
+			r.u.silent()
+		}
+	}, pingEvery(10*time.Second))
+}
+
+// A pong to Weir's own ping is swallowed even when other frames came first;
+// others pass.
+func TestPongs(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.pong("unasked")
+		r.u.expectFrame(got{wsframe.Pong, true, "unasked"})
+		sleep(10_001)
+		g, _ := r.c.next()
+		r.u.next()
+		r.c.send("first this")
+		sleep(100)
+		r.c.pong(g.payload)
+		r.c.pong("not " + g.payload)
+		r.u.expect("first this")
+		r.u.expectFrame(got{wsframe.Pong, true, "not " + g.payload})
+		r.u.silent()
+	}, pingEvery(10*time.Second))
+}
+
+// A peer that does not answer a ping is half-open.
+func TestHalfOpen(t *testing.T) {
+	for way, code := range []uint16{1001, 1014} {
+		inTunnel(t, func(r *rig) {
+			gone, other := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			go func() { // the other one answers every ping
+				for {
+					g, err := other.next()
+					if err != nil || g.op == wsframe.Close {
+						return
+					}
+					other.pong(g.payload)
+				}
+			}()
+			sleep(19_900)
+			if g, err := gone.next(); err != nil || g.op != wsframe.Ping {
+				t.Fatalf("%s received %v, %v", gone.name, g, err)
+			}
+			gone.silent()
+			sleep(200)
+			gone.closed(code, "no answer to a ping")
+			<-r.ended
+		}, pingEvery(10*time.Second))
+	}
+}
+
+// Pings of the peers are theirs: they pass, and keep the tunnel's legs alive.
+func TestPingsOfPeersPass(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for range 10 {
+			sleep(6000)
+			r.c.ping("mine")
+			r.u.expectFrame(got{wsframe.Ping, true, "mine"})
+			r.u.pong("mine")
+			r.c.expectFrame(got{wsframe.Pong, true, "mine"})
+		}
+		r.c.silent()
+		r.u.silent()
+	}, pingEvery(10*time.Second))
+}
+
+// While a leg is not read because the other one is slow, its silence proves
+// nothing.
+func TestPausedLegIsNotJudged(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for i := range 60 {
+			r.u.send(event("critical", i, 1000))
+		}
+		synctest.Wait()
+		all := []byte{}
+		for range 60 { // a minute and more, a little at a time
+			sleep(2000)
+			all = append(all, r.c.read(200)...)
+			if strings.Contains(string(all), "\x88") {
+				t.Fatal("closed")
+			}
+			r.c.ping("alive")
+		}
+	}, kernel(500), buffered(5000), pingEvery(10*time.Second))
+}
+
+// No ping stands inside a message, and none that was not sent is waited for.
+func TestNoPingInsideAMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.u.frame(true, wsframe.Binary, strings.Repeat("x", 100_000))
+		for sent := 90_000; sent < 90_010; sent++ {
+			if sent == 90_000 {
+				r.u.raw(wire[:sent])
+			}
+			r.u.raw(wire[sent : sent+1])
+			sleep(9_000)
+		}
+		r.u.raw(wire[90_010:])
+		r.c.expectBytes(wire)
+	}, pingEvery(10*time.Second))
+}
+
+func TestIdleTimeout(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for range 5 {
+			sleep(50_000)
+			r.c.send("busy")
+			r.u.expect("busy")
+		}
+		for range 5 {
+			sleep(10_000)
+			r.u.ping("this is no message")
+			r.c.expectFrame(got{wsframe.Ping, true, "this is no message"})
+		}
+		sleep(9_000)
+		r.c.silent()
+		sleep(2_000)
+		r.c.closed(1001, "idle_timeout")
+		r.u.closed(1001, "idle_timeout")
+	}, with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
+}
+
+// A part of a large message is activity, and so is what a slow peer takes.
+func TestNotIdle(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.u.frame(true, wsframe.Binary, strings.Repeat("x", 600_000))
+		for i := range 6 {
+			r.u.raw(wire[i*100_000 : (i+1)*100_000])
+			sleep(40_000)
+			r.c.read(100_000)
+		}
+		r.u.raw(wire[600_000:])
+		r.c.read(len(wire) - 600_000)
+		r.c.silent()
+	}, with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
+}
