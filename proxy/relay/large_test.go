@@ -1,0 +1,185 @@
+package relay
+
+import (
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/wsframe"
+)
+
+const large = 300_000 // bytes, of a message that no buffer holds
+
+// A large message is passed on as it comes.
+func TestCutThrough(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			wire := from.frame(true, wsframe.Binary, strings.Repeat("x", large))
+			from.raw(wire[:100])
+			to.silent() // its kind could still stand in what follows
+			from.raw(wire[100:peekSize])
+			to.silent()
+			from.raw(wire[peekSize : peekSize+100])
+			synctest.Wait()
+			to.expectBytes(wire[:peekSize+100])
+			from.raw(wire[peekSize+100 : large-1])
+			to.expectBytes(wire[peekSize+100 : large-1])
+			to.silent()
+			from.raw(wire[large-1:], from.frame(true, wsframe.Text, "next"))
+			to.expectBytes(wire[large-1:])
+			to.expect("next")
+			if f := r.carried(hostabi.Direction(way)); f.Messages != 2 {
+				t.Errorf("%d messages counted, want 2", f.Messages)
+			}
+		})
+	}
+}
+
+// Toward a slow peer a large message waits like others, a part at a time.
+func TestCutThroughToASlowPeer(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			first := fill(from, 1000)
+			wire := from.frame(true, wsframe.Binary, strings.Repeat("x", large))
+			from.raw(wire, wire)
+			from.send("end")
+			synctest.Wait()
+			if n := r.legs[way^1].sink.queue.Bytes(); n > 20_000 {
+				t.Errorf("%d bytes wait", n)
+			}
+			if from.w.in.unread() < large {
+				t.Error("a large message is read on while nobody takes it")
+			}
+			to.expect(first)
+			to.expectBytes(wire)
+			to.expectBytes(wire)
+			to.expect("end")
+		}, kernel(500), buffered(20_000))
+	}
+}
+
+// Envelopes and everything else of Weir's wait for the end of a large message.
+func TestNothingComesBetween(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.u.frame(true, wsframe.Binary, strings.Repeat("x", large))
+		r.u.raw(wire[:200_000])
+		synctest.Wait()
+		for range 3 {
+			r.c.send(strings.Repeat("x", large+1))
+		}
+		r.c.send("passes")
+		r.u.expect("passes")
+		r.u.raw(wire[200_000:])
+		r.c.expectBytes(wire)
+		for range 3 {
+			r.c.refused(hostabi.PayloadTooLarge, large, large+1)
+		}
+	}, maxMessage(large))
+}
+
+// An envelope that waited for its peer before a large message began comes
+// before it, not into it.
+func TestLentEnvelopeBeforeALargeMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		first := fill(r.u, 2000)
+		for range 30 { // more envelopes than the queue holds
+			r.c.send(strings.Repeat("x", large+1))
+		}
+		synctest.Wait()
+		wire := r.u.frame(true, wsframe.Binary, strings.Repeat("x", large))
+		r.u.raw(wire)
+		r.u.send("end")
+		synctest.Wait()
+		r.c.expect(first)
+		envelopes, messages := 0, []string{}
+		for envelopes < 30 || len(messages) < 2 {
+			g, err := r.c.next()
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case strings.Contains(g.payload, "payload_too_large"):
+				envelopes++
+			default:
+				messages = append(messages, g.payload)
+			}
+		}
+		if len(messages) != 2 || len(messages[0]) != large || messages[1] != "end" {
+			t.Errorf("%d messages", len(messages))
+		}
+	}, kernel(500), buffered(3000), maxMessage(large))
+}
+
+// A sender that dies inside a large message: the receiver gets no close frame,
+// which would be bytes of the message, but the end of its connection.
+func TestSourceDiesInsideAMessage(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			from.raw(from.frame(true, wsframe.Binary, strings.Repeat("x", large))[:large/2])
+			synctest.Wait()
+			from.end()
+			if g, err := to.next(); err != io.ErrUnexpectedEOF && err != syscall.ECONNRESET {
+				t.Errorf("%s received %v, %v", to.name, g, err)
+			}
+			<-r.ended
+		})
+	}
+}
+
+// A slow consumer inside a large message can be told nothing; it is reset.
+func TestSlowConsumerInsideAMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.u.raw(r.u.frame(true, wsframe.Binary, strings.Repeat("x", large)))
+		sleep(5100)
+		r.u.closed(1013, "slow_consumer")
+		<-r.ended
+		if !r.c.w.out.reset {
+			t.Error("not reset")
+		}
+	}, kernel(500), buffered(5000))
+}
+
+// Large messages are judged by rules like others: shed whole toward a slow
+// peer, refused when the inbox is full.
+func TestLargeMessagesByRule(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.u.send(event("pp", 1, large))
+		r.c.expect(event("pp", 1, large))
+		first := fill(r.u, 1000)
+		// Of the second nobody can tell yet that it has no /seq.
+		r.u.send(event("pp", 2, large), event("presence", 3, large), "end")
+		synctest.Wait()
+		r.c.expect(first, `{"gap":1}`, event("presence", 3, large), "end")
+
+		first = fill(r.c, 1000)
+		r.c.send("waits", event("m", 1, large), "last")
+		r.c.refused(hostabi.InboxFull, 2, 2)
+		r.c.refused(hostabi.InboxFull, 2, 2)
+		r.u.expect(first, "waits")
+		r.u.silent()
+	}, kernel(500), under(events(t)), with(func(l *config.Limits) { l.MaxInbox = 2 }))
+}
+
+// Fragments of a large message are held up to the ceiling, and delivered to a
+// slow peer without a second copy.
+func TestLargeHeldMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		frames := r.u.message([]int{large / 3, large / 3, large / 3})
+		r.u.raw(frames...)
+		r.u.send("end")
+		synctest.Wait()
+		if n := r.memory.Used(); n > 2*large {
+			t.Errorf("%d bytes are reserved for a message of %d", n, large)
+		}
+		for _, f := range frames {
+			r.c.expectBytes(f)
+		}
+		r.c.expect("end")
+	}, kernel(5000), buffered(20_000))
+}

@@ -1,0 +1,206 @@
+package relay
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/wsframe"
+)
+
+// talk sends n random messages with ids, cut into random pieces, with pauses.
+// It returns what was sent, by id; a kind that is not "critical" may be shed.
+func talk(r *rand.Rand, p *peer, n int, sizes []int) []string {
+	kinds := []string{"critical", "presence", "pp", "state", "small"}
+	sent := make([]string, n)
+	var rest []byte
+	flush := func(all bool) {
+		for len(rest) > 0 && (all || r.IntN(4) > 0) {
+			k := min(len(rest), 1+r.IntN(1+r.IntN(100_000)))
+			p.raw(rest[:k])
+			rest = rest[k:]
+			if r.IntN(3) == 0 {
+				sleep(r.IntN(40))
+			}
+		}
+	}
+	for i := range sent {
+		kind := kinds[r.IntN(len(kinds))]
+		s := event(kind, i, r.IntN(sizes[r.IntN(len(sizes))]), fmt.Sprintf(`,"of":%d`, r.IntN(3)))
+		sent[i] = kind
+		cut := r.IntN(3 * len(s))
+		if cut < len(s) && r.IntN(2) == 0 {
+			rest = append(rest, p.frame(false, wsframe.Text, s[:cut])...)
+			if r.IntN(2) == 0 {
+				rest = append(rest, p.frame(true, wsframe.Ping, "between")...)
+			}
+			rest = append(rest, p.frame(true, wsframe.Continuation, s[cut:])...)
+		} else {
+			rest = append(rest, p.frame(true, wsframe.Text, s)...)
+		}
+		flush(false)
+	}
+	rest = append(rest, p.frame(true, wsframe.Text, `{"type":"end"}`)...)
+	flush(true)
+	return sent
+}
+
+// heard is what one peer received until the end of the other's talk.
+type heard struct {
+	ids   []int
+	gaps  int
+	codes map[string]int
+}
+
+// listen reads, slowly, until the other peer's end.
+func listen(r *rand.Rand, p *peer, lazy int) (h heard) {
+	h.codes = map[string]int{}
+	message := ""
+	for ended := false; !ended; {
+		if lazy > 0 && r.IntN(20) == 0 {
+			sleep(r.IntN(lazy))
+		}
+		g, err := p.next()
+		if err != nil || g.op == wsframe.Close {
+			p.t.Errorf("%s received %v, %v", p.name, g, err)
+			return h
+		}
+		if g.op == wsframe.Ping {
+			continue
+		}
+		message += g.payload
+		if !g.fin {
+			continue
+		}
+		var m struct {
+			Type  string
+			ID    int
+			Gap   int
+			Error struct{ Code string }
+		}
+		if err := json.Unmarshal([]byte(message), &m); err != nil {
+			p.t.Errorf("%s received %.100q: %v", p.name, message, err)
+			return h
+		}
+		message = ""
+		switch {
+		case m.Gap > 0:
+			h.gaps += m.Gap
+		case m.Type == "error":
+			h.codes[m.Error.Code]++
+		case m.Type == "end":
+			ended = true
+		default:
+			h.ids = append(h.ids, m.ID)
+		}
+	}
+	return h
+}
+
+// Whatever happens, every message is delivered once and in order, or covered
+// by a notice or an envelope.
+func TestEverythingIsAccountedFor(t *testing.T) {
+	seed := rand.Uint64()
+	for round := range 60 {
+		r := rand.New(rand.NewPCG(seed, uint64(round)))
+		record := []int{0, 0, 700, 16_000}[round%4]
+		o := []option{
+			kernel(200 + r.IntN(5000)), under(events(t)), maxMessage(60_000), func(s *setup) { s.record = record },
+			with(func(l *config.Limits) {
+				l.MaxBufferedBytes = int64(500 + r.IntN(40_000))
+				l.MaxPendingBytes = l.MaxBufferedBytes
+				l.MaxInbox = 5 + r.IntN(100)
+				l.SlowConsumerGrace = time.Hour
+			}),
+		}
+		if round%5 == 0 {
+			o = append(o, memory(int64(20_000+r.IntN(200_000))))
+		}
+		sizes := [][]int{{100}, {100, 1000}, {100, 2000, 90_000}}[round%3]
+		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
+			inTunnel(t, func(rg *rig) {
+				peers := [2]*peer{rg.c, rg.u}
+				var sent [2][]string
+				var got [2]heard // by the direction of what was heard
+				var wg sync.WaitGroup
+				for d := range 2 {
+					mine := [2]*rand.Rand{rand.New(rand.NewPCG(seed, r.Uint64())), rand.New(rand.NewPCG(seed, r.Uint64()))}
+					lazy := r.IntN(30)
+					wg.Go(func() { sent[d] = talk(mine[0], peers[d], 150, sizes) })
+					wg.Go(func() { got[d] = listen(mine[1], peers[d^1], lazy) })
+				}
+				wg.Wait()
+				synctest.Wait()
+				for d := range 2 {
+					// Envelopes about d's messages came to d, among what the other sent;
+					// those that came after the end of it are still there.
+					account(t, rg, hostabi.Direction(d), sent[d], got[d], got[d^1].codes, peers[d])
+				}
+				if t.Failed() {
+					t.Logf("seed %d, round %d, limits %+v", seed, round, rg.route.Load().Limits)
+				}
+			}, o...)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func account(t *testing.T, rg *rig, d hostabi.Direction, sent []string, h heard, told map[string]int, sender *peer) {
+	t.Helper()
+	last, missing := -1, 0
+	for _, id := range h.ids {
+		if id <= last {
+			t.Errorf("direction %v: message %d came behind %d", d, id, last)
+		}
+		missing += id - last - 1
+		last = id
+	}
+	missing += len(sent) - 1 - last
+	envelopes := 0
+	for _, n := range told {
+		envelopes += n
+	}
+	for sender.w.out.unread() > 0 {
+		g, err := sender.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(g.payload, `"type":"error"`) {
+			envelopes++
+		}
+	}
+	f := rg.Info().Flow[d]
+	if int64(h.gaps) != f.Shed {
+		t.Errorf("direction %v: notices tell of %d shed messages, %d were shed", d, h.gaps, f.Shed)
+	}
+	if int64(envelopes) != f.Refused {
+		t.Errorf("direction %v: %d envelopes for %d refused messages: %v", d, envelopes, f.Refused, told)
+	}
+	if int64(missing) != f.Shed+f.Conflated+f.Refused {
+		t.Errorf("direction %v: %d are missing: %d shed, %d conflated, %d refused", d, missing, f.Shed, f.Conflated, f.Refused)
+	}
+	if f.Messages != int64(len(h.ids))+1 {
+		t.Errorf("direction %v: %d counted as passed on, %d came", d, f.Messages, len(h.ids)+1)
+	}
+	critical := map[string]bool{"critical": true, "small": true}
+	if f.Refused == 0 {
+		delivered := map[int]bool{}
+		for _, id := range h.ids {
+			delivered[id] = true
+		}
+		for id, kind := range sent {
+			if critical[kind] && !delivered[id] {
+				t.Errorf("direction %v: critical message %d is lost", d, id)
+			}
+		}
+	}
+}
