@@ -3,12 +3,15 @@ package http1
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"weir/proxy/fd"
 )
 
 // conn is a client's connection between and during its exchanges. While it is
@@ -17,6 +20,7 @@ type conn struct {
 	nc    net.Conn
 	raw   syscall.RawConn // nil: not a socket
 	plain bool            // raw is there and no TLS on it
+	rw    io.ReadWriter   // nc, or what is quicker on a plain socket
 	srv   *Server
 
 	state    atomic.Uint32 // idle, active, ended
@@ -98,7 +102,7 @@ func (c *conn) wait(limit time.Duration, rolling bool) {
 // Read implements io.Reader under the bounds of wait.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.look.reading {
-		return readFD(c.look.fd, p)
+		return fd.Read(c.look.fd, p)
 	}
 	if c.rolling {
 		c.since = time.Time{}
@@ -107,7 +111,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err := c.arm(); err != nil {
 			return 0, err
 		}
-		n, err := c.nc.Read(p)
+		n, err := c.rw.Read(p)
 		if n > 0 || !isTimeout(err) {
 			return n, err
 		}
@@ -187,7 +191,7 @@ func (c *conn) write(p []byte) error {
 				}
 			}
 		}
-		if _, err := c.nc.Write(p[:n]); err != nil {
+		if _, err := c.rw.Write(p[:n]); err != nil {
 			return err
 		}
 		p = p[n:]

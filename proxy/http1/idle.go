@@ -1,9 +1,6 @@
 package http1
 
-import (
-	"io"
-	"syscall"
-)
+import "syscall"
 
 // lookout waits for the first bytes of a request without holding a buffer.
 type lookout struct {
@@ -66,19 +63,4 @@ func (c *conn) tryFirst(fd uintptr) bool {
 	}
 	c.look.err = err
 	return true
-}
-
-// readFD reads once, without waiting: syscall.EAGAIN when nothing is there.
-func readFD(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		switch {
-		case n > 0:
-			return n, nil
-		case err == nil:
-			return 0, io.EOF
-		case err != syscall.EINTR:
-			return 0, err
-		}
-	}
 }

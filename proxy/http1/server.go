@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"weir/proxy/fd"
 )
 
 // DefaultMaxHeadBytes is what a head may have when Settings do not say.
@@ -52,7 +54,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{nc: nc, srv: s}
+	c := &conn{nc: nc, rw: nc, srv: s}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
@@ -61,6 +63,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 		_, tcp := nc.(*net.TCPConn)
 		c.plain = tcp || ok && secure.TLS() == nil
 		c.look.call = c.tryFirst
+		if c.plain {
+			c.rw = fd.New(c.raw)
+		}
 	}
 	return c
 }

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
+	"weir/proxy/fd"
 	"weir/proxy/sock"
 )
 
@@ -17,6 +19,7 @@ import (
 type conn struct {
 	nc         *sock.Conn
 	raw        syscall.RawConn
+	rw         io.ReadWriter // nc, or what is quicker on a plain socket
 	t          *target
 	e          *Exchange // whose it is; nil while idle
 	br         *bufio.Reader
@@ -66,6 +69,9 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 		_ = nc.Close()
 		return nil, err
 	}
+	if c.rw = c.nc; t.tls == nil {
+		c.rw = fd.New(c.raw)
+	}
 	c.look = c.lookFD
 	return c, nil
 }
@@ -89,10 +95,10 @@ func (c *conn) open(now time.Time, again bool) bool {
 
 // lookFD finds out whether there is something to read: the end, or bytes that
 // nobody asked for. Either way the connection is of no more use.
-func (c *conn) lookFD(fd uintptr) {
+func (c *conn) lookFD(s uintptr) {
 	var b [1]byte
 	for {
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		_, _, err := syscall.Recvfrom(int(s), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		if err != syscall.EINTR {
 			c.gone = err != syscall.EAGAIN
 			return
@@ -115,7 +121,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		if err := c.arm(due, now); err != nil {
 			return 0, err
 		}
-		n, err := c.nc.Read(p)
+		n, err := c.rw.Read(p)
 		if n > 0 {
 			c.read = true
 		}

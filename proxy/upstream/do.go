@@ -150,7 +150,7 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp
 	if err := c.limitWrites(e.timeout, e.began); err != nil {
 		return false, err
 	}
-	n, err := c.nc.Write(head)
+	n, err := c.rw.Write(head)
 	if err != nil {
 		return n > 0, err
 	}

@@ -154,7 +154,7 @@ func (s *sender) run() {
 		if len(out) > 0 {
 			// An upstream that stops reading may still answer: whoever reads
 			// from it finds out.
-			if _, err := s.c.nc.Write(out); err != nil {
+			if _, err := s.c.rw.Write(out); err != nil {
 				return
 			}
 			s.last.Store(time.Now().UnixNano())

@@ -1,0 +1,79 @@
+package fd
+
+import (
+	"os"
+	"syscall"
+)
+
+// Conn reads and writes a socket as net.Conn does: it waits as long as the
+// deadlines of the connection beneath allow. One goroutine reads and one
+// writes.
+type Conn struct {
+	raw         syscall.RawConn
+	reads       op
+	writes      op
+	read, write func(fd uintptr) bool // bound once, so that a call costs no closure
+}
+
+// op is what a call hands to the poller's callback and back.
+type op struct {
+	p   []byte
+	n   int
+	err error
+}
+
+// New returns a Conn on the connection that raw belongs to.
+func New(raw syscall.RawConn) *Conn {
+	c := &Conn{raw: raw}
+	c.read, c.write = c.tryRead, c.tryWrite
+	return c
+}
+
+// Read implements io.Reader.
+func (c *Conn) Read(p []byte) (int, error) {
+	o := &c.reads
+	o.p, o.n, o.err = p, 0, nil
+	return o.result("read", c.raw.Read(c.read))
+}
+
+// Write implements io.Writer.
+func (c *Conn) Write(p []byte) (int, error) {
+	o := &c.writes
+	o.p, o.n, o.err = p, 0, nil
+	return o.result("write", c.raw.Write(c.write))
+}
+
+// result is what a call returns; waited is the poller's error.
+func (o *op) result(call string, waited error) (int, error) {
+	o.p = nil
+	if errno, ok := o.err.(syscall.Errno); ok {
+		return o.n, os.NewSyscallError(call, errno)
+	}
+	if o.err != nil {
+		return o.n, o.err
+	}
+	return o.n, waited
+}
+
+// tryRead is the callback of Read; false waits until the socket is readable.
+func (c *Conn) tryRead(fd uintptr) bool {
+	o := &c.reads
+	o.n, o.err = Read(fd, o.p)
+	if o.err == syscall.EAGAIN {
+		o.err = nil
+		return false
+	}
+	return true
+}
+
+// tryWrite is the callback of Write; false waits until the socket is writable.
+func (c *Conn) tryWrite(fd uintptr) bool {
+	o := &c.writes
+	n, err := Write(fd, o.p[o.n:])
+	o.n += n
+	if err == syscall.EAGAIN {
+		return false
+	}
+	o.err = err
+	return true
+}
