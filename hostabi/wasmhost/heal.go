@@ -32,7 +32,7 @@ func (m *Module) discard(in *instance, f *Fault) {
 // heal fills one slot: with a new instance, or with nil once the module closes.
 func (m *Module) heal() {
 	for pause := healFirst; ; pause = min(2*pause, healMax) {
-		if in := m.replace(); in != nil {
+		if m.replace() {
 			return
 		}
 		if !m.rest(pause) {
@@ -42,15 +42,28 @@ func (m *Module) heal() {
 	}
 }
 
-// replace makes one instance and puts it into the pool. Replacements are made
-// one at a time and rest in between, so that a guest that keeps faulting takes
-// at most a tenth of a core.
-func (m *Module) replace() *instance {
-	m.healMu.Lock()
-	defer m.healMu.Unlock()
+// replace makes one instance and puts it into the pool. Replacements rest in
+// between, so that a guest that keeps faulting takes at most a tenth of a core.
+func (m *Module) replace() bool {
+	m.replaceMu.Lock()
+	defer m.replaceMu.Unlock()
+	in, took := m.another()
+	if in == nil {
+		return false
+	}
+	m.slots <- in
+	m.rest(min(healShare*took, restMax))
+	return true
+}
+
+// another makes one more instance, as at load, and says how long it took; nil
+// when it cannot, or when the module closes. They are made one at a time.
+func (m *Module) another() (*instance, time.Duration) {
+	m.makeMu.Lock()
+	defer m.makeMu.Unlock()
 	select {
 	case <-m.done:
-		return nil
+		return nil, 0
 	default:
 	}
 	start := m.now()
@@ -61,11 +74,9 @@ func (m *Module) replace() *instance {
 	}
 	if err != nil {
 		m.log.say("error", "an instance cannot be replaced: "+firstLine(err))
-		return nil
+		return nil, 0
 	}
-	m.slots <- in
-	m.rest(min(healShare*(m.now()-start), restMax))
-	return in
+	return in, m.now() - start
 }
 
 // rest waits for d and reports false when the module closes meanwhile.

@@ -26,6 +26,9 @@ type instance struct {
 	stack  [2]uint64
 	bytes  int64 // of linear memory, as counted in m.memBytes
 
+	settled int64 // of bytes, after configure
+	calls   int   // of hooks since then
+
 	time  allowance
 	late  bool // its time was up
 	world world
@@ -76,6 +79,7 @@ func newInstance(m *Module) (_ *instance, shape []byte, err error) {
 		}
 	}
 	in.measure()
+	in.settled = in.bytes
 	return in, shape, nil
 }
 
@@ -147,6 +151,7 @@ func (in *instance) remedy() string {
 // call runs a hook within timeout.
 func (in *instance) call(h hostabi.Hook, input, out []byte, timeout time.Duration) ([]byte, hostabi.Result, Kind, error) {
 	in.arm(timeout)
+	in.calls++
 	return in.run(h, input, out)
 }
 

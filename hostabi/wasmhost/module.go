@@ -71,12 +71,19 @@ type Module struct {
 	breaker *breaker
 	down    [hostabi.NumHooks]*Fault // answers while the breaker is open
 
-	done     chan struct{} // closed by Close
-	closing  sync.Once
-	healing  sync.WaitGroup // replacements in progress
-	healMu   sync.Mutex     // one at a time
+	done      chan struct{} // closed by Close
+	closing   sync.Once
+	healing   sync.WaitGroup // replacements in progress
+	replaceMu sync.Mutex     // held while a faulted instance is replaced, and after
+	makeMu    sync.Mutex     // held while an instance is made
+
+	spare    chan *instance // at most one, waiting to replace one that has grown
+	renewing atomic.Bool    // it is being made
+	growth   atomic.Int64   // bytes that an instance may grow by
+
 	calls    atomic.Int64
 	faults   atomic.Int64
+	retired  atomic.Int64
 	live     atomic.Int64 // instances that exist
 	memBytes atomic.Int64 // of their linear memories
 }
@@ -92,9 +99,11 @@ func Load(ctx context.Context, o Options) (*Module, error) {
 		opts:    o,
 		epoch:   time.Now(),
 		slots:   make(chan *instance, o.Instances),
+		spare:   make(chan *instance, 1),
 		breaker: newBreaker(),
 		done:    make(chan struct{}),
 	}
+	m.growth.Store(growthFirst)
 	m.log = newLogger(o.Log, m.now)
 	m.guestLog = newLogger(o.Log, m.now)
 	if err := m.load(ctx); err != nil {
@@ -202,7 +211,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	}
 	out, r, kind, err := inst.call(h, in, out, m.opts.CallTimeout)
 	if err == nil {
-		m.slots <- inst
+		m.put(inst)
 		m.breaker.success()
 		return out, r, nil
 	}
@@ -255,9 +264,10 @@ type Info struct {
 	Engine      string
 	ABI         string   // the version the guest was built for, "1.0"
 	Hooks       []string // the guest has, by their short names
-	Instances   int      // that exist; fewer than the pool's size while one is replaced
+	Instances   int      // that serve; fewer than the pool's size while one that faulted is replaced
 	Calls       int64
 	Faults      int64  // calls that produced no answer
+	Retired     int64  // instances replaced because their memory had grown
 	Breaker     string // "closed", "open" or "half-open"
 	MemoryBytes int64  // linear memory of all instances
 }
@@ -268,9 +278,10 @@ func (m *Module) Info() Info {
 		Hash:        m.code.hash,
 		Engine:      m.opts.Engine,
 		ABI:         m.code.abiString(),
-		Instances:   int(m.live.Load()),
+		Instances:   int(min(m.live.Load(), int64(cap(m.slots)))),
 		Calls:       m.calls.Load(),
 		Faults:      m.faults.Load(),
+		Retired:     m.retired.Load(),
 		Breaker:     m.breaker.state(time.Now()),
 		MemoryBytes: m.memBytes.Load(),
 	}
@@ -294,6 +305,11 @@ func (m *Module) Close() {
 			}
 		}
 		m.healing.Wait()
+		select {
+		case in := <-m.spare:
+			in.close()
+		default:
+		}
 		m.code.release()
 	})
 }

@@ -177,18 +177,6 @@ func TestTooMuchInputIsNotPassedOn(t *testing.T) {
 	}
 }
 
-func TestNoInstanceInTimeIsUnavailable(t *testing.T) {
-	m := load(t, Interpreter, newGuest().build())
-	busy := <-m.slots
-	if got := ask(m, hostabi.Admit, ""); got != "fault: unavailable" {
-		t.Errorf("got %q", got)
-	}
-	m.slots <- busy
-	if got := ask(m, hostabi.Admit, "again"); got != "again" {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestRepeatedFaultsOpenTheBreaker(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
 		m := load(t, engine, newGuest().hook(hostabi.Classify, when(trap)).build(), func(o *Options) { o.Instances = breakerFaults })

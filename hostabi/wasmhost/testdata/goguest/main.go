@@ -44,4 +44,14 @@ func classify(n uint32) uint64 {
 //go:wasmexport weir_admit
 func admit(n uint32) uint64 { panic("no admittance") }
 
+var garbage []byte
+
+// framing leaves 8 KiB behind.
+//
+//go:wasmexport weir_framing
+func framing(n uint32) uint64 {
+	garbage = make([]byte, 8<<10)
+	return uint64(n)
+}
+
 func main() {}

@@ -1,0 +1,82 @@
+package wasmhost
+
+import "fmt"
+
+// Bounds of growth (ABI.md §8). A Go guest collects its garbage when its heap
+// has 4 MiB, unless told otherwise, which takes it 12 to 25 ms in the
+// interpreter: more than a call has. Its start takes well below 1 MiB of them.
+// Another instance takes 20 ms, and nobody waits for it.
+const (
+	growthFirst = 2 << 20 // bytes that memory may grow by after configure, before an instance is retired
+	growthMax   = 8 << 20 // and at most, doubling for a guest that needs them
+	youngCalls  = 64      // hook calls after which growth is garbage rather than need
+	retireShare = 3       // rest this many times as long as making another took
+)
+
+// put gives an instance back to the pool after a call. One that has grown keeps
+// serving until another is there in its place.
+func (m *Module) put(in *instance) {
+	if in.bytes-in.settled > m.growth.Load() {
+		in = m.outgrown(in)
+	}
+	m.slots <- in
+}
+
+// outgrown decides what becomes of an instance that has grown, and returns the
+// one to serve in its place.
+func (m *Module) outgrown(in *instance) *instance {
+	if g := m.growth.Load(); in.calls < youngCalls && g < growthMax {
+		m.growth.CompareAndSwap(g, 2*g) // it needs that much: another would grow the same
+		return in
+	}
+	select {
+	case fresh := <-m.spare:
+		m.retire(in)
+		return fresh
+	default:
+	}
+	if m.renewing.CompareAndSwap(false, true) {
+		// As in discard: Close has not collected this slot yet.
+		m.healing.Go(func() {
+			m.renew()
+			m.renewing.Store(false)
+		})
+	}
+	return in
+}
+
+func (m *Module) retire(in *instance) {
+	m.log.say("debug", fmt.Sprintf("an instance is replaced: its memory grew from %d to %d bytes in %d calls", in.settled, in.bytes, in.calls))
+	m.retired.Add(1)
+	in.close()
+}
+
+// renew makes an instance to replace one that has grown, and puts it in the
+// place of one that is idle or of the next that is given back. When it cannot be
+// made the old one goes on. At most a quarter of a core goes into this.
+func (m *Module) renew() {
+	fresh, took := m.another()
+	if fresh == nil {
+		m.rest(healFirst)
+		return
+	}
+	for range cap(m.slots) {
+		select {
+		case in := <-m.slots:
+			if in != nil && fresh != nil && in.bytes-in.settled > m.growth.Load() {
+				m.retire(in)
+				in, fresh = fresh, nil
+			}
+			m.slots <- in
+		default:
+		}
+	}
+	if fresh != nil {
+		select {
+		case m.spare <- fresh:
+		default: // one is left from before
+			fresh.close()
+		}
+	}
+	m.rest(min(retireShare*took, restMax))
+}

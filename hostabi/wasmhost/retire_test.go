@@ -1,0 +1,117 @@
+package wasmhost
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+)
+
+// leaky grows its memory by a page whenever the input of classify begins with x.
+func leaky() []byte {
+	return newGuest().hook(hostabi.Classify, when(join(i32(1), []byte{opMemoryGrow, 0, 0x1A}))).build()
+}
+
+// leak asks n times; every 8th call leaves a page behind.
+func leak(t *testing.T, m *Module, n int) {
+	t.Helper()
+	for i := range n {
+		in := "good"
+		if i%8 == 0 {
+			in = "x"
+		}
+		if got := ask(m, hostabi.Classify, in); got != in {
+			t.Fatalf("call %d: got %q", i, got)
+		}
+	}
+}
+
+// until asks, without leaking, until the state is reached.
+func until(t *testing.T, m *Module, what string, reached func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !reached(); {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s; %+v", what, m.Info())
+		}
+		if got := ask(m, hostabi.Classify, "good"); got != "good" {
+			t.Fatalf("until %s: got %q", what, got)
+		}
+	}
+}
+
+// Every call is answered while instances that have grown are replaced, also when
+// there is but one.
+func TestAnInstanceThatHasGrownIsReplaced(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		for _, pool := range []int{1, 3} {
+			m := load(t, engine, leaky(), func(o *Options) { o.Instances = pool })
+			fresh := m.Info().MemoryBytes
+			for round := range int64(3) {
+				leak(t, m, pool*8*(growthFirst>>16+1))
+				until(t, m, "retired", func() bool { return m.Info().Retired >= (round+1)*int64(pool) })
+			}
+			until(t, m, "small again", func() bool { return m.Info().MemoryBytes == fresh })
+			if i := m.Info(); i.Faults != 0 || i.Instances != pool || i.Breaker != "closed" {
+				t.Errorf("%+v", i)
+			}
+		}
+	})
+}
+
+func TestAGuestThatNeedsMemoryKeepsIt(t *testing.T) {
+	m := load(t, Interpreter, leaky())
+	for range growthMax >> 16 { // in the first few calls: more than growthFirst
+		if got := ask(m, hostabi.Classify, "x"); got != "x" {
+			t.Fatal(got)
+		}
+		if m.Info().MemoryBytes == 6<<20 {
+			break
+		}
+	}
+	leak(t, m, 1000)
+	until(t, m, "replaced", func() bool { return m.Info().Retired > 0 })
+	if g := m.growth.Load(); g != 2*growthFirst && g != growthMax {
+		t.Errorf("it may grow by %d bytes", g)
+	}
+}
+
+// An instance that cannot be replaced goes on.
+func TestAnInstanceThatHasGrownServesUntilItCanBeReplaced(t *testing.T) {
+	said := make(chan string, 1000)
+	m := load(t, Interpreter, leaky(), func(o *Options) { o.Log = func(level, msg string) { said <- level + " " + msg } })
+	configure := func(with string) {
+		m.makeMu.Lock()
+		m.opts.Configure = []byte(with)
+		m.makeMu.Unlock()
+	}
+	configure("another shape")
+	leak(t, m, 8*(growthFirst>>16+1))
+	until(t, m, "a failure", func() bool { return len(said) > 0 })
+	if got := <-said; !strings.HasPrefix(got, "error an instance cannot be replaced") {
+		t.Errorf("said %q", got)
+	}
+	configure("")
+	until(t, m, "retired", func() bool { return m.Info().Retired > 0 })
+	if i := m.Info(); i.Faults != 0 {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestAGoGuestThatLeaksDoesNotFault(t *testing.T) {
+	wasm, err := goGuest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	engines(t, func(t *testing.T, engine string) {
+		m := load(t, engine, wasm, func(o *Options) { o.InitTimeout = 30 * time.Second })
+		for end := time.Now().Add(60 * time.Second); m.Info().Retired < 2; {
+			if got := ask(m, hostabi.FramingHook, "k"); got != "k" {
+				t.Fatal(got)
+			}
+			if time.Now().After(end) {
+				t.Fatalf("not replaced: %+v", m.Info())
+			}
+		}
+	})
+}
