@@ -252,10 +252,13 @@ func (p *peer) next() (got, error) {
 	p.t.Helper()
 	head := p.read(2)
 	if len(head) < 2 {
-		if p.w.out.reset {
-			return got{}, syscall.ECONNRESET
-		}
-		return got{}, io.EOF
+		err := io.EOF
+		p.w.out.change(func() {
+			if p.w.out.reset {
+				err = syscall.ECONNRESET
+			}
+		})
+		return got{}, err
 	}
 	more := 0
 	switch head[1] & 0x7F {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -86,12 +87,12 @@ type wire struct {
 	accepted    int
 	cipher      []byte
 
-	panicOn string // a method that panics
-	parked  bool   // a reader waits; under the lock of in
+	panicOn atomic.Value // string, a method that panics
+	parked  bool         // a reader waits; under the lock of in
 }
 
 func (w *wire) ReadTo(b sock.Buffer) (int, error) {
-	if w.panicOn == "ReadTo" {
+	if w.panicOn.Load() == "ReadTo" {
 		panic("made to")
 	}
 	s := w.in
@@ -122,7 +123,7 @@ func (w *wire) ReadTo(b sock.Buffer) (int, error) {
 }
 
 func (w *wire) TryWrite(p []byte) (total int, err error) {
-	if w.panicOn == "TryWrite" {
+	if w.panicOn.Load() == "TryWrite" {
 		panic("made to")
 	}
 	if w.record == 0 {
@@ -147,7 +148,7 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 func (w *wire) Pending() int { return w.accepted }
 
 func (w *wire) Drain(more func() bool) error {
-	if w.panicOn == "Drain" {
+	if w.panicOn.Load() == "Drain" {
 		panic("made to")
 	}
 	s := w.out

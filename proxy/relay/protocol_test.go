@@ -344,7 +344,7 @@ func TestPanic(t *testing.T) {
 			inTunnel(t, func(r *rig) {
 				r.c.send("warm up")
 				r.u.expect("warm up")
-				[]*peer{r.c, r.u}[c.way].w.panicOn = c.in
+				[]*peer{r.c, r.u}[c.way].w.panicOn.Store(c.in)
 				c.kill(r)
 				synctest.Wait()
 				r.c.closed(1011, "internal error")
@@ -352,7 +352,7 @@ func TestPanic(t *testing.T) {
 					r.u.expect("x")
 					r.u.closed(1011, "internal error")
 				}
-				r.u.w.panicOn = ""
+				r.u.w.panicOn.Store("")
 				<-r.ended
 				if !strings.Contains(r.log.String(), "panic in a tunnel") {
 					t.Error("nothing is logged")
