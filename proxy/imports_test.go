@@ -19,8 +19,9 @@ import (
 // layer is where each package of Weir stands: it imports only from layers
 // below its own. A new package is entered here.
 var layer = map[string]int{
-	"hostabi":  0,
-	"proxy/fd": 0,
+	"hostabi":    0,
+	"proxy/fd":   0,
+	"proxy/poll": 0,
 
 	"hostabi/wasmhost":    1,
 	"proxy/config":        1,

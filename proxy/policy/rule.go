@@ -54,6 +54,17 @@ func (v *View) Rule(d hostabi.Direction, key []byte, b *Budget) *Rule {
 	return v.ruleSlow(e, d&1, key, b)
 }
 
+// Cached is Rule where that asks no guest and waits for nobody, else nil.
+func (v *View) Cached(d hostabi.Direction, key []byte) *Rule {
+	if e := v.rules[d&1].Load().get(key); e != nil && e.until == 0 {
+		return &e.Rule
+	}
+	if !v.asks(hostabi.Classify) {
+		return &critical
+	}
+	return nil
+}
+
 // ruleSlow is Rule for a key without an entry that lasts.
 func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *Rule {
 	p := v.policy

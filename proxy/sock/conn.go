@@ -12,6 +12,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"weir/proxy/fd"
 )
 
 // Buffer lends memory to Conn.ReadTo.
@@ -255,39 +257,26 @@ func waitError(err error) error {
 }
 
 // readFD reads once; at the end of the stream it returns io.EOF.
-func readFD(fd uintptr, p []byte) (int, error) {
-	for {
-		n, err := syscall.Read(int(fd), p)
-		switch {
-		case n > 0:
-			return n, nil
-		case err == nil:
-			return 0, io.EOF
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN:
-			return 0, errWouldBlock
-		default:
-			return 0, os.NewSyscallError("read", err)
-		}
+func readFD(d uintptr, p []byte) (int, error) {
+	n, err := fd.Read(d, p)
+	switch {
+	case n > 0:
+		return n, nil
+	case err == nil || err == io.EOF:
+		return 0, io.EOF
+	case err == syscall.EAGAIN:
+		return 0, errWouldBlock
 	}
+	return 0, os.NewSyscallError("read", err)
 }
 
 // writeFD writes until everything is taken or the kernel takes no more.
-func writeFD(fd uintptr, p []byte) (int, error) {
-	total := 0
-	for total < len(p) {
-		n, err := syscall.Write(int(fd), p[total:])
-		switch {
-		case n > 0:
-			total += n
-		case err == syscall.EINTR:
-		case err == syscall.EAGAIN:
-			return total, nil
-		default:
-			return total, os.NewSyscallError("write", err)
-		}
+func writeFD(d uintptr, p []byte) (int, error) {
+	n, err := fd.Write(d, p)
+	if err == nil || err == syscall.EAGAIN {
+		return n, nil
 	}
-	return total, nil
+	return n, os.NewSyscallError("write", err)
 }
 
 // brokenConn stands for the raw side of a connection that was closed already.

@@ -13,7 +13,7 @@ import (
 )
 
 func TestReadToHoldsNothingWhileItWaits(t *testing.T) {
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		l := &lender{size: 100, parked: make(chan struct{}, 1)}
 		got := make(chan string)
 		go func() {
@@ -38,7 +38,7 @@ func TestReadToHoldsNothingWhileItWaits(t *testing.T) {
 
 // What came before anybody read is found at once: nothing parks on it.
 func TestReadToFindsWhatIsThere(t *testing.T) {
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		for range 3 {
 			if _, err := b.TryWrite(make([]byte, 300)); err != nil {
 				t.Fatal(err)
@@ -51,7 +51,7 @@ func TestReadToFindsWhatIsThere(t *testing.T) {
 }
 
 func TestEndOfStream(t *testing.T) {
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		if _, err := b.TryWrite([]byte("last words")); err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestEndOfStream(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		if err := b.Abort(); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func TestReset(t *testing.T) {
 
 func TestDeadlinesEndWaits(t *testing.T) {
 	past := time.Unix(1, 0)
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		l := &lender{size: 100, parked: make(chan struct{}, 1)}
 		ended := make(chan error)
 		go func() {
@@ -128,7 +128,7 @@ func TestDeadlinesEndWaits(t *testing.T) {
 }
 
 func TestCloseEndsWaits(t *testing.T) {
-	over(t, func(t *testing.T, a, _ *Conn) {
+	over(t, func(t *testing.T, a, _ leg) {
 		l := &lender{size: 100, parked: make(chan struct{}, 1)}
 		ended := make(chan error)
 		go func() {
@@ -146,7 +146,7 @@ func TestCloseEndsWaits(t *testing.T) {
 // A peer that does not read: TryWrite takes a part and says so, Drain finishes
 // when the peer reads on, and the bytes are the same.
 func TestPartialWrites(t *testing.T) {
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		data := random(8 << 20)
 		n, err := a.TryWrite(data)
 		if err != nil || n == len(data) {
@@ -157,7 +157,7 @@ func TestPartialWrites(t *testing.T) {
 			t.Fatalf("a full socket took %d bytes more, %v", again, err)
 		}
 		n += again
-		if p := a.Pending(); p > maxAhead || (a.tls == nil && p != 0) || (a.tls != nil && p == 0) {
+		if p := a.Pending(); p > maxAhead || (secured(a) == nil) != (p == 0) {
 			t.Errorf("%d bytes pending", p)
 		}
 		var wg sync.WaitGroup
@@ -175,18 +175,18 @@ func TestPartialWrites(t *testing.T) {
 		if a.Pending() != 0 {
 			t.Errorf("%d bytes pending when all are written", a.Pending())
 		}
-		if a.tls != nil && a.tls.out != nil {
+		if s := secured(a); s != nil && s.out != nil {
 			t.Error("memory for ciphertext is held while nothing waits")
 		}
 	})
 }
 
 func TestBothWaysAtOnce(t *testing.T) {
-	over(t, func(t *testing.T, a, b *Conn) {
+	over(t, func(t *testing.T, a, b leg) {
 		x, y := random(6<<20), random(6<<20)
 		var wg sync.WaitGroup
 		for _, c := range []struct {
-			from, to *Conn
+			from, to leg
 			data     []byte
 		}{{a, b, x}, {b, a, y}} {
 			wg.Go(func() {

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"weir/proxy/poll"
 )
 
 // TestMain fails when goroutines of this package outlive its tests.
@@ -46,18 +48,62 @@ func leaked(patience time.Duration) string {
 	}
 }
 
-// over runs f on a pair of connected Conns: over TCP, and over TLS.
-func over(t *testing.T, f func(t *testing.T, a, b *Conn)) {
-	t.Run("tcp", func(t *testing.T) {
-		x, y := tcpPair(t)
-		f(t, unblocked(t, Wrap(x)), unblocked(t, Wrap(y)))
-	})
-	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		t.Run(tls.VersionName(v), func(t *testing.T) {
-			a, b := tlsPair(t, v)
+// leg is what a tunnel needs of a connection: Conn and Leg have it.
+type leg interface {
+	ReadTo(b Buffer) (int, error)
+	TryWrite(p []byte) (int, error)
+	Pending() int
+	Drain(more func() bool) error
+	SetReadDeadline(t time.Time) error
+	SetWriteDeadline(t time.Time) error
+	CloseWrite() error
+	Close() error
+	Abort() error
+}
+
+// over runs f on a pair of connected ends: over TCP and over TLS, each waiting
+// in goroutines and on a loop.
+func over(t *testing.T, f func(t *testing.T, a, b leg)) {
+	both := func(name string, pair func(t testing.TB) (a, b *Conn)) {
+		t.Run(name, func(t *testing.T) {
+			a, b := pair(t)
 			f(t, unblocked(t, a), unblocked(t, b))
 		})
+		t.Run(name+" on a loop", func(t *testing.T) {
+			a, b := pair(t)
+			p, err := poll.New(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(p.Close)
+			f(t, onLoop(t, p, a), onLoop(t, p, b))
+		})
 	}
+	both("tcp", func(t testing.TB) (a, b *Conn) {
+		x, y := tcpPair(t)
+		return Wrap(x), Wrap(y)
+	})
+	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		both(tls.VersionName(v), func(t testing.TB) (a, b *Conn) { return tlsPair(t, v) })
+	}
+}
+
+// secured is the TLS beneath an end; nil on TCP.
+func secured(l leg) *secure {
+	if c, ok := l.(*Conn); ok {
+		return c.tls
+	}
+	return l.(*Leg).tls
+}
+
+func onLoop(t testing.TB, p *poll.Poller, c *Conn) *Leg {
+	t.Helper()
+	l, err := c.Leg(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
 }
 
 func unblocked(t testing.TB, c *Conn) *Conn {
@@ -178,7 +224,7 @@ func (l *lender) holds() bool {
 }
 
 // readAll reads until the end or n bytes; n < 0: until the end.
-func readAll(c *Conn, n int) ([]byte, error) {
+func readAll(c leg, n int) ([]byte, error) {
 	var all bytes.Buffer
 	l := &lender{size: 10_000}
 	for n < 0 || all.Len() < n {
@@ -193,7 +239,7 @@ func readAll(c *Conn, n int) ([]byte, error) {
 
 // send is what a sink does: TryWrite, and Drain for the rest. portion bounds
 // what is offered at a time.
-func send(c *Conn, p []byte, portion int) error {
+func send(c leg, p []byte, portion int) error {
 	var failed error
 	err := c.Drain(func() bool {
 		for len(p) > 0 {

@@ -1,0 +1,295 @@
+// Package poll runs callbacks when sockets become ready, on a few loops instead
+// of a goroutine for each socket.
+package poll
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Handler is told that its socket is ready.
+type Handler interface {
+	// Ready runs on a loop. It must not wait, unless it calls w.Leave first.
+	Ready(w *Worker, e Events)
+}
+
+// Events say what a socket is ready for. An error or a hang-up is both.
+type Events uint8
+
+// Events.
+const (
+	Readable Events = 1 << iota
+	Writable
+)
+
+// Poller is a set of loops.
+type Poller struct {
+	loops []*loop
+	next  atomic.Uint32
+}
+
+// loop is one epoll instance. The goroutine that waits on it changes: whoever
+// has to wait for something else leaves it to a new one.
+type loop struct {
+	epfd int
+	wake int // eventfd that ends it
+
+	mu      sync.Mutex
+	sources []*Source // by slot; nil: free
+	free    []uint32
+	done    sync.WaitGroup // goroutines that are or were the loop
+	closed  bool
+}
+
+// New starts n loops.
+func New(n int) (*Poller, error) {
+	p := &Poller{}
+	for range n {
+		l, err := newLoop()
+		if err != nil {
+			p.Close()
+			return nil, err
+		}
+		p.loops = append(p.loops, l)
+		l.done.Go(func() { l.run(nil) })
+	}
+	return p, nil
+}
+
+func newLoop() (*loop, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epfd)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	l := &loop{epfd: epfd, wake: wake, sources: []*Source{nil}} // slot 0 is wake
+	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+		_ = unix.Close(epfd)
+		_ = unix.Close(wake)
+		return nil, fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return l, nil
+}
+
+// Close ends the loops and joins their goroutines. No source may be armed.
+func (p *Poller) Close() {
+	for _, l := range p.loops {
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		l.done.Wait()
+		_ = unix.Close(l.epfd)
+		_ = unix.Close(l.wake)
+	}
+}
+
+// Source is one socket on a loop.
+type Source struct {
+	loop *loop
+	fd   int
+	h    Handler
+	slot uint32
+	gen  uint32 // told apart from an earlier source in the same slot
+
+	mu      sync.Mutex
+	want    Events // armed for
+	added   bool
+	removed bool // never armed again: fd may be another's by now
+}
+
+// Add puts the non-blocking socket fd on a loop, the one of near when that is
+// not nil. It is not armed. fd must not be registered with another poller, Go's
+// included.
+func (p *Poller) Add(fd int, near *Source, h Handler) *Source {
+	var l *loop
+	if near != nil {
+		l = near.loop
+	} else {
+		l = p.loops[p.next.Add(1)%uint32(len(p.loops))]
+	}
+	s := &Source{loop: l, fd: fd, h: h}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		s.slot, l.free = l.free[n-1], l.free[:n-1]
+		s.gen = generation.Add(1)
+		l.sources[s.slot] = s
+	} else {
+		s.slot = uint32(len(l.sources))
+		s.gen = generation.Add(1)
+		l.sources = append(l.sources, s)
+	}
+	return s
+}
+
+var generation atomic.Uint32
+
+// Arm asks for e from now on, whenever the socket is ready for it; none of it
+// asks for nothing. Events under way may still come.
+func (s *Source) Arm(e Events) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arm(e)
+}
+
+// Want adds e to what is asked for.
+func (s *Source) Want(e Events) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arm(s.want | e)
+}
+
+// Unwant takes e away from what is asked for.
+func (s *Source) Unwant(e Events) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.arm(s.want &^ e)
+}
+
+func (s *Source) arm(e Events) error {
+	if e == s.want || s.removed {
+		return nil
+	}
+	op := unix.EPOLL_CTL_MOD
+	switch {
+	case e == 0: // a hang-up would be reported all the same: it has to go
+		op = unix.EPOLL_CTL_DEL
+	case !s.added:
+		op = unix.EPOLL_CTL_ADD
+	}
+	ev := unix.EpollEvent{Fd: int32(s.slot), Pad: int32(s.gen)}
+	if e&Readable != 0 {
+		ev.Events |= unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if e&Writable != 0 {
+		ev.Events |= unix.EPOLLOUT
+	}
+	// The loop takes the lock before it calls Ready, which thereby sees all that
+	// was done before it was armed.
+	s.loop.mu.Lock()
+	err := unix.EpollCtl(s.loop.epfd, op, s.fd, &ev)
+	s.loop.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	s.want, s.added = e, e != 0
+	return nil
+}
+
+// Remove takes the source off its loop; Ready is not called again, but may be
+// running. The descriptor stays open.
+func (s *Source) Remove() {
+	s.mu.Lock()
+	_ = s.arm(0)
+	s.removed = true
+	s.mu.Unlock()
+	l := s.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.sources[s.slot] == s {
+		l.sources[s.slot] = nil
+		l.free = append(l.free, s.slot)
+	}
+}
+
+// event is a readiness that has been looked up.
+type event struct {
+	source *Source
+	what   Events
+}
+
+// Worker is the goroutine that a handler runs on.
+type Worker struct {
+	loop *loop
+	rest []event // not delivered yet
+	left bool    // another goroutine is the loop now
+}
+
+// Leave makes the handler's goroutine its own: another one goes on being the
+// loop, and from here on the handler may wait. Further calls do nothing.
+func (w *Worker) Leave() {
+	if w.left {
+		return
+	}
+	w.left = true
+	rest := w.rest
+	w.rest = nil
+	w.loop.done.Go(func() { w.loop.run(rest) })
+}
+
+// maxEvents is how many readinesses are taken from the kernel at once.
+const maxEvents = 128
+
+// run is the loop: deliver, wait, look up, deliver. It ends when the loop is
+// closed or left to another goroutine.
+func (l *loop) run(events []event) {
+	w := &Worker{loop: l}
+	var raw [maxEvents]unix.EpollEvent
+	var found [maxEvents]event
+	for {
+		for i := range events {
+			w.rest = events[i+1:]
+			events[i].source.h.Ready(w, events[i].what)
+			if w.left {
+				return
+			}
+		}
+		n, err := l.wait(raw[:])
+		if err != nil {
+			panic(fmt.Sprintf("poll: epoll_wait: %v", err)) // EBADF or EINVAL: a bug
+		}
+		events = found[:0]
+		l.mu.Lock()
+		if l.closed {
+			l.mu.Unlock()
+			return
+		}
+		for i := range raw[:n] {
+			if s := l.sources[raw[i].Fd]; s != nil && s.gen == uint32(raw[i].Pad) {
+				events = append(events, event{s, eventsOf(raw[i].Events)})
+			}
+		}
+		l.mu.Unlock()
+	}
+}
+
+func eventsOf(bits uint32) (e Events) {
+	if bits&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e |= Readable
+	}
+	if bits&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e |= Writable
+	}
+	return e
+}
+
+// wait takes what is ready already without telling the scheduler, and waits as
+// a system call otherwise.
+func (l *loop) wait(raw []unix.EpollEvent) (int, error) {
+	n, errno := epollNow(l.epfd, raw)
+	if n > 0 || (errno != 0 && errno != unix.EINTR) {
+		return n, errnoErr(errno)
+	}
+	for {
+		n, err := unix.EpollWait(l.epfd, raw, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
+
+func errnoErr(e unix.Errno) error {
+	if e == 0 {
+		return nil
+	}
+	return e
+}

@@ -1,0 +1,192 @@
+package poll
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMain fails when a loop outlives its poller.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for range 100 {
+		buf := make([]byte, 1<<20)
+		if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "poll.(*loop)") {
+			if code == 0 {
+				fmt.Fprintln(os.Stderr, stacks)
+				code = 1
+			}
+			<-time.After(10 * time.Millisecond)
+			continue
+		}
+		break
+	}
+	os.Exit(code)
+}
+
+type handler func(w *Worker, e Events)
+
+func (h handler) Ready(w *Worker, e Events) { h(w, e) }
+
+func newPoller(t testing.TB, loops int) *Poller {
+	t.Helper()
+	p, err := New(loops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// sockets returns two connected non-blocking sockets.
+func sockets(t testing.TB) (a, b int) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fds[0]); _ = unix.Close(fds[1]) })
+	return fds[0], fds[1]
+}
+
+func write(t testing.TB, fd int, s string) {
+	t.Helper()
+	if _, err := unix.Write(fd, []byte(s)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadableIsToldUntilItIsRead(t *testing.T) {
+	a, b := sockets(t)
+	got := make(chan string, 10)
+	var s *Source
+	s = newPoller(t, 1).Add(a, nil, handler(func(_ *Worker, e Events) {
+		var one [1]byte
+		if n, _ := unix.Read(a, one[:]); n == 1 && e == Readable {
+			got <- string(one[:])
+			return
+		}
+		s.Remove()
+		got <- "end"
+	}))
+	if err := s.Arm(Readable); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, "xyz")
+	_ = unix.Shutdown(b, unix.SHUT_WR)
+	for _, want := range []string{"x", "y", "z", "end"} {
+		if s := <-got; s != want {
+			t.Errorf("got %q, want %q", s, want)
+		}
+	}
+}
+
+func TestWritableIsToldWhenAskedFor(t *testing.T) {
+	a, _ := sockets(t)
+	got := make(chan Events, 10)
+	var s *Source
+	s = newPoller(t, 1).Add(a, nil, handler(func(_ *Worker, e Events) {
+		_ = s.Unwant(Writable)
+		got <- e
+	}))
+	for range 2 {
+		if err := s.Want(Writable); err != nil {
+			t.Fatal(err)
+		}
+		if e := <-got; e != Writable {
+			t.Errorf("got %v", e)
+		}
+	}
+	s.Remove()
+}
+
+// A handler that has to wait leaves its loop, and everybody else on the loop is
+// served meanwhile, also those whose readiness was taken along with its own.
+func TestWhoWaitsLeavesTheLoop(t *testing.T) {
+	p := newPoller(t, 1)
+	const others = 20
+	release := make(chan struct{})
+	served := make(chan int, others)
+	var waited atomic.Bool
+	var first *Source
+	for i := range others + 1 {
+		a, b := sockets(t)
+		var s *Source
+		s = p.Add(a, first, handler(func(w *Worker, _ Events) {
+			_ = s.Arm(0)
+			if i == 0 {
+				w.Leave()
+				w.Leave()
+				<-release
+				waited.Store(true)
+			}
+			served <- i
+		}))
+		t.Cleanup(s.Remove)
+		if i == 0 {
+			first = s
+		}
+		write(t, b, "x")
+		if err := s.Arm(Readable); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range others {
+		if i := <-served; i == 0 {
+			t.Error("the one that waits was served")
+		}
+	}
+	close(release)
+	if i := <-served; i != 0 || !waited.Load() {
+		t.Errorf("%d was served last", i)
+	}
+}
+
+func TestARemovedSourceIsNotArmedAgain(t *testing.T) {
+	p := newPoller(t, 1)
+	a, b := sockets(t)
+	s := p.Add(a, nil, handler(func(*Worker, Events) { t.Error("told after its removal") }))
+	s.Remove()
+	if err := s.Arm(Readable); err != nil {
+		t.Error(err)
+	}
+	write(t, b, "x")
+	// Its slot is used again; what is armed there is told of, and only that.
+	got := make(chan bool, 1)
+	c, d := sockets(t)
+	var next *Source
+	next = p.Add(c, s, handler(func(*Worker, Events) { next.Remove(); got <- true }))
+	if next.slot != s.slot {
+		t.Errorf("slot %d, was %d", next.slot, s.slot)
+	}
+	write(t, d, "x")
+	if err := next.Arm(Readable); err != nil {
+		t.Fatal(err)
+	}
+	<-got
+}
+
+func TestAHangUpIsBoth(t *testing.T) {
+	p := newPoller(t, 1)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[0])
+	got := make(chan Events, 1)
+	var s *Source
+	s = p.Add(fds[0], nil, handler(func(_ *Worker, e Events) { s.Remove(); got <- e }))
+	_ = unix.Close(fds[1])
+	if err := s.Arm(Readable); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-got; e != Readable|Writable {
+		t.Errorf("got %v", e)
+	}
+}
