@@ -1,6 +1,7 @@
 //go:build wasip1
 
-// Command guest is a policy of ten lines, of which tests build variants.
+// Command guest is a policy of which tests build variants: it bounds messages
+// of type "note", and fails where it is asked to.
 package main
 
 import (
@@ -19,12 +20,32 @@ func init() {
 	sdk.Register(sdk.Policy{
 		Shape: sdk.Shape{EventKey: []string{"/type"}},
 		Classify: func(in *sdk.ClassifyInput) (sdk.Rule, sdk.Answer) {
-			if string(in.Key) != "note" {
+			switch key := string(in.Key); key {
+			case "note":
+				return sdk.Rule{MaxSize: limit}, sdk.Always
+			default:
+				fail(key)
 				return sdk.Rule{}, sdk.NoOpinion
 			}
-			return sdk.Rule{MaxSize: limit}, sdk.Always
+		},
+		Admit: func(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
+			fail(in.Query)
+			return sdk.AdmitOutput{}, sdk.Once
 		},
 	})
 }
+
+func fail(how string) {
+	switch how {
+	case "trap":
+		panic("asked for")
+	case "loop":
+		for spin := 0; ; spin++ {
+			sink = spin
+		}
+	}
+}
+
+var sink int
 
 func main() {}
