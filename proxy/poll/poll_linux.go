@@ -13,8 +13,9 @@ import (
 
 // Handler is told that its socket is ready.
 type Handler interface {
-	// Ready runs on a loop. It must not wait, unless it calls w.Leave first.
-	Ready(w *Worker, e Events)
+	// Ready runs on a loop. It must not wait, unless it calls leave first, once:
+	// from there on the goroutine is its own.
+	Ready(leave func(), e Events)
 }
 
 // Events say what a socket is ready for. An error or a hang-up is both.
@@ -207,16 +208,16 @@ type event struct {
 	what   Events
 }
 
-// Worker is the goroutine that a handler runs on.
-type Worker struct {
+// worker is the goroutine that is the loop.
+type worker struct {
 	loop *loop
 	rest []event // not delivered yet
 	left bool    // another goroutine is the loop now
 }
 
-// Leave makes the handler's goroutine its own: another one goes on being the
-// loop, and from here on the handler may wait. Further calls do nothing.
-func (w *Worker) Leave() {
+// leave makes the handler's goroutine its own: another one goes on being the
+// loop. Further calls do nothing.
+func (w *worker) leave() {
 	if w.left {
 		return
 	}
@@ -232,13 +233,14 @@ const maxEvents = 128
 // run is the loop: deliver, wait, look up, deliver. It ends when the loop is
 // closed or left to another goroutine.
 func (l *loop) run(events []event) {
-	w := &Worker{loop: l}
+	w := &worker{loop: l}
+	leave := w.leave // bound once
 	var raw [maxEvents]unix.EpollEvent
 	var found [maxEvents]event
 	for {
 		for i := range events {
 			w.rest = events[i+1:]
-			events[i].source.h.Ready(w, events[i].what)
+			events[i].source.h.Ready(leave, events[i].what)
 			if w.left {
 				return
 			}

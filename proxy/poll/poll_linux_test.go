@@ -30,9 +30,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-type handler func(w *Worker, e Events)
+type handler func(leave func(), e Events)
 
-func (h handler) Ready(w *Worker, e Events) { h(w, e) }
+func (h handler) Ready(leave func(), e Events) { h(leave, e) }
 
 func newPoller(t testing.TB, loops int) *Poller {
 	t.Helper()
@@ -66,7 +66,7 @@ func TestReadableIsToldUntilItIsRead(t *testing.T) {
 	a, b := sockets(t)
 	got := make(chan string, 10)
 	var s *Source
-	s = newPoller(t, 1).Add(a, nil, handler(func(_ *Worker, e Events) {
+	s = newPoller(t, 1).Add(a, nil, handler(func(_ func(), e Events) {
 		var one [1]byte
 		if n, _ := unix.Read(a, one[:]); n == 1 && e == Readable {
 			got <- string(one[:])
@@ -91,7 +91,7 @@ func TestWritableIsToldWhenAskedFor(t *testing.T) {
 	a, _ := sockets(t)
 	got := make(chan Events, 10)
 	var s *Source
-	s = newPoller(t, 1).Add(a, nil, handler(func(_ *Worker, e Events) {
+	s = newPoller(t, 1).Add(a, nil, handler(func(_ func(), e Events) {
 		_ = s.Unwant(Writable)
 		got <- e
 	}))
@@ -118,11 +118,11 @@ func TestWhoWaitsLeavesTheLoop(t *testing.T) {
 	for i := range others + 1 {
 		a, b := sockets(t)
 		var s *Source
-		s = p.Add(a, first, handler(func(w *Worker, _ Events) {
+		s = p.Add(a, first, handler(func(leave func(), _ Events) {
 			_ = s.Arm(0)
 			if i == 0 {
-				w.Leave()
-				w.Leave()
+				leave()
+				leave()
 				<-release
 				waited.Store(true)
 			}
@@ -151,7 +151,7 @@ func TestWhoWaitsLeavesTheLoop(t *testing.T) {
 func TestARemovedSourceIsNotArmedAgain(t *testing.T) {
 	p := newPoller(t, 1)
 	a, b := sockets(t)
-	s := p.Add(a, nil, handler(func(*Worker, Events) { t.Error("told after its removal") }))
+	s := p.Add(a, nil, handler(func(func(), Events) { t.Error("told after its removal") }))
 	s.Remove()
 	if err := s.Arm(Readable); err != nil {
 		t.Error(err)
@@ -161,7 +161,7 @@ func TestARemovedSourceIsNotArmedAgain(t *testing.T) {
 	got := make(chan bool, 1)
 	c, d := sockets(t)
 	var next *Source
-	next = p.Add(c, s, handler(func(*Worker, Events) { next.Remove(); got <- true }))
+	next = p.Add(c, s, handler(func(func(), Events) { next.Remove(); got <- true }))
 	if next.slot != s.slot {
 		t.Errorf("slot %d, was %d", next.slot, s.slot)
 	}
@@ -181,7 +181,7 @@ func TestAHangUpIsBoth(t *testing.T) {
 	defer unix.Close(fds[0])
 	got := make(chan Events, 1)
 	var s *Source
-	s = p.Add(fds[0], nil, handler(func(_ *Worker, e Events) { s.Remove(); got <- e }))
+	s = p.Add(fds[0], nil, handler(func(_ func(), e Events) { s.Remove(); got <- e }))
 	_ = unix.Close(fds[1])
 	if err := s.Arm(Readable); err != nil {
 		t.Fatal(err)

@@ -9,12 +9,6 @@ import "errors"
 // Poller is a set of loops; elsewhere than on Linux there are none.
 type Poller struct{}
 
-// Worker is the goroutine that a handler runs on.
-type Worker struct{}
-
-// Leave does nothing.
-func (*Worker) Leave() {}
-
 // New reports that there are no loops.
 func New(int) (*Poller, error) { return nil, errors.ErrUnsupported }
 

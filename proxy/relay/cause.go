@@ -49,6 +49,7 @@ func (t *Tunnel) end(c Cause) {
 		for d := range t.legs {
 			t.legs[d].sink.stop()
 			_ = t.legs[d].tr.SetReadDeadline(past)
+			t.pumps[d].interrupt()
 		}
 		t.o.Metrics.Connections(metrics.StateOpen).Dec()
 		t.o.Metrics.Connections(metrics.StateClosing).Inc()

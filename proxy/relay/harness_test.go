@@ -370,7 +370,7 @@ func (p *peer) silent() {
 // events is a policy whose event key is /type. Types that begin with "p" are
 // droppable unless they have a /seq, of priority 1 when they begin with "pp";
 // "state" is conflated by /of; "small" may have 20 bytes at most.
-func events(t *testing.T, change ...func(*policytest.Funcs)) *policy.Policy {
+func events(t testing.TB, change ...func(*policytest.Funcs)) *policy.Policy {
 	f := policytest.Funcs{
 		Shape: hostabi.Shape{EventKey: []string{"/type"}, Keep: []string{"/id"}},
 		Classify: func(in *hostabi.ClassifyInput) (hostabi.Rule, bool) {

@@ -11,14 +11,17 @@ import (
 	"weir/proxy/wsframe"
 )
 
-// pump carries one direction of a tunnel. Its goroutine ends when its leg has
-// sent a close frame or is lost, or when the tunnel ends.
+// pump carries one direction of a tunnel, in a goroutine of its own or on a
+// loop. It ends when its leg has sent a close frame or is lost, or when the
+// tunnel ends.
 type pump struct {
 	t   *Tunnel
 	dir hostabi.Direction
 	in  *leg // read from
 	out *leg // written to
 	seq wsframe.Sequence
+
+	loop onLoop // not used by a pump with a goroutine of its own
 
 	set   *Settings // of the batch at hand
 	now   time.Time // of the batch at hand
@@ -56,20 +59,30 @@ func (p *pump) init(t *Tunnel, d hostabi.Direction, buffered []byte) {
 	p.in, p.out = &t.legs[d], t.toward(d)
 	p.seq = wsframe.NewSequence(d == hostabi.ToUpstream)
 	p.carry = buffered
+	p.loop.tr, _ = p.in.tr.(polled)
 }
 
-// run reads until there is a reason to stop. A nil cause means that the leg has
-// sent its close frame and the tunnel is waiting for the other's.
-func (p *pump) run() *Cause {
-	early := p.carry // came with the handshake
+// early carries what came with the handshake. False: the pump has come to its
+// end.
+func (p *pump) early() (*Cause, bool) {
+	early := p.carry
 	p.carry = nil
 	for len(early) > 0 {
 		n := copy(p.Space(), early)
 		early = early[n:]
 		if c, more := p.batch(n); !more {
-			return c
+			return c, false
 		}
 		p.buf.compact()
+	}
+	return nil, true
+}
+
+// run reads until there is a reason to stop. A nil cause means that the leg has
+// sent its close frame and the tunnel is waiting for the other's.
+func (p *pump) run() *Cause {
+	if c, more := p.early(); !more {
+		return c
 	}
 	for {
 		n, err := p.in.tr.ReadTo(p)
@@ -264,7 +277,11 @@ func (p *pump) ruleOf(key []byte) (string, *policy.Rule) {
 			return m.key, m.rule
 		}
 	}
-	m := memo{key: p.seen.intern(key), rule: p.set.View.Rule(p.dir, key, &p.t.budget)}
+	m := memo{key: p.seen.intern(key), rule: p.set.View.Cached(p.dir, key)}
+	if m.rule == nil {
+		p.leaveLoop() // the guest may take its time
+		m.rule = p.set.View.Rule(p.dir, key, &p.t.budget)
+	}
 	b.memo[b.memoNext%len(b.memo)] = m
 	b.memoNext++
 	return m.key, m.rule

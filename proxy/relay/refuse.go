@@ -108,6 +108,7 @@ func (p *pump) answerWhenKnown(end bool) *Cause {
 
 // refuseWhole counts a refused message and answers it with its envelope.
 func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, key string, prefix []byte) *Cause {
+	p.leaveLoop() // to write a line, and perhaps to ask the guest
 	p.refused.add(1)
 	p.t.o.Metrics.Fault(code).Inc()
 	p.t.o.Metrics.Dropped(dropReason(code)).Inc()

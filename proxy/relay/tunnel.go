@@ -137,14 +137,19 @@ func New(o Options) *Tunnel {
 	return t
 }
 
-// Run starts the tunnel: one goroutine per direction, each ended by its leg or
-// by the tunnel's first cause. The last of them closes both legs.
+// Run starts the tunnel: a pump per direction, each ended by its leg or by the
+// tunnel's first cause. The last to end closes both legs.
 func (t *Tunnel) Run() {
 	t.o.Metrics.Connections(metrics.StateOpen).Inc()
 	t.running.Store(2)
 	t.armWatch()
 	for d := range t.pumps {
-		go t.pump(&t.pumps[d])
+		p := &t.pumps[d]
+		if p.loop.tr != nil {
+			p.serve()
+		} else {
+			go t.pump(p)
+		}
 	}
 }
 
@@ -155,6 +160,11 @@ func (t *Tunnel) pump(p *pump) {
 		}
 	})
 	p.release()
+	t.pumpEnded()
+}
+
+// pumpEnded is called by each pump at its end, from a goroutine that may wait.
+func (t *Tunnel) pumpEnded() {
 	if t.running.Add(-1) == 0 {
 		<-t.done
 		t.finish()

@@ -95,6 +95,7 @@ func (s *sink) more() bool {
 // or the tunnel ends. Backpressure is this wait: p, whose message it is, reads
 // nothing meanwhile.
 func (s *sink) lend(p *pump, m flow.Message) {
+	p.leaveLoop()
 	loan := s.queue.Lend(m)
 	s.write()
 	s.settle()

@@ -22,7 +22,7 @@ import (
 type Leg struct {
 	src    *poll.Source
 	tls    *secure // nil on plain TCP
-	reader atomic.Pointer[func(*poll.Worker)]
+	reader atomic.Pointer[func(leave func())]
 
 	mu sync.Mutex // guards fd against being closed, and by that another's, meanwhile
 	fd int        // -1: closed
@@ -64,9 +64,10 @@ func (c *Conn) takeFD() (fd int, err error) {
 }
 
 // OnReadable has read called on a loop each time there may be something to
-// read, from now until StopReading. It may be nearly simultaneous with the
-// call.
-func (l *Leg) OnReadable(read func(*poll.Worker)) error {
+// read, from now until StopReading; the first call may come before this one
+// returns. read must not wait, unless it calls Pause and leave first: from
+// there on its goroutine is its own.
+func (l *Leg) OnReadable(read func(leave func())) error {
 	l.reader.Store(&read)
 	return l.src.Want(poll.Readable)
 }
@@ -84,7 +85,7 @@ func (l *Leg) StopReading() {
 }
 
 // Ready implements poll.Handler.
-func (l *Leg) Ready(w *poll.Worker, e poll.Events) {
+func (l *Leg) Ready(leave func(), e poll.Events) {
 	if e&poll.Writable != 0 && l.out.waiting.Load() {
 		_ = l.src.Unwant(poll.Writable)
 		l.out.signal()
@@ -93,7 +94,7 @@ func (l *Leg) Ready(w *poll.Worker, e poll.Events) {
 		return
 	}
 	if read := l.reader.Load(); read != nil {
-		(*read)(w)
+		(*read)(leave)
 		return
 	}
 	l.Pause()
@@ -114,9 +115,9 @@ func (l *Leg) TryRead(b Buffer) (n int, err error) {
 	return n, err
 }
 
-// Drained reports whether the next TryRead may find bytes without a call of the
-// reader: those that TLS has taken from the socket already.
-func (l *Leg) Drained() bool { return l.tls == nil }
+// Ahead reports whether bytes may be here that nobody will be called for: TLS
+// takes more from the socket than one TryRead returns.
+func (l *Leg) Ahead() bool { return l.tls != nil }
 
 // ReadTo is TryRead for a goroutine that may wait.
 func (l *Leg) ReadTo(b Buffer) (int, error) {

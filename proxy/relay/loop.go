@@ -1,0 +1,147 @@
+package relay
+
+import (
+	"sync"
+
+	"weir/proxy/sock"
+)
+
+// polled is a Transport that says when it can be read, on a loop that many
+// share. Its pump needs no goroutine while nothing arrives. sock.Leg is the one
+// on real sockets.
+type polled interface {
+	// OnReadable has read called whenever something may be there, until
+	// StopReading. read must not wait before it has called Pause and leave.
+	OnReadable(read func(leave func())) error
+	StopReading()
+	Pause()
+	Resume()
+	// TryRead reads once; 0 and no error: nothing is there.
+	TryRead(b sock.Buffer) (int, error)
+	// Ahead reports whether bytes may be here that no call announces.
+	Ahead() bool
+}
+
+// onLoop is what a pump has that is called by a loop.
+type onLoop struct {
+	tr polled // nil: the pump has a goroutine of its own
+
+	mu    sync.Mutex // held while the pump works
+	leave func()     // of the call under way; nil: it need not leave, or has
+	away  bool       // the call under way has left its loop
+	over  bool       // the pump has ended
+}
+
+// serve starts the pump on its loop. What came early is carried by a goroutine,
+// which may wait.
+func (p *pump) serve() {
+	if len(p.carry) > 0 {
+		go p.listen()
+	} else {
+		p.listen()
+	}
+}
+
+func (p *pump) listen() {
+	l := &p.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over || !p.work(p.early) {
+		return
+	}
+	if err := l.tr.OnReadable(p.ready); err != nil {
+		p.conclude(p.t.lost(p.dir, err))
+	}
+}
+
+// ready is what the loop calls.
+func (p *pump) ready(leave func()) {
+	l := &p.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
+		return
+	}
+	l.leave, l.away = leave, false
+	more := p.work(p.readable)
+	l.leave = nil
+	if more && l.away {
+		l.tr.Resume()
+	}
+}
+
+// readable reads once, and judges and passes on what came.
+func (p *pump) readable() (*Cause, bool) {
+	for {
+		n, err := p.loop.tr.TryRead(p)
+		if n == 0 && err == nil {
+			break
+		}
+		if err != nil {
+			if p.t.ended() {
+				return nil, false
+			}
+			return p.t.lost(p.dir, err), false
+		}
+		if c, more := p.batch(n); !more {
+			return c, false
+		}
+		p.buf.compact()
+		if !p.loop.tr.Ahead() {
+			break
+		}
+	}
+	p.Idle()
+	return nil, true
+}
+
+// work runs one step of the pump, and ends the pump when it was the last.
+func (p *pump) work(step func() (*Cause, bool)) (more bool) {
+	var c *Cause
+	p.t.guard(func() { c, more = step() })
+	if more && !p.t.ended() {
+		return true
+	}
+	p.conclude(c)
+	return false
+}
+
+// leaveLoop is called before anything that may wait: the loop goes on in
+// another goroutine, and this one is the pump's until the call ends.
+func (p *pump) leaveLoop() {
+	l := &p.loop
+	if l.leave == nil {
+		return
+	}
+	leave := l.leave
+	l.leave, l.away = nil, true
+	l.tr.Pause()
+	leave()
+}
+
+// interrupt ends a pump on a loop whose tunnel is ending. It may be the pump
+// itself that ends it, so nothing waits for it here.
+func (p *pump) interrupt() {
+	if p.loop.tr == nil {
+		return
+	}
+	go func() {
+		l := &p.loop
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.over {
+			p.conclude(nil)
+		}
+	}()
+}
+
+// conclude ends the pump.
+func (p *pump) conclude(c *Cause) {
+	p.loop.over = true
+	p.loop.tr.StopReading()
+	p.release()
+	if c != nil {
+		p.t.end(*c)
+	}
+	go p.t.pumpEnded()
+}
