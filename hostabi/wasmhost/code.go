@@ -46,15 +46,15 @@ var codes = struct {
 	m map[codeKey]*code
 }{m: map[codeKey]*code{}}
 
-// acquire returns the code of wasm on engine, made by the first caller and
-// shared by the others. Each success is followed by one release.
-func acquire(ctx context.Context, engine string, wasm []byte) (*code, error) {
+// acquire returns the code of wasm on engine, made by the first caller, who is
+// told, and shared by the others. Each success is followed by one release.
+func acquire(ctx context.Context, engine string, wasm []byte) (c *code, compiled bool, err error) {
 	if len(wasm) > hostabi.MaxModuleBytes {
-		return nil, refuse("build it smaller: strip symbols, leave out what is not used", "module of %d bytes exceeds %d", len(wasm), hostabi.MaxModuleBytes)
+		return nil, false, refuse("build it smaller: strip symbols, leave out what is not used", "module of %d bytes exceeds %d", len(wasm), hostabi.MaxModuleBytes)
 	}
 	key := codeKey{sha256.Sum256(wasm), engine}
 	codes.Lock()
-	c := codes.m[key]
+	c = codes.m[key]
 	if c == nil {
 		c = &code{key: key, hash: hex.EncodeToString(key.hash[:])}
 		codes.m[key] = c
@@ -62,16 +62,19 @@ func acquire(ctx context.Context, engine string, wasm []byte) (*code, error) {
 	c.refs++
 	codes.Unlock()
 
-	c.once.Do(func() { c.err = c.compile(context.WithoutCancel(ctx), engine, wasm) })
+	c.once.Do(func() {
+		c.err = c.compile(context.WithoutCancel(ctx), engine, wasm)
+		compiled = true
+	})
 	if c.err != nil {
 		c.release()
 		if le, ok := c.err.(*LoadError); ok {
 			own := *le // the caller writes its name into it
-			return nil, &own
+			return nil, false, &own
 		}
-		return nil, c.err
+		return nil, false, c.err
 	}
-	return c, nil
+	return c, compiled, nil
 }
 
 // release gives back one acquire; the last frees the code.

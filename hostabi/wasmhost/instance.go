@@ -9,6 +9,7 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
 
 	"weir/hostabi"
 )
@@ -18,6 +19,7 @@ type instance struct {
 	m      *Module
 	module api.Module
 	memory api.Memory
+	linear linear // what memory consists of
 	// ctx carries the instance to the host functions; made once, so that a call
 	// allocates nothing.
 	ctx    context.Context
@@ -59,7 +61,7 @@ func newInstance(m *Module) (_ *instance, shape []byte, err error) {
 			in.close()
 		}
 	}()
-	in.module, err = m.code.runtime.InstantiateModule(in.ctx, m.code.module,
+	in.module, err = m.code.runtime.InstantiateModule(experimental.WithMemoryAllocator(in.ctx, &in.linear), m.code.module,
 		wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
 		return nil, nil, in.startError("the module does not start", err)
@@ -210,6 +212,7 @@ func (in *instance) close() {
 	if in.module != nil {
 		_ = in.module.Close(in.ctx) // has nothing to report: no files are open
 	}
+	in.linear.Free()
 	in.m.memBytes.Add(-in.bytes)
 	in.m.live.Add(-1)
 }

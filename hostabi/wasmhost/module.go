@@ -73,7 +73,7 @@ type Module struct {
 
 	done      chan struct{} // closed by Close
 	closing   sync.Once
-	healing   sync.WaitGroup // replacements in progress
+	healing   sync.WaitGroup // replacements in progress, and trimming
 	replaceMu sync.Mutex     // held while a faulted instance is replaced, and after
 	makeMu    sync.Mutex     // held while an instance is made
 
@@ -116,9 +116,12 @@ func Load(ctx context.Context, o Options) (*Module, error) {
 }
 
 func (m *Module) load(ctx context.Context) (err error) {
-	if m.code, err = acquire(ctx, m.opts.Engine, m.opts.Wasm); err != nil {
+	var compiled bool
+	if m.code, compiled, err = acquire(ctx, m.opts.Engine, m.opts.Wasm); err != nil {
 		return err
 	}
+	large := len(m.opts.Wasm) >= trimFrom
+	m.opts.Wasm = nil // the engine has its own
 	for _, name := range m.code.unknown {
 		m.log.say("warn", fmt.Sprintf("the module exports %s, which this host (ABI %d.%d) does not know and never calls", name, hostabi.Major, hostabi.Minor))
 	}
@@ -141,6 +144,10 @@ func (m *Module) load(ctx context.Context) (err error) {
 			m.code.release()
 			return err
 		}
+	}
+	if compiled && large {
+		n := compiles.Add(1)
+		m.healing.Go(func() { m.trim(n) })
 	}
 	return nil
 }
