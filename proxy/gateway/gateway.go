@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"weir/proxy/flow"
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
+	"weir/proxy/poll"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
 )
@@ -44,6 +46,7 @@ type Gateway struct {
 	admin    *adminServer // nil: none
 	http     *http1.Server
 	late     *http1.Server // serves connections that come while draining
+	loops    *poll.Poller  // tunnels live on; nil: each has goroutines of its own
 	demo     *demo.Demo
 
 	current atomic.Pointer[generation]
@@ -83,16 +86,17 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, TrustedProxies: g.trusted}
 	g.http = g.newServer(g.serve)
 	g.late = g.newServer(g.refuseLate)
+	g.startLoops()
 	g.metrics.SetQueueBytes(func() float64 { return float64(g.memory.Used()) })
 	g.metrics.SetInflight(g.inflight)
 	gen, err := g.build(ctx, cfg, nil)
 	if err != nil {
-		g.closeDemo()
+		g.closeRooms()
 		return nil, err
 	}
 	if err := g.listen(cfg); err != nil {
 		gen.close()
-		g.closeDemo()
+		g.closeRooms()
 		return nil, err
 	}
 	g.publish(gen)
@@ -149,16 +153,32 @@ func (g *Gateway) close() {
 		_ = g.admin.Shutdown(ctx)
 	}
 	g.current.Load().close()
-	g.closeDemo()
+	g.closeRooms()
 }
 
 // lastWait bounds what close waits for after everything was told to end.
 const lastWait = 10 * time.Second
 
-func (g *Gateway) closeDemo() {
+// closeRooms ends what tunnels and demonstrations run on.
+func (g *Gateway) closeRooms() {
 	if g.demo != nil {
 		g.demo.Close()
 	}
+	if g.loops != nil {
+		g.loops.Close()
+	}
+}
+
+// startLoops starts a loop for each processor that Go uses.
+func (g *Gateway) startLoops() {
+	loops, err := poll.New(runtime.GOMAXPROCS(0))
+	if err != nil {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			g.log.Warn("tunnels run in goroutines of their own", "error", err.Error())
+		}
+		return
+	}
+	g.loops = loops
 }
 
 func addrString(a net.Addr) string {

@@ -90,25 +90,28 @@ func (h *handshake) run() bool {
 		up.Finish(false)
 		return back()
 	}
-	client := relay.Leg{Transport: conn, Addr: conn.RemoteAddr().String()}
+	client := relay.Leg{Addr: conn.RemoteAddr().String()}
 	if h.client.Addr != h.client.Peer && h.client.Addr.IsValid() {
 		client.Addr = h.client.Addr.String()
 	}
 	target := string(x.Req.RequestURI())
 	_, client.Buffered = x.Detach()
 	other, buffered := up.Detach()
-	transport, ok := other.(relay.Transport)
-	if !ok || firstError(conn.Unblock(), unblock(other)) != nil {
+	near, far, err := g.legs(conn, other)
+	if err != nil {
+		g.log.Warn("a connection is lost at its upgrade", "route", h.rt.Name, "peer", client.Addr, "error", err.Error())
 		_ = conn.Close()
 		_ = other.Close()
+		up.Finish(false)
 		g.metrics.Connections(metrics.StateHandshake).Dec()
 		return false
 	}
+	client.Transport = near
 	rt, addr := h.rt, h.client.Addr
 	t := relay.New(relay.Options{
 		ID: "t" + strconv.FormatUint(g.lastID.Add(1), 36), Route: &h.rt.live.relay, Policy: h.rt.policy,
 		Client:   client,
-		Upstream: relay.Leg{Transport: transport, Buffered: buffered, Addr: up.URL},
+		Upstream: relay.Leg{Transport: far, Buffered: buffered, Addr: up.URL},
 		TraceID:  h.id.TraceID(), LimitClass: h.class,
 		Metrics: g.metrics, Log: g.log, Faults: g.faults, Pressure: g.askForShedding,
 		Closed: func(t *relay.Tunnel) {
@@ -122,13 +125,6 @@ func (h *handshake) run() bool {
 		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
 	g.start(t)
 	return true
-}
-
-func unblock(c any) error {
-	if u, ok := c.(interface{ Unblock() error }); ok {
-		return u.Unblock()
-	}
-	return fmt.Errorf("gateway: %T can not be a tunnel's leg", c)
 }
 
 func firstError(errs ...error) error {
@@ -174,5 +170,3 @@ func tokens(fields [][]byte) (list []string) {
 	}
 	return list
 }
-
-var _ relay.Transport = (*clientConn)(nil)
