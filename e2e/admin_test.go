@@ -16,6 +16,9 @@ func TestMetricsHaveTheirNames(t *testing.T) {
 	c := dialGo(t, g.ws("/ws"), nil)
 	writeGo(t, c, `{"type":"hello"}`)
 	readGo(t, c)
+	eventually(t, "both to be counted", func() bool { // what is counted is passed on first
+		return g.metric(`weir_messages_total{direction="to_client"}`) == 1
+	})
 	_, body := g.ask("GET", "/metrics")
 	for _, name := range []string{
 		"weir_connections{state=\"open\"} 1", "weir_connections{state=\"http\"} 0", "weir_connections{state=\"handshake\"} 0", "weir_connections{state=\"closing\"} 0",
@@ -47,6 +50,7 @@ func TestConnectionsAreListedAndClosed(t *testing.T) {
 	client.message()
 	upstream.send("not JSON")
 	client.message()
+	eventually(t, "all to be counted", func() bool { ts := g.tunnels(); return len(ts) > 0 && ts[0].Messages == flow{1, 2} })
 	ts := g.tunnels()
 	if len(ts) != 2 {
 		t.Fatalf("%+v", ts)

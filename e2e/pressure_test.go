@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -80,9 +81,10 @@ slow_consumer_grace = "10m"`})
 	if n := g.metric(`weir_messages_dropped_total{reason="shed"}`); int(n) != shed {
 		t.Errorf("counted %v, told %d", n, shed)
 	}
-	if ts := g.tunnels(); len(ts) != 1 || int(ts[0].Shed.ToClient) != shed || int(ts[0].Messages.ToClient) != received+1 {
-		t.Errorf("/connections: %+v, want %d shed and %d passed", ts, shed, received+1)
-	}
+	eventually(t, fmt.Sprintf("/connections to tell %d shed and %d passed", shed, received+1), func() bool {
+		ts := g.tunnels()
+		return len(ts) == 1 && int(ts[0].Shed.ToClient) == shed && int(ts[0].Messages.ToClient) == received+1
+	})
 	client.do("close", args{"code": 1000})
 	closed := g.logs.wait("the close", "msg=closed")
 	if closed["shed"] != float64(shed) {
