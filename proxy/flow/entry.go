@@ -1,5 +1,7 @@
 package flow
 
+import "sync"
+
 // entry is one element of the FIFO. It holds messages that stand back to back
 // and are of one kind; what was written or shed of them lies before off.
 type entry struct {
@@ -17,6 +19,7 @@ type entry struct {
 	kind     kind
 	priority uint8
 	lent     bool // buf is or was a loan, and in no account
+	pooled   bool // buf is of runs, and no other entry's
 }
 
 type kind uint8
@@ -34,10 +37,14 @@ const (
 	entryCost = 192      // memory of an entry beside its bytes
 )
 
+// runs are the buffers of full entries: toward a peer that is slow for long
+// nothing is allocated for each message.
+var runs = sync.Pool{New: func() any { return new([runSize]byte) }}
+
 func newEntry(m *Message, buf []byte) *entry {
 	e := &entry{buf: buf, count: m.count(), priority: m.Priority, conflate: m.Conflate}
 	if m.Begun {
-		e.fixed = len(buf)
+		e.fixed = len(m.Wire)
 	}
 	switch {
 	case m.Own:
@@ -97,15 +104,25 @@ func (e *entry) joins(m *Message) bool {
 	return false
 }
 
+// fullFor reports whether m would join e if there were room: more of its kind
+// will come.
+func (e *entry) fullFor(m *Message) bool {
+	return e != nil && e.pooled && len(m.Wire) < runSize/2 && !m.Begun && !m.Own && m.Conflate == "" && m.Droppable == (e.kind == droppable)
+}
+
 // join appends a message to e.
 func (e *entry) join(wire []byte) {
 	if e.ends == nil {
 		e.ends = append(make([]uint32, 0, 8), uint32(len(e.buf)))
 	}
 	if need := len(e.buf) + len(wire); need > cap(e.buf) {
-		grown := make([]byte, len(e.buf), min(max(2*cap(e.buf), need), runSize))
-		copy(grown, e.buf)
-		e.buf = grown
+		var grown []byte
+		if e.pooled = max(2*cap(e.buf), need) > runSize/2; e.pooled {
+			grown = runs.Get().(*[runSize]byte)[:0]
+		} else {
+			grown = make([]byte, 0, max(2*cap(e.buf), need))
+		}
+		e.buf = append(grown, e.buf...)
 	}
 	e.buf = append(e.buf, wire...)
 	e.ends = append(e.ends, uint32(len(e.buf)))
@@ -160,6 +177,7 @@ func (q *Queue) begin(e *entry, ahead int) {
 	last := e.lastFixed()
 	end := int(e.ends[last])
 	front := &entry{buf: e.buf[:end:end], ends: e.ends[: last+1 : last+1], off: e.off, fixed: e.fixed, done: e.done}
+	e.pooled = false // both have it now
 	q.fifo.insertAfter(front, e.links[inFIFO].prev)
 	q.room += entryCost
 	q.budget.force(entryCost)
@@ -175,7 +193,7 @@ func (q *Queue) cut(e *entry) {
 	end := int(e.ends[last])
 	q.uncount(e, len(e.buf)-end)
 	q.messages -= len(e.ends) - last - 1
-	e.buf, e.ends = e.buf[:end:end], e.ends[:last+1]
+	e.buf, e.ends = e.buf[:end], e.ends[:last+1]
 }
 
 // uncount takes n bytes of e off the totals.
@@ -208,6 +226,10 @@ func (q *Queue) remove(e *entry) {
 	q.budget.Release(entryCost)
 	if e.loan != nil {
 		e.loan.entry = nil
+	}
+	if e.pooled {
+		runs.Put((*[runSize]byte)(e.buf[:runSize]))
+		e.buf = nil
 	}
 	if e.kind != notice && e.kind != control && !e.lent {
 		q.room -= entryCost

@@ -119,7 +119,12 @@ func (q *Queue) Push(m Message) bool {
 		tail.join(m.Wire)
 		return true
 	}
-	e := newEntry(&m, append(make([]byte, 0, n), m.Wire...))
+	e := newEntry(&m, nil)
+	if e.pooled = q.fifo.tail.fullFor(&m); e.pooled {
+		e.buf = append(runs.Get().(*[runSize]byte)[:0], m.Wire...)
+	} else {
+		e.buf = append(make([]byte, 0, n), m.Wire...)
+	}
 	q.fifo.pushBack(e)
 	if e.kind == droppable {
 		q.classify(e)

@@ -9,7 +9,7 @@ import (
 const (
 	bufferSize = 64 << 10 // what one read takes; larger frames are passed through in parts
 	peekSize   = 4 << 10  // of a message, seen by the event key and kept fields
-	peekFirst  = 256      // tried before the whole of peekSize
+	peekFirst  = 64       // tried before the whole of peekSize
 	carrySize  = 2 << 10  // less than this waits in memory of its own, not in a buffer
 	maxRun     = 512      // messages judged before they are sent on
 )
@@ -32,18 +32,18 @@ type memo struct {
 	rule *policy.Rule
 }
 
-// message is one whole message (or control frame) in a run.
+// message is one whole message (or control frame) of a run; it begins where the
+// one before it ends.
 type message struct {
-	start, end int // its frames in the run's bytes
-	rule       *policy.Rule
-	key        string // as memoised; for envelopes
-	control    bool
-	closing    bool // a close frame
-	own        bool // an envelope in a message's place
+	rule    *policy.Rule // nil when uncounted
+	end     int          // of its frames, in the run's bytes
+	control bool
+	closing bool // a close frame
+	own     bool // an envelope in a message's place
 }
 
 // uncounted reports whether m is no message of a peer's.
-func (m *message) uncounted() bool { return m.control || m.own }
+func (m *message) uncounted() bool { return m.rule == nil }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 

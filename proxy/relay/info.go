@@ -48,36 +48,35 @@ func (p *pump) lose(n int64) {
 // seenKeys remembers the first event keys of a direction.
 type seenKeys struct {
 	mu   sync.Mutex // held by the pump to change, by others to read
-	keys map[string]string
+	keys []string
 }
 
 const maxSeenKeys = 32 // per direction, shown in /connections
 
-// intern returns key as a string, without allocating for one seen before. Only
-// the pump calls it.
-func (s *seenKeys) intern(key []byte) string {
+// note remembers key and returns it as a string; false: there are too many.
+// Only the pump calls it.
+func (s *seenKeys) note(key []byte) (string, bool) {
 	if len(key) == 0 {
-		return ""
+		return "", true
 	}
-	if k, ok := s.keys[string(key)]; ok {
-		return k
-	}
-	k := string(key)
-	if len(s.keys) < maxSeenKeys {
-		s.mu.Lock()
-		if s.keys == nil {
-			s.keys = map[string]string{}
+	for _, k := range s.keys {
+		if k == string(key) {
+			return k, true
 		}
-		s.keys[k] = k
-		s.mu.Unlock()
 	}
-	return k
+	if len(s.keys) == maxSeenKeys {
+		return "", false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, string(key))
+	return s.keys[len(s.keys)-1], true
 }
 
 func (s *seenKeys) list(into []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k := range s.keys {
+	for _, k := range s.keys {
 		if !slices.Contains(into, k) {
 			into = append(into, k)
 		}
@@ -153,16 +152,28 @@ func NewFaultLog(log *slog.Logger) *FaultLog {
 
 // Warn writes one line, or counts it as suppressed.
 func (f *FaultLog) Warn(now time.Time, msg string, args ...any) {
-	if !f.limit.AllowN(now, 1) {
-		f.suppressed.Add(1)
-		return
+	if f.allow(now) {
+		f.write(msg, args...)
 	}
+}
+
+func (f *FaultLog) allow(now time.Time) bool {
+	ok := f.limit.AllowN(now, 1)
+	if !ok {
+		f.suppressed.Add(1)
+	}
+	return ok
+}
+
+func (f *FaultLog) write(msg string, args ...any) {
 	f.log.Warn(msg, append(args, "suppressed", f.suppressed.Swap(0))...)
 }
 
-func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key string) {
-	t.o.Faults.Warn(p.now, "refused", "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
-		"direction", directionName(p.dir), "event_key", key, "limit", limit, "actual", actual, "trace_id", t.o.TraceID)
+func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key []byte) {
+	if t.o.Faults.allow(p.now) {
+		t.o.Faults.write("refused", "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
+			"direction", directionName(p.dir), "event_key", string(key), "limit", limit, "actual", actual, "trace_id", t.o.TraceID)
+	}
 }
 
 func directionName(d hostabi.Direction) string {

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"weir/hostabi"
-	"weir/proxy/jsonpeek"
 	"weir/proxy/wsframe"
 )
 
@@ -66,7 +65,7 @@ func (p *pump) beginLarge(h *wsframe.Header) *Cause {
 	b := p.buf
 	start := b.r + h.Size
 	payload := b.data[start:min(b.w, start+int(min(h.Length, bufferSize)))]
-	_, rule := p.rule(h, payload)
+	rule := p.rule(h, payload)
 	code, limit := p.exceeds(h.Length, rule)
 	actual := h.Length
 	droppable := false
@@ -161,17 +160,11 @@ func (p *pump) keep(part []byte) bool {
 func (p *pump) sendHeld() *Cause {
 	defer p.dropHeld()
 	prefix := p.hold.prefix(p.buf.scratch[:0])
-	var key []byte
-	if k := p.set.View.Key(); k != nil {
-		if found, r := k.Append(p.buf.key[:0], prefix); r == jsonpeek.Found {
-			key = found
-		}
-	}
-	name, rule := p.ruleOf(key)
+	rule := p.ruleOf(p.keyOf(prefix))
 	if code, limit := p.exceeds(p.hold.payload, rule); code != "" {
-		return p.refuseWhole(code, limit, p.hold.payload, name, prefix)
+		return p.refuseWhole(code, limit, p.hold.payload, prefix)
 	}
-	p.out.sink.send(p, p.hold.wire, []message{{end: len(p.hold.wire), rule: rule, key: name}})
+	p.out.sink.send(p, p.hold.wire, []message{{rule: rule, end: len(p.hold.wire)}})
 	return nil
 }
 

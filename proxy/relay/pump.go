@@ -207,18 +207,17 @@ func (p *pump) wantsMore(h *wsframe.Header) bool {
 // message adds a complete unfragmented message to the run, or refuses it.
 func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 	b := p.buf
-	payload := b.data[b.r+h.Size : b.r+h.Size+int(h.Length)]
-	key, rule := p.rule(h, payload)
+	end := b.r + h.Size + int(h.Length)
+	payload := b.data[b.r+h.Size : end]
+	rule := p.rule(h, payload)
 	if code, limit := p.exceeds(h.Length, rule); code != "" {
 		p.send(*run)
-		c := p.refuseWhole(code, limit, h.Length, key, p.peek(h, payload, peekSize))
-		b.r += h.Size + int(h.Length)
-		*run = b.r
+		c := p.refuseWhole(code, limit, h.Length, p.peek(h, payload, peekSize))
+		b.r, *run = end, end
 		return c
 	}
-	end := b.r + h.Size + int(h.Length)
-	b.msgs = append(b.msgs, message{start: b.r - *run, end: end - *run, rule: rule, key: key})
 	b.r = end
+	b.msgs = append(b.msgs, message{rule: rule, end: end - *run})
 	return nil
 }
 
@@ -254,37 +253,46 @@ func (p *pump) peek(h *wsframe.Header, payload []byte, n int) []byte {
 // rule reads the event key from the beginning of a message and returns what the
 // policy says about it. Most keys stand at the very front, so little is
 // unmasked at first.
-func (p *pump) rule(h *wsframe.Header, payload []byte) (string, *policy.Rule) {
-	var key []byte
-	if k := p.set.View.Key(); k != nil {
-		var r jsonpeek.Result
-		key, r = k.Append(p.buf.key[:0], p.peek(h, payload, peekFirst))
-		if r == jsonpeek.Truncated && len(payload) > peekFirst {
-			key, r = k.Append(p.buf.key[:0], p.peek(h, payload, peekSize))
-		}
-		if r != jsonpeek.Found {
-			key = nil
-		}
+func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
+	k := p.set.View.Key()
+	if k == nil {
+		return p.ruleOf(nil)
+	}
+	key, r := k.Append(p.buf.key[:0], p.peek(h, payload, peekFirst))
+	if r == jsonpeek.Truncated && len(payload) > peekFirst {
+		key, r = k.Append(p.buf.key[:0], p.peek(h, payload, peekSize))
+	}
+	if r != jsonpeek.Found {
+		key = nil
 	}
 	return p.ruleOf(key)
 }
 
+// keyOf returns the event key of a message that begins with prefix, nil for
+// none. It may lie in the buffer.
+func (p *pump) keyOf(prefix []byte) []byte {
+	if k := p.set.View.Key(); k != nil {
+		if key, r := k.Append(p.buf.key[:0], prefix); r == jsonpeek.Found {
+			return key
+		}
+	}
+	return nil
+}
+
 // ruleOf is the last step of rule: the batch's memo, then the policy.
-func (p *pump) ruleOf(key []byte) (string, *policy.Rule) {
+func (p *pump) ruleOf(key []byte) *policy.Rule {
 	b := p.buf
 	for i := range b.memo {
 		if m := &b.memo[i]; m.rule != nil && m.key == string(key) {
-			return m.key, m.rule
+			return m.rule
 		}
 	}
-	m := memo{key: p.seen.intern(key), rule: p.set.View.Cached(p.dir, key)}
-	if m.rule == nil {
-		p.leaveLoop() // the guest may take its time
-		m.rule = p.set.View.Rule(p.dir, key, &p.t.budget)
+	rule := p.set.View.Rule(p.dir, key, &p.t.budget)
+	if name, ok := p.seen.note(key); ok {
+		b.memo[b.memoNext%len(b.memo)] = memo{name, rule}
+		b.memoNext++
 	}
-	b.memo[b.memoNext%len(b.memo)] = m
-	b.memoNext++
-	return m.key, m.rule
+	return rule
 }
 
 // send passes the run on: the bytes from start to what is consumed.
@@ -308,7 +316,7 @@ func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
 		b.r, *run = end, end
 		return nil, true
 	}
-	m := message{start: b.r - *run, end: end - *run, control: true}
+	m := message{end: end - *run, control: true}
 	if h.Opcode != wsframe.Close {
 		b.msgs = append(b.msgs, m)
 		b.r = end

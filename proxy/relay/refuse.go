@@ -95,19 +95,15 @@ func (p *pump) answerWhenKnown(end bool) *Cause {
 		return nil
 	}
 	r.answered = true
-	var key []byte
-	if k := p.set.View.Key(); k != nil {
-		if found, res := k.Append(p.buf.key[:0], r.prefix); res == jsonpeek.Found {
-			key = found
-		}
-	}
-	c := p.refuseWhole(r.code, r.limit, r.actual, p.seen.intern(key), r.prefix)
+	c := p.refuseWhole(r.code, r.limit, r.actual, r.prefix)
 	r.prefix = nil
 	return c
 }
 
-// refuseWhole counts a refused message and answers it with its envelope.
-func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, key string, prefix []byte) *Cause {
+// refuseWhole counts a refused message that begins with prefix and answers it
+// with its envelope.
+func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix []byte) *Cause {
+	key := p.keyOf(prefix)
 	p.leaveLoop() // to write a line, and perhaps to ask the guest
 	p.refused.add(1)
 	p.t.o.Metrics.Fault(code).Inc()
@@ -125,7 +121,7 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, key stri
 	v := policy.Values{
 		Code: code, Message: faultMessage(code, limit, actual), Status: env.Status,
 		Retryable: fault.Retryable, RetryAfterMS: fault.RetryAfter.Milliseconds(),
-		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: []byte(key),
+		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: key,
 	}
 	if code == hostabi.RateLimited {
 		v.Actual = -1
@@ -213,15 +209,15 @@ func recallable(r *policy.Rule, prefix []byte) bool {
 }
 
 // conflateName names the state that a message carries; empty: none.
-func conflateName(m *message, prefix []byte) string {
-	if m.rule.Conflate.IsZero() {
+func (p *pump) conflateName(rule *policy.Rule, prefix []byte) string {
+	if rule.Conflate.IsZero() {
 		return ""
 	}
-	raw, r := m.rule.Conflate.Find(prefix)
+	raw, r := rule.Conflate.Find(prefix)
 	if r != jsonpeek.Found {
 		return ""
 	}
-	return m.key + "\x00" + string(raw)
+	return string(p.keyOf(prefix)) + "\x00" + string(raw)
 }
 
 // quotable returns the beginning of a message of one or more frames, unmasked:

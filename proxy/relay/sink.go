@@ -94,10 +94,19 @@ func (s *sink) send(p *pump, wire []byte, ms []message) {
 	if first == len(ms) {
 		return
 	}
+	start := startOf(ms, first)
 	for i := first; i < len(ms); i++ {
-		s.pass(p, wire[ms[i].start:ms[i].end], &ms[i])
+		s.pass(p, wire[start:ms[i].end], &ms[i])
+		start = ms[i].end
 	}
 	s.settle()
+}
+
+func startOf(ms []message, i int) int {
+	if i == 0 {
+		return 0
+	}
+	return ms[i-1].end
 }
 
 // direct writes what the kernel takes of a run at once, and sees to the rest of
@@ -117,13 +126,15 @@ func (s *sink) direct(p *pump, wire []byte, ms []message) (done int) {
 		done++
 	}
 	p.count(ms[:done], n)
+	start := startOf(ms, done)
 	fixed := n + s.leg.tr.Pending() // what is beyond recall: on the wire, or encrypted
-	if fixed == ms[done].start {
+	if fixed == start {
 		return done
 	}
 	rest := flow.Message{Begun: true}
-	for ; done < len(ms) && ms[done].start < fixed; done++ {
-		rest.Wire = wire[n:ms[done].end]
+	for ; done < len(ms) && start < fixed; done++ {
+		start = ms[done].end
+		rest.Wire = wire[n:start]
 		if !ms[done].uncounted() {
 			rest.Ends++
 		}
@@ -154,7 +165,7 @@ func (s *sink) pass(p *pump, wire []byte, m *message) {
 		if m.rule.Class == hostabi.Droppable {
 			prefix := p.quotable(wire)
 			if fm.Droppable = recallable(m.rule, prefix); fm.Droppable {
-				fm.Priority, fm.Conflate = m.rule.Priority, conflateName(m, prefix)
+				fm.Priority, fm.Conflate = m.rule.Priority, p.conflateName(m.rule, prefix)
 			}
 		}
 		if code, limit, actual := s.overInbox(int64(len(wire))); code != "" {
@@ -162,7 +173,7 @@ func (s *sink) pass(p *pump, wire []byte, m *message) {
 				s.queue.Drop()
 				return
 			}
-			s.refuse(p, code, limit, actual, wire, m)
+			s.refuse(p, code, limit, actual, wire)
 			return
 		}
 	}
@@ -202,10 +213,10 @@ func (s *sink) overInbox(n int64) (code hostabi.FaultCode, limit, actual int64) 
 
 // refuse answers one message of a run that the queue has no place for. The
 // lock is let go meanwhile: the answer may go out on the other leg.
-func (s *sink) refuse(p *pump, code hostabi.FaultCode, limit, actual int64, wire []byte, m *message) {
+func (s *sink) refuse(p *pump, code hostabi.FaultCode, limit, actual int64, wire []byte) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	p.refuseWhole(code, limit, actual, m.key, p.quotable(wire))
+	p.refuseWhole(code, limit, actual, p.quotable(wire))
 }
 
 // part passes on bytes of a large message: all of it, or until its owner has to
