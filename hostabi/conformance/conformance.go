@@ -233,7 +233,7 @@ func (c *checker) checkStrange(h hostabi.Hook, s sample) {
 // checkLeak asks the same often: what a call leaves behind must not fill the
 // memory.
 func (c *checker) checkLeak(h hostabi.Hook, s sample) {
-	before := c.m.Info().MemoryBytes
+	before := c.m.Info().GrownBytes
 	var out []byte
 	for range leakCalls {
 		var err error
@@ -242,7 +242,7 @@ func (c *checker) checkLeak(h hostabi.Hook, s sample) {
 			return
 		}
 	}
-	if grown := c.m.Info().MemoryBytes - before; grown > leakGrowth {
+	if grown := c.m.Info().GrownBytes - before; grown > leakGrowth {
 		c.breach("%s: memory grows by %d bytes in %d calls, allowed are %d", h, grown, leakCalls, leakGrowth)
 	}
 }

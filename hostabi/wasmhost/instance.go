@@ -28,7 +28,7 @@ type instance struct {
 	stack  [2]uint64
 	bytes  int64 // of linear memory, as counted in m.memBytes
 
-	settled int64 // of bytes, after configure
+	settled int64 // of bytes, after configure; 0 before
 	calls   int   // of hooks since then
 
 	time  allowance
@@ -199,10 +199,13 @@ func (in *instance) check() {
 	}
 }
 
-// measure keeps the module's count of memory.
+// measure keeps the module's counts of memory.
 func (in *instance) measure() {
 	if n := int64(in.memory.Size()); n != in.bytes {
 		in.m.memBytes.Add(n - in.bytes)
+		if in.settled > 0 {
+			in.m.grown.Add(n - in.bytes)
+		}
 		in.bytes = n
 	}
 }

@@ -86,6 +86,7 @@ type Module struct {
 	retired  atomic.Int64
 	live     atomic.Int64 // instances that exist
 	memBytes atomic.Int64 // of their linear memories
+	grown    atomic.Int64 // bytes that those of all instances ever grew by after configure
 }
 
 // Load validates o.Wasm, compiles it, fills the pool, and configures every
@@ -277,6 +278,7 @@ type Info struct {
 	Retired     int64  // instances replaced because their memory had grown
 	Breaker     string // "closed", "open" or "half-open"
 	MemoryBytes int64  // linear memory of all instances
+	GrownBytes  int64  // that memory grew by in hooks, also of instances that are gone
 }
 
 // Info describes the module as it is now.
@@ -291,6 +293,7 @@ func (m *Module) Info() Info {
 		Retired:     m.retired.Load(),
 		Breaker:     m.breaker.state(time.Now()),
 		MemoryBytes: m.memBytes.Load(),
+		GrownBytes:  m.grown.Load(),
 	}
 	for h := range hostabi.Hook(hostabi.NumHooks) {
 		if m.Has(h) {

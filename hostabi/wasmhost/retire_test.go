@@ -46,15 +46,18 @@ func TestAnInstanceThatHasGrownIsReplaced(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
 		for _, pool := range []int{1, 3} {
 			m := load(t, engine, leaky(), func(o *Options) { o.Instances = pool })
-			fresh := m.Info().MemoryBytes
-			for round := range int64(3) {
-				leak(t, m, pool*8*(growthFirst>>16+1))
-				until(t, m, "retired", func() bool { return m.Info().Retired >= (round+1)*int64(pool) })
+			fresh, pages := m.Info().MemoryBytes, int64(0)
+			for end := time.Now().Add(20 * time.Second); m.Info().Retired < 3*int64(pool); pages++ {
+				leak(t, m, 8)
+				if time.Now().After(end) {
+					t.Fatalf("not replaced: %+v", m.Info())
+				}
 			}
-			until(t, m, "small again", func() bool { return m.Info().MemoryBytes == fresh })
-			if i := m.Info(); i.Faults != 0 || i.Instances != pool || i.Breaker != "closed" {
-				t.Errorf("%+v", i)
+			if i := m.Info(); i.Faults != 0 || i.Instances != pool || i.Breaker != "closed" ||
+				i.GrownBytes < 3*int64(pool)*growthFirst || i.GrownBytes > pages<<16 {
+				t.Errorf("%d pages: %+v", pages, i)
 			}
+			until(t, m, "small", func() bool { return m.Info().MemoryBytes < fresh+int64(pool)*2*growthFirst })
 		}
 	})
 }
