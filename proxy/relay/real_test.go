@@ -21,24 +21,29 @@ import (
 // realTunnel joins two loopback connections; c and u are the peers' ends.
 func realTunnel(t testing.TB, set *Settings) (tun *Tunnel, c, u *net.TCPConn, ended chan struct{}) {
 	t.Helper()
-	ended = make(chan struct{})
+	cw, c := tcpPair(t)
+	uw, u := tcpPair(t)
+	tun, ended = runTunnel(set, unblocked(t, cw), unblocked(t, uw))
+	return tun, c, u, ended
+}
+
+func runTunnel(set *Settings, client, upstream Transport) (*Tunnel, chan struct{}) {
+	ended := make(chan struct{})
 	route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
 	route.Store(set)
 	log := slog.New(slog.DiscardHandler)
-	cw, c := tcpPair(t)
-	uw, u := tcpPair(t)
-	tun = New(Options{
+	t := New(Options{
 		ID: "t1", Route: route, Metrics: sharedMetrics(), Log: log, Faults: NewFaultLog(log), Pressure: func() {},
-		Client: Leg{Transport: leg1(t, cw)}, Upstream: Leg{Transport: leg1(t, uw)},
+		Client: Leg{Transport: client}, Upstream: Leg{Transport: upstream},
 		Closed: func(*Tunnel) { close(ended) },
 	})
-	tun.Run()
-	return tun, c, u, ended
+	t.Run()
+	return t, ended
 }
 
 var sharedMetrics = sync.OnceValue(func() *metrics.Set { return metrics.New("test") })
 
-func leg1(t testing.TB, tcp *net.TCPConn) *sock.Conn {
+func unblocked(t testing.TB, tcp *net.TCPConn) *sock.Conn {
 	s := sock.Wrap(tcp)
 	if err := s.Unblock(); err != nil {
 		t.Fatal(err)
