@@ -127,7 +127,7 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	}
 	patience, over := s.set.Limits.SlowConsumerGrace, finishTimeout
 	if skip {
-		s.queue.Clear()
+		s.dropped(s.queue.Clear())
 		patience, over = closeTimeout, closeTimeout
 	}
 	if !s.closing {
@@ -170,14 +170,17 @@ func (s *sink) abandon() bool {
 	return false
 }
 
+// dropped counts messages that were queued and are not delivered.
+func (s *sink) dropped(n int) {
+	s.t.o.Metrics.Dropped(metrics.DroppedClosed).Add(float64(n))
+}
+
 // release counts what was not delivered and gives its memory back.
 func (s *sink) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
-	if lost := s.queue.Messages(); lost > 0 {
-		s.t.o.Metrics.Dropped(metrics.DroppedClosed).Add(float64(lost))
-	}
+	s.dropped(s.queue.Messages())
 	s.queue.Close()
 	s.deferred = nil
 	s.settle()
