@@ -10,11 +10,12 @@ import (
 type kind string
 
 const (
-	echo kind = "echo" // WebSocket: so many in flight per tunnel, echoed
-	push kind = "push" // WebSocket: the upstream pushes without end
-	idle kind = "idle" // WebSocket: one message each, then nothing
-	get  kind = "get"  // HTTP GET over kept-alive connections
-	sse  kind = "sse"  // HTTP: the first event of a stream, one after another
+	echo  kind = "echo"  // WebSocket: so many in flight per tunnel, echoed
+	push  kind = "push"  // WebSocket: the upstream pushes without end
+	idle  kind = "idle"  // WebSocket: one message each, then nothing
+	flood kind = "flood" // WebSocket: the upstream pushes to a client that has stopped reading
+	get   kind = "get"   // HTTP GET over kept-alive connections
+	sse   kind = "sse"   // HTTP: the first event of a stream, one after another
 )
 
 // cell is one thing to measure.
@@ -25,7 +26,20 @@ type cell struct {
 	size    int // bytes of a message or body
 	tunnels int // connections at once
 	flight  int // messages in flight per tunnel
+
+	tls     bool // on the client leg
+	stalled int  // clients beside the tunnels that stop reading what is pushed to them
+	reloads bool // Weir's policy is replaced again and again beside the tunnels
+	routes  int  // routes, each with a policy of its own, over which the tunnels are spread; 0: the one
 }
+
+// ran tells whether a peer can run the cell.
+func (c cell) ran(peer string) bool {
+	return peer == "weir" || !c.reloads && !(c.tls && peer == "none")
+}
+
+// beside tells whether the cell is about what goes on beside its tunnels.
+func (c cell) beside() bool { return c.stalled > 0 || c.reloads }
 
 // pushWindow is how far the upstream may be ahead of the client, per tunnel.
 // It is more than the kernel's and any proxy's buffers need, and less than
@@ -47,37 +61,70 @@ var sizes = []struct {
 	name  string
 }{{128, "128"}, {1 << 10, "1k"}, {16 << 10, "16k"}}
 
+// stalledClients is how many stop reading in the stalled cell.
+const stalledClients = 200
+
 // allCells is the table of the benchmark.
 func allCells(tunnels, idlers int) []cell {
 	var cells []cell
-	add := func(c cell) { cells = append(cells, c) }
-	for _, s := range sizes {
-		add(cell{"one-" + s.name, fmt.Sprintf("WebSocket, one message of %s in flight, %d tunnels", human(s.bytes), tunnels), echo, s.bytes, tunnels, 1})
-	}
-	add(cell{"solo-128", "WebSocket, one message of 128 B in flight, one tunnel", echo, 128, 1, 1})
-	for _, s := range sizes {
-		add(cell{"echo-" + s.name, fmt.Sprintf("WebSocket, 64 messages of %s in flight, %d tunnels", human(s.bytes), tunnels), echo, s.bytes, tunnels, 64})
+	add := func(c cell, title string, v ...any) {
+		c.title = fmt.Sprintf(title, v...)
+		cells = append(cells, c)
 	}
 	for _, s := range sizes {
-		add(cell{"push-" + s.name, fmt.Sprintf("WebSocket, upstream pushes messages of %s, %d tunnels", human(s.bytes), tunnels), push, s.bytes, tunnels, 0})
+		add(cell{name: "one-" + s.name, kind: echo, size: s.bytes, tunnels: tunnels, flight: 1},
+			"WebSocket, one message of %s in flight, %d tunnels", human(s.bytes), tunnels)
 	}
-	add(cell{"idle", fmt.Sprintf("WebSocket, %d idle tunnels", idlers), idle, 128, idlers, 1})
-	add(cell{"get-128", fmt.Sprintf("HTTP GET, 128 B, %d connections", tunnels), get, 128, tunnels, 1})
-	add(cell{"get-16k", fmt.Sprintf("HTTP GET, 16 KiB, %d connections", tunnels), get, 16 << 10, tunnels, 1})
-	add(cell{"sse", "HTTP, first server-sent event, a connection each", sse, 128, 1, 1})
+	add(cell{name: "solo-128", kind: echo, size: 128, tunnels: 1, flight: 1},
+		"WebSocket, one message of 128 B in flight, one tunnel")
+	for _, s := range sizes {
+		add(cell{name: "echo-" + s.name, kind: echo, size: s.bytes, tunnels: tunnels, flight: 64},
+			"WebSocket, 64 messages of %s in flight, %d tunnels", human(s.bytes), tunnels)
+	}
+	for _, s := range sizes {
+		add(cell{name: "push-" + s.name, kind: push, size: s.bytes, tunnels: tunnels},
+			"WebSocket, upstream pushes messages of %s, %d tunnels", human(s.bytes), tunnels)
+	}
+	add(cell{name: "idle", kind: idle, size: 128, tunnels: idlers, flight: 1},
+		"WebSocket, %d idle tunnels", idlers)
+	for _, s := range []int{0, 2} {
+		add(cell{name: "get-" + sizes[s].name, kind: get, size: sizes[s].bytes, tunnels: tunnels, flight: 1},
+			"HTTP GET, %s, %d connections", human(sizes[s].bytes), tunnels)
+	}
+	add(cell{name: "sse", kind: sse, size: 128, tunnels: 1, flight: 1},
+		"HTTP, first server-sent event, a connection each")
+	for _, name := range []string{"echo-1k", "push-1k", "get-128", "get-16k"} {
+		c := cells[slices.IndexFunc(cells, func(c cell) bool { return c.name == name })]
+		c.name, c.tls = "tls-"+name, true
+		add(c, "%s; TLS 1.3 on the client leg", c.title)
+	}
+	add(cell{name: "stalled", kind: echo, size: 128, tunnels: tunnels, flight: 1, stalled: stalledClients},
+		"as one-128, while %d more clients stop reading what is pushed to them without end", stalledClients)
+	add(cell{name: "reload", kind: echo, size: 128, tunnels: tunnels, flight: 1, reloads: true},
+		"as one-128, while the policy is replaced by another build of it, again and again")
 	return cells
 }
 
-// scaleCells shows how cost grows with the number of tunnels.
-func scaleCells(counts []int) []cell {
+// scaleCells shows how cost grows with the number of tunnels, and of routes
+// and policies.
+func scaleCells(counts, routes []int, tunnels int) []cell {
 	var cells []cell
+	add := func(name string, c cell, title string) {
+		c.name, c.size, c.title = name, 128, "WebSocket, "+title
+		cells = append(cells, c)
+	}
 	for _, n := range counts {
-		cells = append(cells,
-			cell{fmt.Sprintf("one-128@%d", n), fmt.Sprintf("WebSocket, one message of 128 B in flight, %d tunnels", n), echo, 128, n, 1},
-			cell{fmt.Sprintf("push-128@%d", n), fmt.Sprintf("WebSocket, upstream pushes messages of 128 B, %d tunnels", n), push, 128, n, 0})
+		at, of := fmt.Sprintf("@%d", n), fmt.Sprintf(", %d tunnels", n)
+		add("one-128"+at, cell{kind: echo, tunnels: n, flight: 1}, "one message of 128 B in flight"+of)
+		add("push-128"+at, cell{kind: push, tunnels: n}, "upstream pushes messages of 128 B"+of)
 		if n >= 100 { // fewer vanish in what the process needs anyway
-			cells = append(cells, cell{fmt.Sprintf("idle@%d", n), fmt.Sprintf("WebSocket, %d idle tunnels", n), idle, 128, n, 1})
+			add("idle"+at, cell{kind: idle, tunnels: n, flight: 1}, "idle"+of)
 		}
+	}
+	for _, n := range routes {
+		at, of := fmt.Sprintf("@%d-routes", n), fmt.Sprintf(", %d tunnels over %d routes with a policy each", tunnels, n)
+		add("one-128"+at, cell{kind: echo, tunnels: tunnels, flight: 1, routes: n}, "one message of 128 B in flight"+of)
+		add("push-128"+at, cell{kind: push, tunnels: tunnels, routes: n}, "upstream pushes messages of 128 B"+of)
 	}
 	return cells
 }

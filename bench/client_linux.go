@@ -21,7 +21,7 @@ const (
 // clients is the client side of a run.
 type clients struct {
 	run   *load
-	hist  hist // latencies; the loop's own until it has ended
+	hists [phases]hist // latencies; the loop's own until it has ended
 	addr  *net.TCPAddr
 	dials int // of an sse run
 }
@@ -35,11 +35,11 @@ func newClients(r *load) *clients {
 // dial opens one connection and begins its handshake. The socket is connected
 // before it becomes non-blocking: on loopback that is instant.
 func (cs *clients) dial(to *net.TCPAddr, id int) error {
-	fd, err := connect(to)
+	fd, secured, err := connect(to, cs.run.cell.tls)
 	if err != nil {
 		return err
 	}
-	c := &client{sock: sock{l: cs.run.down, fd: fd}, clients: cs, id: id, tunnel: &cs.run.tunnels[id]}
+	c := &client{sock: sock{l: cs.run.down, fd: fd, tls: secured}, clients: cs, id: id, tunnel: &cs.run.tunnels[id]}
 	switch k := cs.run.cell.kind; k {
 	case get:
 		c.request = []byte("GET /get?size=" + strconv.Itoa(cs.run.cell.size) + " HTTP/1.1\r\nHost: bench\r\n\r\n")
@@ -50,9 +50,11 @@ func (cs *clients) dial(to *net.TCPAddr, id int) error {
 		if k == push {
 			path = "/ws/push"
 		}
-		hello := fmt.Sprintf("GET %s?id=%d HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-			"Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, id, clientKey)
-		if n, err := sysWrite(fd, []byte(hello)); err != nil || n < len(hello) {
+		if n := cs.run.cell.routes; n > 0 {
+			path = fmt.Sprintf("/r%d%s", id%n, path)
+		}
+		hello := hello(fmt.Sprintf("%s?id=%d", path, id))
+		if n, err := c.greet(hello); err != nil || n < len(hello) {
 			unix.Close(fd)
 			return fmt.Errorf("handshake: %d bytes, %w", n, err)
 		}
@@ -61,17 +63,45 @@ func (cs *clients) dial(to *net.TCPAddr, id int) error {
 	return nil
 }
 
-func connect(to *net.TCPAddr) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, fmt.Errorf("socket: %w", err)
+// hello is a handshake's request.
+func hello(target string) string {
+	return "GET " + target + " HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: " + clientKey + "\r\nSec-WebSocket-Version: 13\r\n\r\n"
+}
+
+// greet writes before the loop has the socket.
+func (c *client) greet(s string) (int, error) {
+	if c.tls == nil {
+		return sysWrite(c.fd, []byte(s))
 	}
+	n, written, err := c.tls.put(c.fd, []byte(s))
+	if err == nil && !written {
+		err = errors.New("it does not fit an empty socket")
+	}
+	return n, err
+}
+
+func connect(to *net.TCPAddr, secure bool) (fd int, secured *records, err error) {
+	fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, nil, fmt.Errorf("socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
 	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}); err != nil {
-		unix.Close(fd)
-		return 0, fmt.Errorf("connect to %v: %w", to, err)
+		return 0, nil, fmt.Errorf("connect to %v: %w", to, err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	return fd, unix.SetNonblock(fd, true)
+	if secure {
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10})
+		if secured, err = shakeHands(fd); err != nil {
+			return 0, nil, err
+		}
+	}
+	return fd, secured, unix.SetNonblock(fd, true)
 }
 
 // woken is called when the run starts or stops.
@@ -87,8 +117,8 @@ func (cs *clients) woken() {
 		return
 	}
 	for _, h := range r.down.conns {
-		if c, ok := h.(*client); ok && !c.begun {
-			c.begun = true
+		if c, ok := h.(*client); ok && c.waves < r.waves.Load() {
+			c.waves++
 			if err := c.begin(); err != nil {
 				r.down.drop(c.fd, err)
 			}
@@ -102,7 +132,7 @@ func (cs *clients) stream() {
 		return
 	}
 	cs.dials++
-	fd, err := connect(cs.addr)
+	fd, _, err := connect(cs.addr, false)
 	if err != nil {
 		cs.run.fail(err)
 		return
@@ -124,9 +154,9 @@ type client struct {
 	clients *clients
 	id      int
 	tunnel  *tunnel
-	http    bool // not a WebSocket
-	open    bool // the handshake is over
-	begun   bool
+	http    bool  // not a WebSocket
+	open    bool  // the handshake is over
+	waves   int32 // of load.waves that it has begun
 
 	request []byte // HTTP
 	want    int64  // bytes of the ring that may be sent
@@ -164,7 +194,7 @@ func (c *client) allow(n int64) error {
 	c.tunnel.sent.Add(n)
 	c.since = time.Now()
 	if c.http {
-		m, err := sysWrite(c.fd, c.request)
+		m, err := c.put(c.request)
 		if err == nil && m < len(c.request) {
 			err = errors.New("a request does not fit an empty socket")
 		}
@@ -175,6 +205,9 @@ func (c *client) allow(n int64) error {
 }
 
 func (c *client) flush() error {
+	if err := c.push(); err != nil {
+		return err
+	}
 	for c.sent < c.want {
 		b := c.clients.run.toServer.at(c.sent)
 		b = b[:min(int64(len(b)), c.want-c.sent)]
@@ -227,8 +260,8 @@ func (c *client) ready(events uint32) error {
 func (c *client) came(n int64) error {
 	r := c.clients.run
 	r.count.Add(n)
-	if r.cell.flight == 1 && r.measuring.Load() {
-		c.clients.hist.add(time.Since(c.since))
+	if p := r.phase.Load(); p != unmeasured && r.cell.flight == 1 {
+		c.clients.hists[p].add(time.Since(c.since))
 	}
 	var err error
 	if (r.cell.kind == echo || r.cell.kind == get) && !r.stopping.Load() {

@@ -9,6 +9,7 @@ import (
 type hist struct {
 	count [64 << histBits]int64
 	total int64
+	worst time.Duration // the longest
 }
 
 const histBits = 6
@@ -16,6 +17,7 @@ const histBits = 6
 func (h *hist) add(d time.Duration) {
 	h.count[bucket(uint64(max(d, 0)))]++
 	h.total++
+	h.worst = max(h.worst, d)
 }
 
 // bucket is the value's highest bit and the histBits bits below it.

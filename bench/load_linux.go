@@ -18,23 +18,36 @@ type load struct {
 	toClient *ring
 	tunnels  []tunnel
 
-	started   atomic.Bool // traffic may flow
-	measuring atomic.Bool // latencies are recorded
-	stopping  atomic.Bool // nothing new is begun
-	ending    atomic.Bool // sockets may close
+	started  atomic.Bool  // traffic may flow
+	waves    atomic.Int32 // how often every client begins: 1, or more where they are idle
+	phase    atomic.Int32 // in which latencies are recorded
+	stopping atomic.Bool  // nothing new is begun
+	ending   atomic.Bool  // sockets may close
 
 	open  atomic.Int64 // tunnels or connections that are ready
 	count atomic.Int64 // messages or responses that came back whole
 
 	up, down *loop
+	flood    *loop // of pushes to stalled clients, apart from what is measured
+	stalled  []net.Conn
+	flooded  atomic.Int64 // bytes pushed to stalled clients
 	server   *server
 	clients  *clients
-	wg       sync.WaitGroup // the two loops
+	wg       sync.WaitGroup // the loops
 
 	failOnce sync.Once
 	failed   chan struct{} // closed with failure set
 	failure  error
 }
+
+// Phases of a run. What is measured beside something has two or three.
+const (
+	unmeasured = iota
+	measured   // undisturbed
+	filling    // stalled clients are being pushed to, and their buffers fill
+	disturbed
+	phases
+)
 
 // tunnel is the account of one connection, in messages.
 type tunnel struct {
@@ -59,15 +72,23 @@ func startUpstream(c cell) (*load, error) {
 	if r.server, err = newServer(r); err != nil {
 		return nil, err
 	}
+	if r.flood, err = newLoop(); err != nil {
+		return nil, err
+	}
 	r.clients = newClients(r)
+	r.wg.Go(r.flood.run)
 	r.wg.Go(r.up.run)
 	r.wg.Go(r.down.run)
 	return r, nil
 }
 
-// close ends both loops and every socket.
+// close ends the loops and every socket.
 func (r *load) close() {
 	r.ending.Store(true)
+	for _, c := range r.stalled {
+		c.Close()
+	}
+	r.flood.stop()
 	r.down.stop()
 	r.up.stop()
 	r.wg.Wait()
@@ -113,6 +134,7 @@ func (r *load) connect(ctx context.Context, addr string) error {
 // start lets the traffic flow.
 func (r *load) start() {
 	r.started.Store(true)
+	r.waves.Add(1)
 	r.down.wake()
 	r.up.wake()
 }
@@ -121,7 +143,7 @@ func (r *load) start() {
 // then holds the counts together: a proxy that loses, repeats or swaps
 // messages fails here, or did before in the check of each message.
 func (r *load) drain(ctx context.Context) error {
-	r.measuring.Store(false)
+	r.phase.Store(unmeasured)
 	r.stopping.Store(true)
 	r.up.wake()
 	r.down.wake()

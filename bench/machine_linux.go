@@ -15,6 +15,7 @@ func preamble(o options, peers []*peer, load string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", title(o))
 	fmt.Fprintf(&b, "Medians of %d interleaved rounds of %v s; ± is how far the outermost round was. "+
+		"A ratio is the median of those of each round. "+
 		"How to read it: [README](README.md).\n\n", o.rounds, o.seconds)
 	fmt.Fprintf(&b, "- Machine: %s, %d cores, memory %s\n", cpuModel(), runtime.NumCPU(), memTotal())
 	fmt.Fprintf(&b, "- System: %s, Linux %s; load average before the start %s\n", osName(), firstLine("/proc/sys/kernel/osrelease"), load)
@@ -22,7 +23,7 @@ func preamble(o options, peers []*peer, load string) string {
 	for _, p := range peers {
 		fmt.Fprintf(&b, "- %s: %s\n", p.name, p.versionLine())
 	}
-	if slices.ContainsFunc(peers, func(p *peer) bool { return p.name == "weir" }) {
+	if slices.ContainsFunc(peers, isWeir) {
 		fmt.Fprintf(&b, "- Weir's policy: the standard one, %s engine\n", o.weir.engine)
 	}
 	return b.String() + "\n"
@@ -30,7 +31,7 @@ func preamble(o options, peers []*peer, load string) string {
 
 func title(o options) string {
 	if o.scale {
-		return "How cost grows with the number of tunnels"
+		return "How cost grows with the number of tunnels and of routes"
 	}
 	return "Benchmark results"
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,8 +28,10 @@ type options struct {
 	seconds       float64
 	tunnels, idle int
 	counts        string
+	routes        string
 	only, cell    string
 	quick, scale  bool
+	engines       bool
 	install       bool
 	out           string
 	profile       string
@@ -38,14 +41,16 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "interleaved rounds; the results are medians")
-	flag.Float64Var(&o.seconds, "seconds", 2, "length of one measurement")
+	flag.Float64Var(&o.seconds, "seconds", 1.5, "length of one measurement")
 	flag.IntVar(&o.tunnels, "tunnels", 50, "tunnels or connections of a throughput cell")
-	flag.IntVar(&o.idle, "idle", 1000, "tunnels of the idle cell")
+	flag.IntVar(&o.idle, "idle", 9000, "tunnels of the idle cell")
 	flag.StringVar(&o.only, "only", "nginx,haproxy,weir", "peers to run; none is the generator without a proxy")
 	flag.StringVar(&o.cell, "cell", "", "cells to run, by the beginning of their names, as in push-128,get")
 	flag.BoolVar(&o.quick, "quick", false, "one short round, to see that all works")
-	flag.BoolVar(&o.scale, "scale", false, "how cost grows with the number of tunnels, in place of the usual cells")
+	flag.BoolVar(&o.scale, "scale", false, "how cost grows with the number of tunnels and of routes, in place of the usual cells")
+	flag.BoolVar(&o.engines, "engines", false, "what each of Weir's engines costs, in place of the cells")
 	flag.StringVar(&o.counts, "counts", "1,10,100,1000,5000", "numbers of tunnels for -scale")
+	flag.StringVar(&o.routes, "routes", "1,10,100", "numbers of routes and policies for -scale")
 	flag.BoolVar(&o.install, "install", true, "install a missing peer with apt-get, as root on Debian")
 	flag.StringVar(&o.out, "out", "", "file for the results (default bench/RESULTS.md, or bench/SCALE.md, after a whole run)")
 	flag.StringVar(&o.weir.bin, "weir", "bin/weir", "Weir's binary")
@@ -75,11 +80,15 @@ func bench(ctx context.Context, o options) error {
 	}
 	cells := allCells(o.tunnels, o.idle)
 	if o.scale {
-		counts, err := parseCounts(o.counts)
+		counts, err := parseCounts("counts", o.counts)
 		if err != nil {
 			return err
 		}
-		cells = scaleCells(counts)
+		routes, err := parseCounts("routes", o.routes)
+		if err != nil {
+			return err
+		}
+		cells = scaleCells(counts, routes, o.tunnels)
 	}
 	chosen, err := choose(cells, o.cell)
 	if err != nil {
@@ -103,29 +112,68 @@ func bench(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	if i := slices.IndexFunc(peers, isWeir); o.engines {
+		if i < 0 {
+			return fmt.Errorf("-engines is about Weir: name it in -only")
+		}
+		figures, err := engines(ctx, peers[i], o.rounds)
+		fmt.Print(figures)
+		return err
+	}
 	runtime.GOMAXPROCS(4) // two loops, this goroutine, and one to spare: none waits for a P
 
 	load := loadAverage()
-	runs := len(chosen) * len(peers) * o.rounds
-	fmt.Fprintf(os.Stderr, "%d runs of %v s, about %v\n", runs, o.seconds,
-		(time.Duration(runs) * time.Duration((o.seconds*1.2+0.9)*float64(time.Second))).Round(time.Second))
-	var all samples
+	length := time.Duration(o.seconds * float64(time.Second))
+	var turns []turn
 	for round := range o.rounds {
 		for _, c := range chosen {
 			for i := range peers {
 				p := peers[(i+round)%len(peers)] // nobody is always first
-				s, err := measure(ctx, c, p, time.Duration(o.seconds*float64(time.Second)))
-				if err != nil {
-					return fmt.Errorf("%s on %s: %w", c.name, p.name, err)
+				if c.ran(p.name) {
+					turns = append(turns, turn{round, c, p})
 				}
-				s.round = round
-				all = append(all, s)
-				fmt.Fprintf(os.Stderr, "%d/%d  %-10s %-8s %s\n", len(all), runs, c.name, p.name, s.line(c))
 			}
 		}
 	}
-	whole := o.cell == "" && o.profile == "" && o.rounds >= 3 && len(peers) == 3
-	return publish(preamble(o, peers, load)+report(chosen, names(peers), all), o, whole)
+	fmt.Fprintf(os.Stderr, "%d runs of %v, about %v\n", len(turns), length, (time.Duration(len(turns)) * (length*6/5 + 500*time.Millisecond)).Round(time.Second))
+	var all samples
+	for i, t := range turns {
+		s, err := measure(ctx, t.cell, t.peer, length)
+		if err != nil {
+			return fmt.Errorf("%s on %s: %w", t.cell.name, t.peer.name, err)
+		}
+		s.round = t.round
+		all = append(all, s)
+		fmt.Fprintf(os.Stderr, "%d/%d  %-11s %-8s %s\n", i+1, len(turns), t.cell.name, t.peer.name, s.line(t.cell))
+	}
+	text := preamble(o, peers, load) + report(chosen, names(peers), all)
+	if o.scale {
+		return publish(text+growth(chosen, names(peers), all), o, o.whole(peers))
+	}
+	text += "\n" + atRest(peers, all)
+	if o.whole(peers) {
+		i := slices.IndexFunc(peers, isWeir)
+		figures, err := engines(ctx, peers[i], o.rounds)
+		if err != nil {
+			return err
+		}
+		text += "\n" + figures
+	}
+	return publish(text, o, o.whole(peers))
+}
+
+func isWeir(p *peer) bool { return p.name == "weir" }
+
+// whole tells whether the run is one to be kept.
+func (o options) whole(peers []*peer) bool {
+	return o.cell == "" && o.profile == "" && o.rounds >= 3 && len(peers) == 3
+}
+
+// turn is one run of the interleaved rounds.
+type turn struct {
+	round int
+	cell  cell
+	peer  *peer
 }
 
 // publish prints the results and, of a whole run, keeps them.
@@ -148,12 +196,12 @@ func publish(text string, o options, whole bool) error {
 	return nil
 }
 
-func parseCounts(s string) ([]int, error) {
+func parseCounts(name, s string) ([]int, error) {
 	var counts []int
 	for f := range strings.SplitSeq(s, ",") {
 		n, err := strconv.Atoi(f)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-counts: %q is not a number of tunnels", f)
+			return nil, fmt.Errorf("-%s: %q is not a number", name, f)
 		}
 		counts = append(counts, n)
 	}
@@ -173,7 +221,7 @@ func raiseLimit(cells []cell) error {
 		return fmt.Errorf("descriptor limit: %w", err)
 	}
 	for _, c := range cells {
-		if need := uint64(2*c.tunnels + 100); need > lim.Cur {
+		if need := uint64(2*c.tunnels + 3*c.stalled + 100); need > lim.Cur {
 			return fmt.Errorf("%s needs %d descriptors, the limit is %d: see ulimit -Hn", c.name, need, lim.Cur)
 		}
 	}

@@ -24,7 +24,7 @@ func measure(ctx context.Context, c cell, p *peer, length time.Duration) (s samp
 		}
 	}
 	defer closeRun()
-	x, err := p.start(ctx, r.server.port)
+	x, err := p.start(ctx, c, r.server.port)
 	if err != nil {
 		return s, err
 	}
@@ -46,9 +46,12 @@ func measure(ctx context.Context, c cell, p *peer, length time.Duration) (s samp
 	if err := r.connect(ctx, x.addr); err != nil {
 		return s, err
 	}
-	if c.kind == idle {
+	switch {
+	case c.kind == idle:
 		err = measureIdle(ctx, r, x, &s, length)
-	} else {
+	case c.beside():
+		err = measureBeside(ctx, r, x, &s, length)
+	default:
 		err = measureFlow(ctx, r, x, &s, length)
 	}
 	if err != nil {
@@ -57,19 +60,26 @@ func measure(ctx context.Context, c cell, p *peer, length time.Duration) (s samp
 	if err := r.drain(ctx); err != nil {
 		return s, err
 	}
-	closeRun() // the histogram is ours from here on
-	h := &r.clients.hist
-	s.p50, s.p99 = float64(h.quantile(0.5))/1e3, float64(h.quantile(0.99))/1e3
+	closeRun() // the histograms are ours from here on
+	h := &r.clients.hists
+	s.before99 = micro(h[measured].quantile(0.99))
+	s.filling99 = micro(h[filling].quantile(0.99))
+	s.calm, s.worst = micro(h[measured].worst), micro(h[disturbed].worst)
+	of := &h[measured]
+	if c.beside() {
+		of = &h[disturbed]
+	}
+	s.p50, s.p99 = micro(of.quantile(0.5)), micro(of.quantile(0.99))
 	return s, nil
 }
 
-// measureIdle sends one message through each tunnel, and looks at the memory
-// once it has settled.
+func micro(d time.Duration) float64 { return float64(d) / 1e3 }
+
+// measureIdle sends one message through each tunnel, looks at the memory once
+// it has settled, and then has each tunnel answer once more.
 func measureIdle(ctx context.Context, r *load, x *proxy, s *sample, length time.Duration) error {
-	r.start()
-	err := r.until(ctx, func() bool { return r.count.Load() == int64(r.cell.tunnels) })
-	if err != nil {
-		return fmt.Errorf("%d of %d tunnels answered: %w", r.count.Load(), r.cell.tunnels, err)
+	if err := r.wave(ctx); err != nil {
+		return err
 	}
 	if err := r.sleep(ctx, max(length, 500*time.Millisecond)); err != nil {
 		return err
@@ -80,16 +90,28 @@ func measureIdle(ctx context.Context, r *load, x *proxy, s *sample, length time.
 	if err != nil {
 		return err
 	}
+	if err := r.wave(ctx); err != nil {
+		return fmt.Errorf("after they were idle: %w", err)
+	}
 	return x.profile(ctx, r.cell.name, "heap")
+}
+
+// wave sends one message through each idle tunnel and awaits all answers.
+func (r *load) wave(ctx context.Context) error {
+	r.start()
+	want := int64(r.cell.tunnels) * int64(r.waves.Load())
+	if err := r.until(ctx, func() bool { return r.count.Load() == want }); err != nil {
+		return fmt.Errorf("%d of %d messages came back: %w", r.count.Load(), want, err)
+	}
+	return nil
 }
 
 // measureFlow lets the traffic flow for the length of the measurement.
 func measureFlow(ctx context.Context, r *load, x *proxy, s *sample, length time.Duration) error {
-	r.start()
-	if err := r.sleep(ctx, max(200*time.Millisecond, length/5)); err != nil { // caches and pools fill
+	if err := r.warmUp(ctx, length); err != nil {
 		return err
 	}
-	r.measuring.Store(true)
+	r.phase.Store(measured)
 	began, n, own := time.Now(), r.count.Load(), ownCPU()
 	cpu, err := cpuTime(x.pids)
 	if err != nil {
@@ -124,6 +146,12 @@ func measureFlow(ctx context.Context, r *load, x *proxy, s *sample, length time.
 	}
 	profiler.Wait()
 	return profileErr
+}
+
+// warmUp starts the traffic and lets caches and pools fill.
+func (r *load) warmUp(ctx context.Context, length time.Duration) error {
+	r.start()
+	return r.sleep(ctx, max(200*time.Millisecond, length/5))
 }
 
 // more is false when the time is over, or an sse run has all its samples.

@@ -15,6 +15,7 @@ type metric struct {
 	peer   string  // whom Weir is compared with; "": the better of nginx and HAProxy
 	target float64 // Weir's ratio to that peer, at least or at most; 0: none
 	limit  float64 // Weir's own value at most; 0: none
+	alone  bool    // it says nothing beside another peer's
 }
 
 // metrics of a cell. The targets are those that the project has set itself.
@@ -24,20 +25,29 @@ func metrics(c cell) []metric {
 	memory := metric{name: "memory, MB", of: func(s sample) float64 { return s.memory / 1e6 }, format: three}
 	p50 := metric{name: "p50, µs", of: func(s sample) float64 { return s.p50 }, format: three, peer: "nginx"}
 	p99 := metric{name: "p99, µs", of: func(s sample) float64 { return s.p99 }, format: three, peer: "nginx"}
-	switch c.kind {
-	case idle:
+	switch {
+	case c.kind == idle:
 		return []metric{{
 			name: "kB per tunnel", of: func(s sample) float64 { return s.perTunnel / 1e3 }, format: three, limit: 9,
 		}}
-	case get:
+	case c.stalled > 0:
+		return besideStalled(c, memory, p99)
+	case c.reloads:
+		return besideReloads(p99)
+	case c.kind == get:
 		rate.name, rate.peer, rate.target = "responses/s", "nginx", 0.9
 		cpu.name, cpu.peer = "CPU µs per response", "nginx"
+		if c.tls {
+			rate.target = 0.8
+		}
 		return []metric{rate, cpu, p50, p99}
-	case sse:
+	case c.kind == sse:
 		p50.target = 1.2
 		return []metric{p50, p99}
-	}
-	if c.flight == 1 {
+	case c.tls:
+		rate.peer, rate.target, cpu.peer = "nginx", 0.8, "nginx"
+		return []metric{rate, cpu, memory}
+	case c.flight == 1:
 		p50.target, p99.target = 1.2, 1.2
 		return []metric{p50, p99, rate, cpu}
 	}
@@ -45,7 +55,35 @@ func metrics(c cell) []metric {
 	return []metric{rate, cpu, memory}
 }
 
-// values of a metric in a cell, one for each round.
+// besideStalled holds memory to what the limits allow, and the others' p99 to
+// what it was before.
+func besideStalled(c cell, memory, p99 metric) []metric {
+	memory.limit = float64(c.stalled<<20+64e6) / 1e6 // max_buffered_bytes is 1 MiB as it comes
+	before, full, fill := p99, p99, p99
+	before.name, before.of = "p99 before, µs", func(s sample) float64 { return s.before99 }
+	fill.name, fill.of = "p99 while buffers fill, µs", func(s sample) float64 { return s.filling99 }
+	full.name = "p99 beside them, µs"
+	return []metric{memory, before, fill, full, {
+		name: "p99 beside them ÷ before", of: func(s sample) float64 { return s.p99 / s.before99 }, format: three, limit: 2, alone: true,
+	}}
+}
+
+// besideReloads holds the longest delay while policies are replaced to the p99
+// without. What the machine delays by itself is shown beside it.
+func besideReloads(p99 metric) []metric {
+	before, calm, worst := p99, p99, p99
+	before.name, before.of = "p99 before, µs", func(s sample) float64 { return s.before99 }
+	calm.name, calm.of = "longest before, µs", func(s sample) float64 { return s.calm }
+	p99.name = "p99 beside reloads, µs"
+	worst.name, worst.of = "longest beside reloads, µs", func(s sample) float64 { return s.worst }
+	return []metric{before, calm, p99, worst, {
+		name: "longest beside reloads ÷ p99 before", of: func(s sample) float64 { return s.worst / s.before99 }, format: three, limit: 2, alone: true,
+	}, {
+		name: "longest before ÷ p99 before", of: func(s sample) float64 { return s.calm / s.before99 }, format: three, alone: true,
+	}}
+}
+
+// values of a metric in a cell, one for each round, in their order.
 func (all samples) values(c cell, peer string, m metric) []float64 {
 	var v []float64
 	for _, s := range all {
@@ -56,12 +94,12 @@ func (all samples) values(c cell, peer string, m metric) []float64 {
 	return v
 }
 
-// median of values that it may sort; NaN when there are none.
+// median of values; NaN when there are none.
 func median(v []float64) float64 {
 	if len(v) == 0 {
 		return math.NaN()
 	}
-	slices.Sort(v)
+	v = slices.Sorted(slices.Values(v))
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
@@ -72,7 +110,24 @@ func spread(v []float64) string {
 	if len(v) < 3 || m == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" ±%.0f%%", 100*max(v[len(v)-1]-m, m-v[0])/math.Abs(m))
+	return fmt.Sprintf(" ±%.0f%%", 100*max(slices.Max(v)-m, m-slices.Min(v))/math.Abs(m))
+}
+
+// paired are the ratios of values that were taken one beside the other.
+func paired(v, to []float64) []float64 {
+	ratios := make([]float64, min(len(v), len(to)))
+	for i := range ratios {
+		ratios[i] = v[i] / to[i]
+	}
+	return ratios
+}
+
+// shown is the median and how far the values are from it.
+func shown(format func(float64) string, v []float64) string {
+	if len(v) == 0 {
+		return "–"
+	}
+	return format(median(v)) + spread(v)
 }
 
 // three is a number with three significant digits.

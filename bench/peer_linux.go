@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"embed"
 	"errors"
 	"fmt"
@@ -102,7 +103,10 @@ func (p *peer) ensure(ctx context.Context, install bool) error {
 
 // proxy is a peer that runs.
 type proxy struct {
-	addr            string
+	addr, admin     string
+	tls             string        // file of its certificate and key; "": none
+	original        string        // the policy's module, and
+	module          string        // the copy that may be replaced; "": none
 	ready           time.Duration // from its start to its first answer
 	pids            []int         // it and its workers
 	cmd             *exec.Cmd
@@ -112,7 +116,7 @@ type proxy struct {
 }
 
 // start runs the peer in front of an upstream port and waits until it answers.
-func (p *peer) start(ctx context.Context, upstream int) (_ *proxy, err error) {
+func (p *peer) start(ctx context.Context, c cell, upstream int) (_ *proxy, err error) {
 	if p.bin == "" {
 		return &proxy{addr: fmt.Sprintf("127.0.0.1:%d", upstream)}, nil
 	}
@@ -130,10 +134,25 @@ func (p *peer) start(ctx context.Context, upstream int) (_ *proxy, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.tls {
+		x.tls = filepath.Join(dir, "tls.pem")
+		if err := writeCertificate(x.tls); err != nil {
+			return nil, err
+		}
+	}
+	module := p.weir.module
+	if c.reloads { // one that may be replaced
+		x.original, x.module = module, filepath.Join(dir, "policy.wasm")
+		module = x.module
+		if err := x.replaceModule(0); err != nil {
+			return nil, err
+		}
+	}
+	x.addr, x.admin = fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	conf := filepath.Join(dir, p.config)
-	if err := p.render(conf, map[string]any{
-		"Dir": dir, "Port": ports[0], "Admin": ports[1], "Upstream": upstream, "Root": os.Geteuid() == 0,
-		"Module": p.weir.module, "Engine": p.weir.engine,
+	if err := p.render(conf, settings{
+		Dir: dir, Port: ports[0], Admin: ports[1], Upstream: upstream, Root: os.Geteuid() == 0, TLS: x.tls,
+		Module: module, Engine: p.weir.engine, Routes: make([]struct{}, c.routes), Stalled: c.stalled > 0,
 	}); err != nil {
 		return nil, err
 	}
@@ -159,8 +178,7 @@ func (p *peer) start(ctx context.Context, upstream int) (_ *proxy, err error) {
 	}
 	x.cmd = cmd
 	go func() { _ = cmd.Wait(); close(x.exited) }() // ends with the process, which stop joins
-	x.addr = fmt.Sprintf("127.0.0.1:%d", ports[0])
-	if err := x.answers(ctx, began.Add(15*time.Second)); err != nil {
+	if err := x.answers(ctx, began.Add(readyWithin)); err != nil {
 		return nil, fmt.Errorf("%s does not answer: %w\n%s", p.name, err, x.log())
 	}
 	x.ready = time.Since(began)
@@ -168,8 +186,23 @@ func (p *peer) start(ctx context.Context, upstream int) (_ *proxy, err error) {
 	return x, nil
 }
 
-func (p *peer) render(path string, values map[string]any) error {
-	t, err := template.New(p.config).Option("missingkey=error").ParseFS(templates, "peers/"+p.config)
+// settings are what the templates in peers/ are filled with.
+type settings struct {
+	Dir                   string
+	Port, Admin, Upstream int
+	Root                  bool   // the benchmark runs as root
+	TLS                   string // file of certificate and key; "": none
+	Module, Engine        string // of Weir's policies; "": none
+	Routes                []struct{}
+	Stalled               bool // clients will stall: limits are as they come
+}
+
+// readyWithin is the time a peer has to answer: with a hundred policies that
+// may be long.
+const readyWithin = 30 * time.Second
+
+func (p *peer) render(path string, values settings) error {
+	t, err := template.New(p.config).ParseFS(templates, "peers/"+p.config)
 	if err != nil {
 		return err
 	}
@@ -183,7 +216,7 @@ func (p *peer) render(path string, values map[string]any) error {
 // answers waits until a request comes through.
 func (x *proxy) answers(ctx context.Context, deadline time.Time) error {
 	for {
-		err := ask(x.addr)
+		err := ask(x.addr, x.tls != "")
 		if err == nil {
 			return nil
 		}
@@ -200,13 +233,16 @@ func (x *proxy) answers(ctx context.Context, deadline time.Time) error {
 	}
 }
 
-func ask(addr string) error {
+func ask(addr string, secure bool) error {
 	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if secure {
+		c = tls.Client(c, clientTLS(nil))
+	}
 	if _, err := fmt.Fprint(c, "GET /get?size=128 HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"); err != nil {
 		return err
 	}

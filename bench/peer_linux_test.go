@@ -26,9 +26,9 @@ func TestEveryConfigurationRenders(t *testing.T) {
 	}
 	for _, p := range peers {
 		path := filepath.Join(t.TempDir(), p.config)
-		err := p.render(path, map[string]any{
-			"Dir": "/tmp/x", "Port": 1001, "Admin": 1002, "Upstream": 1003, "Root": true,
-			"Module": p.weir.module, "Engine": p.weir.engine,
+		err := p.render(path, settings{
+			Dir: "/tmp/x", Port: 1001, Admin: 1002, Upstream: 1003, Root: true, TLS: "/tmp/x/tls.pem",
+			Module: p.weir.module, Engine: p.weir.engine, Routes: make([]struct{}, 3),
 		})
 		if err != nil {
 			t.Fatal(p.name, err)
@@ -50,7 +50,7 @@ func TestEveryConfigurationRenders(t *testing.T) {
 
 func TestAPeerThatEndsSaysWhy(t *testing.T) {
 	p := &peer{name: "broken", bin: "/bin/sh", config: "haproxy.cfg", args: []string{"-c", "echo the reason >&2; exit 3"}}
-	x, err := p.start(t.Context(), 1)
+	x, err := p.start(t.Context(), cell{}, 1)
 	if err == nil {
 		x.stop()
 		t.Fatal("it started")

@@ -30,6 +30,7 @@ type handler interface {
 type loop struct {
 	ep, event int
 	buf       []byte
+	wire      []byte    // what buf is opened from, over TLS
 	conns     []handler // by descriptor; nil: not ours
 	woken     func()    // called on the loop's thread after wake
 	tick      func()    // called about every tickEvery; nil: never
@@ -119,6 +120,8 @@ func (l *loop) admit() {
 		if err := l.add(fd, h); err != nil {
 			unix.Close(fd)
 			h.end(err)
+		} else if err := h.ready(unix.EPOLLOUT); err != nil {
+			l.drop(fd, err)
 		}
 	}
 	clear(l.entered)
@@ -141,6 +144,12 @@ func (l *loop) add(fd int, h handler) error {
 	return nil
 }
 
+// forget leaves a socket to another loop.
+func (l *loop) forget(fd int) error {
+	l.conns[fd] = nil
+	return unix.EpollCtl(l.ep, unix.EPOLL_CTL_DEL, fd, nil)
+}
+
 // drop closes a socket.
 func (l *loop) drop(fd int, err error) {
 	h := l.conns[fd]
@@ -153,13 +162,20 @@ func (l *loop) drop(fd int, err error) {
 type sock struct {
 	l     *loop
 	fd    int
-	armed bool   // waiting to be writable
-	carry []byte // the beginning of a frame or head whose end has not come
+	tls   *records // nil: none
+	armed bool     // waiting to be writable
+	carry []byte   // the beginning of a frame or head whose end has not come
 }
 
 // fill reads once behind what is carried over. The result is the loop's buffer.
 func (s *sock) fill() ([]byte, error) {
 	n := copy(s.l.buf, s.carry)
+	if s.tls != nil {
+		if s.l.wire == nil {
+			s.l.wire = make([]byte, len(s.l.buf))
+		}
+		return s.tls.fill(s.fd, s.l.buf, n, s.l.wire)
+	}
 	m, err := sysRead(s.fd, s.l.buf[n:])
 	switch {
 	case err == unix.EAGAIN:
@@ -183,6 +199,13 @@ func (s *sock) keep(rest []byte) error {
 
 // put writes once. What it could not write is for when the socket is writable.
 func (s *sock) put(b []byte) (int, error) {
+	if s.tls != nil {
+		n, written, err := s.tls.put(s.fd, b)
+		if err != nil {
+			return 0, err
+		}
+		return n, s.arm(n < len(b) || !written)
+	}
 	n, err := sysWrite(s.fd, b)
 	if err == unix.EAGAIN {
 		n, err = 0, nil
@@ -191,6 +214,15 @@ func (s *sock) put(b []byte) (int, error) {
 		return 0, err
 	}
 	return n, s.arm(n < len(b))
+}
+
+// push writes what is already sealed.
+func (s *sock) push() error {
+	if s.tls == nil {
+		return nil
+	}
+	_, err := s.put(nil)
+	return err
 }
 
 func (s *sock) arm(on bool) error {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,13 +17,12 @@ func report(cells []cell, peers []string, all samples) string {
 		for _, m := range metrics(c) {
 			row := []string{name, m.name}
 			name = ""
-			med := map[string]float64{}
+			v := map[string][]float64{}
 			for _, p := range peers {
-				v := all.values(c, p, m)
-				med[p] = median(v)
-				row = append(row, m.format(med[p])+spread(v))
+				v[p] = all.values(c, p, m)
+				row = append(row, shown(m.format, v[p]))
 			}
-			ratio, target, verdict := m.judge(med)
+			ratio, target, verdict := m.judge(v)
 			switch verdict {
 			case "met":
 				held++
@@ -41,26 +39,28 @@ func report(cells []cell, peers []string, all samples) string {
 	for _, c := range cells {
 		fmt.Fprintf(&b, "- `%s`: %s\n", c.name, c.title)
 	}
-	b.WriteString("\n" + atRest(peers, all))
 	if held > 0 {
 		fmt.Fprintf(&b, "\n%d of %d targets met.\n", held-missed, held)
 	}
 	return b.String()
 }
 
-// judge compares Weir's median with the peer's.
-func (m metric) judge(med map[string]float64) (ratio, target, verdict string) {
-	weir, ok := med["weir"]
-	if !ok || math.IsNaN(weir) {
+// judge holds Weir to the target. A ratio is the median of the ratios of each
+// round, in which the two ran one after the other: what slows the machine for
+// a while slows both.
+func (m metric) judge(v map[string][]float64) (ratio, target, verdict string) {
+	weir := v["weir"]
+	if len(weir) == 0 {
 		return "", "", ""
 	}
 	met := true
 	if m.limit > 0 {
-		target, met = "≤ "+three(m.limit), weir <= m.limit
+		w := median(weir)
+		target, met = "≤ "+three(m.limit), w <= m.limit
 	}
-	if peer := m.against(med); peer != "" {
-		r := weir / med[peer]
-		ratio = fmt.Sprintf("%.2f × %s", r, peer)
+	if peer, ratios := m.against(v); peer != "" {
+		r := median(ratios)
+		ratio = fmt.Sprintf("%.2f × %s%s", r, peer, spread(ratios))
 		switch {
 		case m.target > 0 && m.more:
 			target, met = fmt.Sprintf("≥ %.2f", m.target), r >= m.target
@@ -78,34 +78,34 @@ func (m metric) judge(med map[string]float64) (ratio, target, verdict string) {
 	return ratio, target, verdict
 }
 
-// against is the peer to compare with, "" when it did not run.
-func (m metric) against(med map[string]float64) string {
-	best := ""
+// against is the peer beside which Weir looks worst, and Weir's ratios to it;
+// "" when there is none.
+func (m metric) against(v map[string][]float64) (best string, ratios []float64) {
 	for _, p := range []string{"nginx", "haproxy"} {
-		v, ok := med[p]
-		if !ok || math.IsNaN(v) || v <= 0 || m.peer != "" && m.peer != p {
+		if m.alone || m.peer != "" && m.peer != p || len(v[p]) == 0 || median(v[p]) <= 0 {
 			continue
 		}
-		if best == "" || m.more && v > med[best] || !m.more && v < med[best] {
-			best = p
+		r := paired(v["weir"], v[p])
+		if best == "" || m.more && median(r) < median(ratios) || !m.more && median(r) > median(ratios) {
+			best, ratios = p, r
 		}
 	}
-	return best
+	return best, ratios
 }
 
 // atRest is what each peer needs before anything happens.
-func atRest(peers []string, all samples) string {
+func atRest(peers []*peer, all samples) string {
 	var t table
-	t.add("peer", "ready after, ms", "memory at rest, MB")
+	t.add("peer", "ready after, ms", "memory at rest, MB", "program, MB")
 	for _, p := range peers {
 		var ready, rest []float64
 		for _, s := range all {
-			if s.peer == p && p != "none" {
+			if s.peer == p.name && p.bin != "" {
 				ready, rest = append(ready, s.ready), append(rest, s.rest/1e6)
 			}
 		}
 		if len(ready) > 0 {
-			t.add(p, three(median(ready)), three(median(rest)))
+			t.add(p.name, three(median(ready)), three(median(rest)), p.binary())
 		}
 	}
 	return t.String()

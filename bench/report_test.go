@@ -24,13 +24,18 @@ func TestJudge(t *testing.T) {
 		{small, 18, 4, 10, "2.50 × haproxy", "≤ 9.00", "missed"},
 		{metric{}, 1, 1, 1, "1.00 × nginx", "", ""},
 	} {
-		r, target, v := c.m.judge(map[string]float64{"nginx": c.nginx, "haproxy": c.haproxy, "weir": c.weir})
+		r, target, v := c.m.judge(map[string][]float64{"nginx": {c.nginx}, "haproxy": {c.haproxy}, "weir": {c.weir}})
 		if r != c.ratio || target != c.target || v != c.verdict {
 			t.Errorf("%+v: %q %q %q", c, r, target, v)
 		}
 	}
-	if r, target, v := faster.judge(map[string]float64{"nginx": 1}); r+target+v != "" {
+	if r, target, v := faster.judge(map[string][]float64{"nginx": {1}}); r+target+v != "" {
 		t.Error("a verdict without Weir")
+	}
+	// A machine that slows from round to round: the medians would say 1.00.
+	r, _, v := faster.judge(map[string][]float64{"nginx": {300, 100, 60}, "weir": {240, 80, 100}})
+	if r != "0.80 × nginx ±108%" || v != "missed" {
+		t.Errorf("paired by rounds: %q %q", r, v)
 	}
 }
 
@@ -71,9 +76,38 @@ func TestReport(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	for names, want := range map[string]int{"": 14, "push": 3, "push-128,push": 3, "get-16k,solo": 2, "nothing": 0} {
+	for names, want := range map[string]int{"": 20, "push": 3, "tls": 4, "push-128,push": 3, "get-16k,solo": 2, "nothing": 0} {
 		if got, err := choose(allCells(50, 1000), names); len(got) != want || (err == nil) != (want > 0) {
 			t.Errorf("%q: %d cells, %v; want %d", names, len(got), err, want)
+		}
+	}
+}
+
+func TestGrowth(t *testing.T) {
+	cells := scaleCells([]int{1, 100}, []int{1, 10}, 50)
+	var all samples
+	for i, c := range cells {
+		all = append(all, sample{cell: c.name, peer: "weir", cpu: float64(i + 1), perTunnel: 8000, p50: 1, p99: 1, rate: 1})
+	}
+	text := growth(cells, []string{"weir"}, all)
+	for _, want := range []string{"| one-128 | figure             | 1    | 100  | most ÷ least |", "| idle | figure        | 100  |", "| one-128 by routes | figure             | 1    | 10   |"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+func TestWhoRunsWhat(t *testing.T) {
+	for _, c := range []struct {
+		cell cell
+		peer string
+		want bool
+	}{
+		{cell{}, "none", true}, {cell{tls: true}, "nginx", true}, {cell{tls: true}, "none", false},
+		{cell{reloads: true}, "weir", true}, {cell{reloads: true}, "haproxy", false}, {cell{stalled: 1}, "haproxy", true},
+	} {
+		if got := c.cell.ran(c.peer); got != c.want {
+			t.Errorf("%+v on %s: %v", c.cell, c.peer, got)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -99,7 +100,7 @@ func (l *listener) end(err error) {
 type upstreamConn struct {
 	sock
 	server *server
-	mode   kind // echo and push: a WebSocket; "": still HTTP
+	mode   kind // echo, push and flood: a WebSocket; "": still HTTP
 	tunnel *tunnel
 	parked bool // in server.waiting
 
@@ -125,9 +126,12 @@ func (c *upstreamConn) ready(events uint32) error {
 		if err != nil {
 			return err
 		}
-		if c.mode == "" {
+		switch c.mode {
+		case "":
 			b, err = c.http(b)
-		} else {
+		case flood: // whatever the client says, or the proxy for it
+			b = nil
+		default:
 			b, err = c.frames(b)
 		}
 		if err != nil {
@@ -137,7 +141,27 @@ func (c *upstreamConn) ready(events uint32) error {
 			return err
 		}
 	}
+	if f := c.server.run.flood; c.mode == flood && c.l != f {
+		if err := c.l.forget(c.fd); err != nil {
+			return err
+		}
+		c.l, c.armed = f, false
+		f.enter(c.fd, c) // which has it from here on, and pumps
+		return nil
+	}
 	return c.pump()
+}
+
+// gush pushes without end and without looking at the client.
+func (c *upstreamConn) gush() error {
+	b := c.server.run.toClient.at(c.sent)
+	n, err := c.put(b)
+	c.sent += int64(n)
+	c.server.run.flooded.Add(int64(n))
+	if err != nil {
+		return err
+	}
+	return c.arm(true) // again at once, but after the others
 }
 
 // frames counts and checks what the client sent.
@@ -178,8 +202,11 @@ func (c *upstreamConn) pump() error {
 			return nil
 		}
 	}
-	if c.mode == "" {
+	switch c.mode {
+	case "":
 		return nil
+	case flood:
+		return c.gush()
 	}
 	r := c.server.run.toClient
 	frame := int64(r.frame)
@@ -259,23 +286,31 @@ func (c *upstreamConn) answer(head []byte) error {
 		return err
 	}
 	size, _ := strconv.Atoi(u.Query().Get("size"))
-	switch u.Path {
+	path := u.Path
+	if strings.HasPrefix(path, "/r") { // by which route
+		_, path, _ = strings.Cut(path[1:], "/")
+		path = "/" + path
+	}
+	switch path {
 	case "/get":
 		c.out = append(c.out, c.server.body(size)...)
 	case "/sse":
 		const event = "data: {\"type\":\"first\"}\n\n"
 		c.out = fmt.Appendf(c.out, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"+
 			"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(event), event)
-	case "/ws/echo", "/ws/push":
+	case "/ws/echo", "/ws/push", "/ws/flood":
 		id, _ := strconv.Atoi(u.Query().Get("id"))
 		key := field(fields, "sec-websocket-key")
 		if id < 0 || id >= len(c.server.run.tunnels) || key == "" {
 			return fmt.Errorf("handshake %q", head)
 		}
 		c.mode, c.tunnel = echo, &c.server.run.tunnels[id]
-		if u.Path == "/ws/push" {
+		switch path {
+		case "/ws/push":
 			c.mode = push
 			c.server.pushing++
+		case "/ws/flood":
+			c.mode = flood
 		}
 		c.out = fmt.Appendf(c.out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
 			"Sec-WebSocket-Accept: %s\r\n\r\n", acceptKey(key))
