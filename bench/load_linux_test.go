@@ -19,6 +19,8 @@ func TestEveryKindWithoutAProxy(t *testing.T) {
 		{name: "idle", kind: idle, size: 128, tunnels: 70, flight: 1},
 		{name: "get", kind: get, size: 16 << 10, tunnels: 4, flight: 1},
 		{name: "sse", kind: sse, size: 128, tunnels: 1, flight: 1},
+		{name: "stalled", kind: echo, size: 128, tunnels: 3, flight: 1, stalled: 5},
+		{name: "routes", kind: push, size: 128, tunnels: 4, routes: 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s, err := measure(t.Context(), c, &peer{name: "none"}, 100*time.Millisecond)
@@ -26,6 +28,9 @@ func TestEveryKindWithoutAProxy(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.kind != idle && s.rate <= 0 || c.flight == 1 && c.kind != idle && s.p50 <= 0 {
+				t.Errorf("%+v", s)
+			}
+			if c.beside() && (s.before99 <= 0 || s.p99 <= 0 || s.worst < s.p50) {
 				t.Errorf("%+v", s)
 			}
 		})

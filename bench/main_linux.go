@@ -32,6 +32,7 @@ type options struct {
 	only, cell    string
 	quick, scale  bool
 	engines       bool
+	stock         bool
 	install       bool
 	out           string
 	profile       string
@@ -49,6 +50,7 @@ func main() {
 	flag.BoolVar(&o.quick, "quick", false, "one short round, to see that all works")
 	flag.BoolVar(&o.scale, "scale", false, "how cost grows with the number of tunnels and of routes, in place of the usual cells")
 	flag.BoolVar(&o.engines, "engines", false, "what each of Weir's engines costs, in place of the cells")
+	flag.BoolVar(&o.stock, "stock", false, "nginx and HAProxy with the buffers that they come with, which are slower")
 	flag.StringVar(&o.counts, "counts", "1,10,100,1000,5000", "numbers of tunnels for -scale")
 	flag.StringVar(&o.routes, "routes", "1,10,100", "numbers of routes and policies for -scale")
 	flag.BoolVar(&o.install, "install", true, "install a missing peer with apt-get, as root on Debian")
@@ -108,6 +110,7 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	for _, p := range peers {
+		p.stock = o.stock
 		if err := p.ensure(ctx, o.install); err != nil {
 			return err
 		}
@@ -166,7 +169,7 @@ func isWeir(p *peer) bool { return p.name == "weir" }
 
 // whole tells whether the run is one to be kept.
 func (o options) whole(peers []*peer) bool {
-	return o.cell == "" && o.profile == "" && o.rounds >= 3 && len(peers) == 3
+	return o.cell == "" && !o.stock && o.profile == "" && o.rounds >= 3 && len(peers) == 3
 }
 
 // turn is one run of the interleaved rounds.

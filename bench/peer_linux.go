@@ -29,6 +29,7 @@ type peer struct {
 	args    []string // %c is the configuration's path, %d its directory
 	version []string // arguments that print the version
 	weir    weirFiles
+	stock   bool
 }
 
 // weirFiles is what Weir is started from.
@@ -152,7 +153,7 @@ func (p *peer) start(ctx context.Context, c cell, upstream int) (_ *proxy, err e
 	conf := filepath.Join(dir, p.config)
 	if err := p.render(conf, settings{
 		Dir: dir, Port: ports[0], Admin: ports[1], Upstream: upstream, Root: os.Geteuid() == 0, TLS: x.tls,
-		Module: module, Engine: p.weir.engine, Routes: make([]struct{}, c.routes), Stalled: c.stalled > 0,
+		Module: module, Engine: p.weir.engine, Routes: make([]struct{}, c.routes), Stalled: c.stalled > 0, Stock: p.stock,
 	}); err != nil {
 		return nil, err
 	}
@@ -194,7 +195,8 @@ type settings struct {
 	TLS                   string // file of certificate and key; "": none
 	Module, Engine        string // of Weir's policies; "": none
 	Routes                []struct{}
-	Stalled               bool // clients will stall: limits are as they come
+	Stalled               bool // clients will stall: Weir's limits are as they come
+	Stock                 bool // nginx' and HAProxy's buffers are as they come
 }
 
 // readyWithin is the time a peer has to answer: with a hundred policies that

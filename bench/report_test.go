@@ -103,8 +103,12 @@ func TestWhoRunsWhat(t *testing.T) {
 		peer string
 		want bool
 	}{
-		{cell{}, "none", true}, {cell{tls: true}, "nginx", true}, {cell{tls: true}, "none", false},
-		{cell{reloads: true}, "weir", true}, {cell{reloads: true}, "haproxy", false}, {cell{stalled: 1}, "haproxy", true},
+		{cell{}, "none", true},
+		{cell{tls: true}, "nginx", true},
+		{cell{tls: true}, "none", false},
+		{cell{reloads: true}, "weir", true},
+		{cell{reloads: true}, "haproxy", false},
+		{cell{stalled: 1}, "haproxy", true},
 	} {
 		if got := c.cell.ran(c.peer); got != c.want {
 			t.Errorf("%+v on %s: %v", c.cell, c.peer, got)
