@@ -22,6 +22,9 @@ func preamble(o options, peers []*peer, load string) string {
 	fmt.Fprintf(&b, "- Generator: %s, %s\n", runtime.Version(), time.Now().UTC().Format(time.DateOnly))
 	for _, p := range peers {
 		fmt.Fprintf(&b, "- %s: %s\n", p.name, p.versionLine())
+		if p.failedStarts > 0 {
+			fmt.Fprintf(&b, "- %s did not start %d times, and was started again\n", p.name, p.failedStarts)
+		}
 	}
 	if slices.ContainsFunc(peers, isWeir) {
 		fmt.Fprintf(&b, "- Weir's policy: the standard one, %s engine\n", o.weir.engine)

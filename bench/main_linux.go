@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -142,6 +143,11 @@ func bench(ctx context.Context, o options) error {
 	var all samples
 	for i, t := range turns {
 		s, err := measure(ctx, t.cell, t.peer, length)
+		for attempts := 1; errors.Is(err, errStart) && ctx.Err() == nil && attempts < startAttempts; attempts++ {
+			fmt.Fprintf(os.Stderr, "%s on %s, once more: %v\n", t.cell.name, t.peer.name, err)
+			t.peer.failedStarts++
+			s, err = measure(ctx, t.cell, t.peer, length)
+		}
 		if err != nil {
 			return fmt.Errorf("%s on %s: %w", t.cell.name, t.peer.name, err)
 		}
@@ -171,6 +177,10 @@ func isWeir(p *peer) bool { return p.name == "weir" }
 func (o options) whole(peers []*peer) bool {
 	return o.cell == "" && !o.stock && o.profile == "" && o.rounds >= 3 && len(peers) == 3
 }
+
+// startAttempts are made for one run. A start that failed is counted in the
+// results: minutes of measurements are not to be lost to it.
+const startAttempts = 3
 
 // turn is one run of the interleaved rounds.
 type turn struct {

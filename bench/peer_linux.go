@@ -30,6 +30,8 @@ type peer struct {
 	version []string // arguments that print the version
 	weir    weirFiles
 	stock   bool
+
+	failedStarts int
 }
 
 // weirFiles is what Weir is started from.
@@ -101,6 +103,8 @@ func (p *peer) ensure(ctx context.Context, install bool) error {
 	}
 	return nil
 }
+
+var errStart = errors.New("it does not answer after its start")
 
 // proxy is a peer that runs.
 type proxy struct {
@@ -180,7 +184,7 @@ func (p *peer) start(ctx context.Context, c cell, upstream int) (_ *proxy, err e
 	x.cmd = cmd
 	go func() { _ = cmd.Wait(); close(x.exited) }() // ends with the process, which stop joins
 	if err := x.answers(ctx, began.Add(readyWithin)); err != nil {
-		return nil, fmt.Errorf("%s does not answer: %w\n%s", p.name, err, x.log())
+		return nil, fmt.Errorf("%w: %w\n%s", errStart, err, x.log())
 	}
 	x.ready = time.Since(began)
 	x.pids = family(cmd.Process.Pid)

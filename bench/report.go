@@ -93,22 +93,37 @@ func (m metric) against(v map[string][]float64) (best string, ratios []float64) 
 	return best, ratios
 }
 
+// atRestMetrics are of a peer that has started and done nothing yet.
+var atRestMetrics = []metric{
+	{name: "ready after, ms", of: func(s sample) float64 { return s.ready }, format: three},
+	{name: "memory at rest, MB", of: func(s sample) float64 { return s.rest / 1e6 }, format: three},
+}
+
 // atRest is what each peer needs before anything happens.
 func atRest(peers []*peer, all samples) string {
 	var t table
-	t.add("peer", "ready after, ms", "memory at rest, MB", "program, MB")
+	t.add("peer", atRestMetrics[0].name, atRestMetrics[1].name, "program, MB")
 	for _, p := range peers {
-		var ready, rest []float64
+		var of samples
 		for _, s := range all {
 			if s.peer == p.name && p.bin != "" {
-				ready, rest = append(ready, s.ready), append(rest, s.rest/1e6)
+				of = append(of, s)
 			}
 		}
-		if len(ready) > 0 {
-			t.add(p.name, three(median(ready)), three(median(rest)), p.binary())
+		if len(of) > 0 {
+			t.add(p.name, of.median(atRestMetrics[0]), of.median(atRestMetrics[1]), p.binary())
 		}
 	}
 	return t.String()
+}
+
+// median of a metric in all samples.
+func (all samples) median(m metric) string {
+	var v []float64
+	for _, s := range all {
+		v = append(v, m.of(s))
+	}
+	return m.format(median(v))
 }
 
 // table is Markdown with aligned columns.

@@ -90,7 +90,7 @@ func TestGrowth(t *testing.T) {
 		all = append(all, sample{cell: c.name, peer: "weir", cpu: float64(i + 1), perTunnel: 8000, p50: 1, p99: 1, rate: 1})
 	}
 	text := growth(cells, []string{"weir"}, all)
-	for _, want := range []string{"| one-128 | figure             | 1    | 100  | most ÷ least |", "| idle | figure        | 100  |", "| one-128 by routes | figure             | 1    | 10   |"} {
+	for _, want := range []string{"| one-128 | figure             | 1    | 100  | most ÷ least |", "| idle | figure        | 100  |", "| one-128 by routes | figure             | 1    | 10   |", "ready after, ms"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
