@@ -23,7 +23,7 @@ func TestEveryKindWithoutAProxy(t *testing.T) {
 		{name: "routes", kind: push, size: 128, tunnels: 4, routes: 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := measure(t.Context(), c, &peer{name: "none"}, 100*time.Millisecond)
+			s, err := measure(t.Context(), c, &peer{name: "none"}, 300*time.Millisecond)
 			if err != nil {
 				t.Fatal(err)
 			}
