@@ -90,7 +90,13 @@ func TestGrowth(t *testing.T) {
 		all = append(all, sample{cell: c.name, peer: "weir", cpu: float64(i + 1), perTunnel: 8000, ready: 40, rest: 9e6, p50: 1, p99: 1, rate: 1})
 	}
 	text := growth(cells, []string{"weir"}, all)
-	for _, want := range []string{"| one-128 | figure             | 1    | 100  | most ÷ least |", "| idle | figure        | 100  |", "| one-128 by routes | figure             | 1     | 10    |", "| weir              | CPU µs per message | 6.00  | 8.00  | 1.33         |", "| weir              | ready after, ms    | 40.0  | 40.0  | 1.00         |"} {
+	for _, want := range []string{
+		"| one-128 | figure             | 1    | 100  | most ÷ least |",
+		"| idle | figure        | 100  |",
+		"| one-128 by routes | figure             | 1    | 10   |",
+		"| weir              | CPU µs per message | 6.00 | 8.00 | 1.33         |",
+		"| weir              | ready after, ms    | 40.0 | 40.0 | 1.00         |",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
