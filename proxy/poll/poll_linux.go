@@ -245,7 +245,7 @@ func (l *loop) run(events []event) {
 				return
 			}
 		}
-		n, err := l.wait(raw[:])
+		n, err := l.wait(raw[:], len(events) > 1)
 		if err != nil {
 			panic(fmt.Sprintf("poll: epoll_wait: %v", err)) // EBADF or EINVAL: a bug
 		}
@@ -274,12 +274,14 @@ func eventsOf(bits uint32) (e Events) {
 	return e
 }
 
-// wait takes what is ready already without telling the scheduler, and waits as
-// a system call otherwise.
-func (l *loop) wait(raw []unix.EpollEvent) (int, error) {
-	n, errno := epollNow(l.epfd, raw)
-	if n > 0 || (errno != 0 && errno != unix.EINTR) {
-		return n, errnoErr(errno)
+// wait takes what is ready. On a busy loop that is tried without telling the
+// scheduler first; a quiet one waits at once.
+func (l *loop) wait(raw []unix.EpollEvent, busy bool) (int, error) {
+	if busy {
+		n, errno := epollNow(l.epfd, raw)
+		if n > 0 || (errno != 0 && errno != unix.EINTR) {
+			return n, errnoErr(errno)
+		}
 	}
 	for {
 		n, err := unix.EpollWait(l.epfd, raw, -1)
