@@ -46,7 +46,7 @@ func measureBeside(ctx context.Context, r *load, x *proxy, s *sample, length tim
 		}
 	}
 	r.phase.Store(unmeasured)
-	return nil
+	return x.profile(ctx, r.cell.name, "heap")
 }
 
 // look waits a little and keeps the most memory that was seen.

@@ -59,7 +59,7 @@ func main() {
 	flag.StringVar(&o.weir.bin, "weir", "bin/weir", "Weir's binary")
 	flag.StringVar(&o.weir.module, "module", "plugins/standard.wasm", "the policy that decides on every message")
 	flag.StringVar(&o.weir.engine, "engine", "interpreter", "the policy's engine")
-	flag.StringVar(&o.profile, "profile", "", "directory for profiles of Weir, one a cell: CPU, or heap where it is idle")
+	flag.StringVar(&o.profile, "profile", "", "directory for profiles of Weir, one a cell: CPU, or heap where it is idle or something goes on beside")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "bench: %q is not a flag; see -help\n", flag.Args())
