@@ -8,6 +8,10 @@ import (
 // Conn reads and writes a socket as net.Conn does: it waits as long as the
 // deadlines of the connection beneath allow. One goroutine reads and one
 // writes.
+//
+// A deadline costs a look at the clock and a timer, and a timer may cost the
+// wake-up of a thread. Most calls need not wait, so that deadlines are best set
+// in what is called before a wait.
 type Conn struct {
 	raw         syscall.RawConn
 	reads       op
@@ -20,11 +24,15 @@ type op struct {
 	p   []byte
 	n   int
 	err error
+
+	wait func() error // called before each wait; nil: nothing is
 }
 
-// New returns a Conn on the connection that raw belongs to.
-func New(raw syscall.RawConn) *Conn {
-	c := &Conn{raw: raw}
+// New returns a Conn on the connection that raw belongs to. beforeRead and
+// beforeWrite are called each time before a read or a write waits; an error
+// ends the call with it. They may be nil.
+func New(raw syscall.RawConn, beforeRead, beforeWrite func() error) *Conn {
+	c := &Conn{raw: raw, reads: op{wait: beforeRead}, writes: op{wait: beforeWrite}}
 	c.read, c.write = c.tryRead, c.tryWrite
 	return c
 }
@@ -59,21 +67,22 @@ func (o *op) result(call string, waited error) (int, error) {
 func (c *Conn) tryRead(fd uintptr) bool {
 	o := &c.reads
 	o.n, o.err = Read(fd, o.p)
-	if o.err == syscall.EAGAIN {
-		o.err = nil
-		return false
-	}
-	return true
+	return o.err != syscall.EAGAIN || !o.waits()
 }
 
 // tryWrite is the callback of Write; false waits until the socket is writable.
 func (c *Conn) tryWrite(fd uintptr) bool {
 	o := &c.writes
 	n, err := Write(fd, o.p[o.n:])
-	o.n += n
-	if err == syscall.EAGAIN {
-		return false
+	o.n, o.err = o.n+n, err
+	return err != syscall.EAGAIN || !o.waits()
+}
+
+// waits tells whether the call is to wait.
+func (o *op) waits() bool {
+	o.err = nil
+	if o.wait != nil {
+		o.err = o.wait()
 	}
-	o.err = err
-	return true
+	return o.err == nil
 }

@@ -36,7 +36,7 @@ func pair(t testing.TB) (c *fd.Conn, near, far *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fd.New(raw), near, far
+	return fd.New(raw, nil, nil), near, far
 }
 
 func TestReadWaitsAndEnds(t *testing.T) {

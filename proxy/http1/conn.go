@@ -27,7 +27,8 @@ type conn struct {
 	detached bool
 
 	// Reading. A deadline on the socket is only a reason to look at the clock:
-	// it is set when none is armed that comes early enough, not at each read.
+	// it is set when none is armed that comes early enough, not at each read,
+	// and on a plain socket only when a read has to wait.
 	br          *bufio.Reader // nil: not held
 	since       time.Time     // when the present wait began; zero: it begins with its first read
 	limit       time.Duration // of the wait; 0: none
@@ -38,7 +39,7 @@ type conn struct {
 
 	// Writing.
 	writeLimit time.Duration
-	writeArmed time.Time
+	writeArmed time.Time // write deadline on nc; zero: none
 }
 
 // States of a conn. Who takes it from idle decides what becomes of it: its own
@@ -94,7 +95,7 @@ func (c *conn) dropReader() {
 }
 
 // wait sets what bounds the reads to come. The wait begins with the first of
-// them: most heads are here whole, and the clock is not asked.
+// them that waits: most heads are here whole, and the clock is not asked.
 func (c *conn) wait(limit time.Duration, rolling bool) {
 	c.since, c.limit, c.rolling = time.Time{}, limit, rolling
 }
@@ -108,8 +109,13 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.since = time.Time{}
 	}
 	for {
-		if err := c.arm(); err != nil {
+		if err := c.checkInterrupt(); err != nil {
 			return 0, err
+		}
+		if !c.plain || c.armed == past {
+			if err := c.arm(); err != nil {
+				return 0, err
+			}
 		}
 		n, err := c.rw.Read(p)
 		if n > 0 || !isTimeout(err) {
@@ -130,7 +136,7 @@ func (c *conn) expired() error {
 	if c.interrupted.Load() {
 		return ErrInterrupted
 	}
-	if c.limit > 0 && time.Since(c.since) >= c.limit {
+	if c.limit > 0 && !c.since.IsZero() && time.Since(c.since) >= c.limit {
 		return os.ErrDeadlineExceeded
 	}
 	return nil
@@ -178,12 +184,14 @@ func (c *conn) resume() {
 	}
 }
 
-// write sends p. The deadline on the socket is renewed when less than the limit
-// is left, to a quarter more: a stall lasts between one and five quarters of it.
+// write sends p in pieces, each of which has writeLimit from when it first
+// waits. Where a wait cannot be seen, under TLS, the deadline is renewed when
+// less than the limit is left, to a quarter more: a stall lasts between one and
+// five quarters of it.
 func (c *conn) write(p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), maxWrite)
-		if c.writeLimit > 0 {
+		if !c.plain && c.writeLimit > 0 {
 			if now := time.Now(); c.writeArmed.Sub(now) < c.writeLimit {
 				c.writeArmed = now.Add(c.writeLimit + c.writeLimit/4)
 				if err := c.nc.SetWriteDeadline(c.writeArmed); err != nil {
@@ -194,7 +202,22 @@ func (c *conn) write(p []byte) error {
 		if _, err := c.rw.Write(p[:n]); err != nil {
 			return err
 		}
+		if c.plain && !c.writeArmed.IsZero() {
+			c.writeArmed = time.Time{}
+			if err := c.nc.SetWriteDeadline(time.Time{}); err != nil {
+				return err
+			}
+		}
 		p = p[n:]
 	}
 	return nil
+}
+
+// armWrite is called when a write to a plain socket is about to wait.
+func (c *conn) armWrite() error {
+	if c.writeLimit <= 0 || !c.writeArmed.IsZero() {
+		return nil
+	}
+	c.writeArmed = time.Now().Add(c.writeLimit)
+	return c.nc.SetWriteDeadline(c.writeArmed)
 }

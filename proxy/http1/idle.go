@@ -31,8 +31,10 @@ func (c *conn) await(set *Settings) bool {
 // firstBytes reads what is there, once there is something.
 func (c *conn) firstBytes(size int) error {
 	for {
-		if err := c.arm(); err != nil {
-			return err
+		if c.armed == past {
+			if err := c.arm(); err != nil {
+				return err
+			}
 		}
 		c.look.size, c.look.err = size, nil
 		err := c.raw.Read(c.look.call)
@@ -59,7 +61,9 @@ func (c *conn) tryFirst(fd uintptr) bool {
 	c.look.reading = false
 	if err == syscall.EAGAIN {
 		c.dropReader()
-		return false
+		if err = c.arm(); err == nil {
+			return false
+		}
 	}
 	c.look.err = err
 	return true

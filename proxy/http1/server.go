@@ -64,7 +64,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.plain = tcp || ok && secure.TLS() == nil
 		c.look.call = c.tryFirst
 		if c.plain {
-			c.rw = fd.New(c.raw)
+			c.rw = fd.New(c.raw, c.arm, c.armWrite)
 		}
 	}
 	return c

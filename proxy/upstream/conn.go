@@ -19,12 +19,15 @@ import (
 type conn struct {
 	nc         *sock.Conn
 	raw        syscall.RawConn
+	plain      bool          // no TLS: deadlines are set when something has to wait
 	rw         io.ReadWriter // nc, or what is quicker on a plain socket
 	t          *target
 	e          *Exchange // whose it is; nil while idle
 	br         *bufio.Reader
-	armed      time.Time // read deadline on nc; zero: none
-	writeArmed time.Time // write deadline on nc; zero: none
+	armed      time.Time     // read deadline on nc; zero: none
+	writeArmed time.Time     // write deadline on nc; zero: none
+	writeLimit time.Duration // of a write that waits; 0: none
+	waited     bool          // the read under way has waited
 	reused     bool
 	bodiless   bool // the last answer had no body; an upstream may have sent one nevertheless
 	read       bool // a byte of the present answer has come
@@ -69,8 +72,8 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 		_ = nc.Close()
 		return nil, err
 	}
-	if c.rw = c.nc; t.tls == nil {
-		c.rw = fd.New(c.raw)
+	if c.plain, c.rw = t.tls == nil, c.nc; c.plain {
+		c.rw = fd.New(c.raw, c.beforeRead, c.beforeWrite)
 	}
 	c.look = c.lookFD
 	return c, nil
@@ -115,12 +118,13 @@ var past = time.Unix(1, 0)
 // Read implements io.Reader for br. A deadline that passes makes the exchange
 // look at the clock; see Exchange.tick.
 func (c *conn) Read(p []byte) (int, error) {
-	now := time.Now()
-	due := c.e.due(now)
-	for {
-		if err := c.arm(due, now); err != nil {
+	c.waited = false
+	if !c.plain {
+		if err := c.beforeRead(); err != nil {
 			return 0, err
 		}
+	}
+	for {
 		n, err := c.rw.Read(p)
 		if n > 0 {
 			c.read = true
@@ -128,12 +132,35 @@ func (c *conn) Read(p []byte) (int, error) {
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		now = time.Now()
+		// A deadline that passed while nobody waited means nothing.
+		now := time.Now()
+		due := c.e.due(now)
+		if c.waited {
+			if due, err = c.e.tick(now); err != nil {
+				return 0, err
+			}
+		}
 		c.armed = past
-		if due, err = c.e.tick(now); err != nil {
+		if err := c.arm(due, now); err != nil {
 			return 0, err
 		}
 	}
+}
+
+// beforeRead sets the deadline of a read that is about to wait.
+func (c *conn) beforeRead() error {
+	c.waited = true
+	now := time.Now()
+	return c.arm(c.e.due(now), now)
+}
+
+// beforeWrite sets the deadline of a write that is about to wait, once.
+func (c *conn) beforeWrite() error {
+	if c.writeLimit == 0 || !c.writeArmed.IsZero() {
+		return nil
+	}
+	c.writeArmed = time.Now().Add(c.writeLimit)
+	return c.nc.SetWriteDeadline(c.writeArmed)
 }
 
 // arm makes sure that a read returns at due, or earlier: a deadline that is
@@ -146,9 +173,17 @@ func (c *conn) arm(due, now time.Time) error {
 	return c.nc.SetReadDeadline(due)
 }
 
-// limitWrites bounds the writes to come; it is renewed only when less than
-// limit is left. Zero: no bound.
-func (c *conn) limitWrites(limit time.Duration, now time.Time) error {
+// limitWrites bounds the writes to come. Zero: no bound. Where a wait cannot be
+// seen, under TLS, the deadline is renewed only when less than limit is left.
+func (c *conn) limitWrites(limit time.Duration) error {
+	if c.plain {
+		if c.writeLimit = limit; c.writeArmed.IsZero() {
+			return nil
+		}
+		c.writeArmed = time.Time{}
+		return c.nc.SetWriteDeadline(time.Time{})
+	}
+	now := time.Now()
 	switch {
 	case limit == 0 && c.writeArmed.IsZero(), limit > 0 && c.writeArmed.Sub(now) >= limit:
 		return nil

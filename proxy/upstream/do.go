@@ -146,8 +146,8 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 // written tells whether a byte can have reached the upstream.
 func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp.ResponseHeader) (written bool, err error) {
 	c := e.c
-	e.began = time.Now()
-	if err := c.limitWrites(e.timeout, e.began); err != nil {
+	e.began = time.Time{}
+	if err := c.limitWrites(e.timeout); err != nil {
 		return false, err
 	}
 	n, err := c.rw.Write(head)
@@ -157,7 +157,7 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp
 	if !whole {
 		// A sender may be slow as long as its client is; whether the upstream
 		// is, the wait for the answer finds out.
-		if err := c.limitWrites(0, e.began); err != nil {
+		if err := c.limitWrites(0); err != nil {
 			return true, err
 		}
 		e.startSender(r.Body, r.ContentLength)

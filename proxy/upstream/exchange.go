@@ -27,8 +27,8 @@ type Exchange struct {
 	t        *target // whose inUse counts this exchange; nil: none
 	sender   *sender // nil: no body, or it went with the head
 	watch    func(gone func()) (stop func())
-	stop     func() // of the watch; nil: none runs
-	began    time.Time
+	stop     func()    // of the watch; nil: none runs
+	began    time.Time // when the wait for the answer did; zero: not yet
 	timeout  time.Duration
 	gotHead  bool
 	detached bool
@@ -122,6 +122,9 @@ func (e *Exchange) due(now time.Time) time.Time {
 // request, or from the last progress of its body; while a client is slow to
 // send, the upstream is not.
 func (e *Exchange) headDue(now time.Time) time.Time {
+	if e.began.IsZero() {
+		e.began = now
+	}
 	from := e.began
 	if e.sender != nil {
 		if t, waiting := e.sender.progress(); waiting {
@@ -194,9 +197,10 @@ func (e *Exchange) joinSender(clean bool) bool {
 	}
 	if clean && s.lastWrite.Load() {
 		// The answer came at the very last bytes: let them go.
-		_ = e.c.limitWrites(time.Second, time.Now())
+		_ = e.c.nc.SetWriteDeadline(time.Now().Add(time.Second))
 		s.done.Wait()
-		_ = e.c.limitWrites(0, time.Now())
+		_ = e.c.nc.SetWriteDeadline(time.Time{})
+		e.c.writeArmed = time.Time{}
 		return s.sent
 	}
 	_ = e.c.nc.Close()
