@@ -26,15 +26,20 @@ func (b *Budget) Max() int64 { return b.max.Load() }
 // Used returns the bytes reserved.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Full reports whether the ceiling of b, or of one above it, is reached.
+// Full reports whether the ceiling of b, or of one above it, is as good as
+// reached: what waits for room never fills it to the last byte, and with less
+// than headroom left nothing new should begin.
 func (b *Budget) Full() bool {
 	for ; b != nil; b = b.parent {
-		if max := b.max.Load(); max > 0 && b.used.Load() >= max {
+		if max := b.max.Load(); max > 0 && b.used.Load() > max-min(headroom, max/8) {
 			return true
 		}
 	}
 	return false
 }
+
+// headroom is what one more user of a budget is expected to need, in bytes.
+const headroom = 64 << 10
 
 // Fits reports whether Reserve would take n bytes now.
 func (b *Budget) Fits(n int64) bool {

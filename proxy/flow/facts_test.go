@@ -143,8 +143,8 @@ func TestBudgetHoldsAcrossQueues(t *testing.T) {
 	if push(a, strings.Repeat("a", 20)) {
 		t.Error("a message above the process' budget was queued")
 	}
-	if !process.Full() && process.Used() != 2*entryCost+8 {
-		t.Errorf("%d reserved, want %d", process.Used(), 2*entryCost+8)
+	if !route.Full() || process.Used() != 2*entryCost+8 {
+		t.Errorf("full %v with %d reserved, want %d of %d", route.Full(), process.Used(), 2*entryCost+8, process.Max())
 	}
 	b.Shed()
 	if !push(a, strings.Repeat("a", 4)) {
