@@ -206,6 +206,7 @@ func (p *peer) close(code uint16, reason string) {
 
 // end closes the sending side; lose breaks the connection both ways.
 func (p *peer) end() { p.w.in.change(func() { p.w.in.eof = true }) }
+
 func (p *peer) lose() {
 	p.w.in.change(func() { p.w.in.reset, p.w.in.buf = true, nil })
 	p.w.out.change(func() { p.w.out.reset = true })

@@ -75,5 +75,7 @@ func answer(o interface{ AppendTo([]byte) []byte }, ok bool, out []byte) ([]byte
 	return o.AppendTo(out[:0]), hostabi.MakeResult(0, hostabi.StatusOK, hostabi.CacheGeneration), nil
 }
 
-func (g *guest) Info() wasmhost.Info { return wasmhost.Info{Engine: "go", Instances: 1, Breaker: "closed"} }
-func (g *guest) Close()              {}
+func (g *guest) Info() wasmhost.Info {
+	return wasmhost.Info{Engine: "go", Instances: 1, Breaker: "closed"}
+}
+func (g *guest) Close() {}
