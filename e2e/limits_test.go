@@ -139,7 +139,7 @@ func TestIdleTunnelsAreClosed(t *testing.T) {
 	t.Parallel()
 	n := startNode(t)
 	s := n.serve(args{"echo": true})
-	g := start(t, settings{urls: s.url, limits: "idle_timeout = \"700ms\"\nping_interval = \"100ms\""})
+	g := start(t, settings{urls: s.url, limits: "idle_timeout = \"2s\"\nping_interval = \"500ms\""})
 	c, up := n.pair(g, s, nil)
 	// Messages keep it open, pings alone do not.
 	for range 8 {
