@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -23,7 +24,8 @@ import (
 // listen opens the listeners; the addresses stay as they are until a restart.
 func (g *Gateway) listen(cfg *config.Config) error {
 	var err error
-	if g.listener, err = net.Listen("tcp", cfg.Server.Listen); err != nil {
+	lc := listenConfig()
+	if g.listener, err = lc.Listen(context.Background(), "tcp", cfg.Server.Listen); err != nil {
 		return config.Errors{cfg.At(err.Error(), "server", "listen")}
 	}
 	if cfg.Admin.Listen == "" {

@@ -17,7 +17,8 @@ import (
 
 // conn is a connection to a target. It holds a reader only while in use.
 type conn struct {
-	nc         *sock.Conn
+	tcp        *net.TCPConn
+	nc         *sock.Conn // tcp, or TLS on it
 	raw        syscall.RawConn
 	plain      bool          // no TLS: deadlines are set when something has to wait
 	rw         io.ReadWriter // nc, or what is quicker on a plain socket
@@ -29,6 +30,7 @@ type conn struct {
 	writeLimit time.Duration // of a write that waits; 0: none
 	waited     bool          // the read under way has waited
 	reused     bool
+	kept       bool // keepAlive was called
 	bodiless   bool // the last answer had no body; an upstream may have sent one nevertheless
 	read       bool // a byte of the present answer has come
 	idleSince  time.Time
@@ -50,7 +52,7 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, reader
 func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	var d net.Dialer
+	d := net.Dialer{KeepAlive: -1} // see keepAlive
 	nc, err := d.DialContext(ctx, "tcp", t.addr())
 	if err != nil {
 		return nil, err
@@ -60,7 +62,7 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 		_ = nc.Close()
 		return nil, errors.New("upstream: not a TCP connection")
 	}
-	c := &conn{t: t, nc: sock.Wrap(tcp)}
+	c := &conn{t: t, tcp: tcp, nc: sock.Wrap(tcp)}
 	if t.tls != nil {
 		c.nc = sock.Client(tcp, t.tls)
 		if err := c.nc.Handshake(ctx); err != nil {
@@ -77,6 +79,16 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 	}
 	c.look = c.lookFD
 	return c, nil
+}
+
+// keepAlive has the kernel find out when the target is gone: of a connection
+// that something may wait on for long. It is four system calls, and most
+// exchanges do without.
+func (c *conn) keepAlive() {
+	if !c.kept {
+		c.kept = true
+		_ = c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true})
+	}
 }
 
 // open tells whether an idle connection is still open and silent; it does not
@@ -150,6 +162,9 @@ func (c *conn) Read(p []byte) (int, error) {
 // beforeRead sets the deadline of a read that is about to wait.
 func (c *conn) beforeRead() error {
 	c.waited = true
+	if c.e.gotHead { // until then there is response_timeout
+		c.keepAlive()
+	}
 	now := time.Now()
 	return c.arm(c.e.due(now), now)
 }

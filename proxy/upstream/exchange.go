@@ -215,6 +215,7 @@ func (e *Exchange) Detach() (net.Conn, []byte) {
 	e.watch = nil
 	e.stopWatch()
 	c, _ := e.detachConn()
+	c.keepAlive()
 	var buffered []byte
 	if n := c.br.Buffered(); n > 0 {
 		p, _ := c.br.Peek(n)

@@ -1,0 +1,33 @@
+package gateway
+
+import (
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// listenConfig has the kernel give TCP keep-alives of 15 seconds to what is
+// accepted, from the listener's own options (tcp(7)), where package net would
+// set four options on each connection.
+func listenConfig() net.ListenConfig {
+	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		controlErr := c.Control(func(fd uintptr) {
+			for _, o := range [...]struct{ level, name, value int }{
+				{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+				{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},  // seconds
+				{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, // seconds
+				{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+			} {
+				if e := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); e != nil && err == nil {
+					err = e
+				}
+			}
+		})
+		if err == nil {
+			err = controlErr
+		}
+		return err
+	}}
+}
