@@ -23,7 +23,7 @@ func preamble(o options, peers []*peer, load string) string {
 	for _, p := range peers {
 		fmt.Fprintf(&b, "- %s: %s\n", p.name, p.versionLine())
 		if p.failedStarts > 0 {
-			fmt.Fprintf(&b, "- %s did not start %d times, and was started again\n", p.name, p.failedStarts)
+			fmt.Fprintf(&b, "- failed starts of %s, which was started again: %d\n", p.name, p.failedStarts)
 		}
 	}
 	if slices.ContainsFunc(peers, isWeir) {

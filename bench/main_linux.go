@@ -43,7 +43,7 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "interleaved rounds; the results are medians")
-	flag.Float64Var(&o.seconds, "seconds", 1.5, "length of one measurement")
+	flag.Float64Var(&o.seconds, "seconds", 1.25, "length of one measurement")
 	flag.IntVar(&o.tunnels, "tunnels", 50, "tunnels or connections of a throughput cell")
 	flag.IntVar(&o.idle, "idle", 9000, "tunnels of the idle cell")
 	flag.StringVar(&o.only, "only", "nginx,haproxy,weir", "peers to run; none is the generator without a proxy")
