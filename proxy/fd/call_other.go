@@ -1,6 +1,9 @@
-//go:build unix && !linux
+//go:build unix && (!linux || race)
 
 package fd
+
+// The calls of package syscall tell the race detector that what is read was
+// written before.
 
 import "syscall"
 

@@ -19,17 +19,25 @@ const (
 	finishTimeout = 30 * time.Second // for what waits to be delivered, while it moves
 )
 
-// closeReceived notes that the leg of direction d sent its close frame, which
-// has been passed on. The second one ends the tunnel; so does waiting too long
-// for it.
-func (t *Tunnel) closeReceived(d hostabi.Direction, code uint16, reason string) *Cause {
+// closeReceived notes that the leg of direction d sent a close frame, before it
+// is passed on: the answer to it must not come first.
+func (t *Tunnel) closeReceived(d hostabi.Direction, code uint16, reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first == nil {
+		t.first = &Cause{Initiator: sender(d), Code: code, Reason: reason}
+	}
+}
+
+// closePassed notes that a close frame has been passed on. The second one ends
+// the tunnel; so does waiting too long for it.
+func (t *Tunnel) closePassed() *Cause {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.halves++
 	if t.halves == 2 {
 		return t.first
 	}
-	t.first = &Cause{Initiator: sender(d), Code: code, Reason: reason}
 	t.giveTime(closeTimeout)
 	return nil
 }

@@ -142,7 +142,7 @@ func TestCloseHandshake(t *testing.T) {
 				<-r.ended
 				who := []string{"client", "upstream"}[way]
 				if n := r.metric("weir_ws_closes_total", closeLabel(c.code), who); n != 1 {
-					t.Errorf("close %d by %s is not counted", c.code, who)
+					t.Errorf("close %d by %s is not counted: %s", c.code, who, r.log)
 				}
 			})
 		}

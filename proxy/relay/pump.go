@@ -330,6 +330,7 @@ func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
 	m.closing = true
 	b.msgs = append(b.msgs, m)
 	b.r = end
+	p.t.closeReceived(p.dir, code, reason)
 	p.send(*run)
-	return p.t.closeReceived(p.dir, code, reason), false
+	return p.t.closePassed(), false
 }
