@@ -126,3 +126,51 @@ func TestNothingIsAllocated(t *testing.T) {
 		t.Errorf("%v allocations for a write and a read", n)
 	}
 }
+
+func TestAsk(t *testing.T) {
+	c, near, far := pair(t)
+	in := make([]byte, 16)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		buf := make([]byte, 16)
+		for {
+			n, err := far.Read(buf)
+			if err != nil {
+				return
+			}
+			buf[0] = 'H'
+			_, _ = far.Write(buf[:n])
+		}
+	})
+	question := []byte("hello")
+	ask := func() {
+		if written, n, err := c.Ask(question, in); written != 5 || string(in[:n]) != "Hello" || err != nil {
+			t.Fatalf("Ask = %d, %q, %v", written, in[:n], err)
+		}
+	}
+	for range 1000 { // answers come before the wait and during it
+		ask()
+	}
+	if n := testing.AllocsPerRun(100, ask); n != 0 {
+		t.Errorf("%v allocations for an Ask", n)
+	}
+	_ = near.SetReadDeadline(time.Unix(1, 0))
+	if written, n, err := c.Ask([]byte("hello"), in); written != 0 || n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("Ask after its deadline = %d, %d, %v", written, n, err)
+	}
+	_ = near.CloseWrite()
+	wg.Wait()
+}
+
+func TestAskSaysWhatTheKernelTook(t *testing.T) {
+	c, near, _ := pair(t)
+	p := make([]byte, 32<<20)
+	written, n, err := c.Ask(p, make([]byte, 1))
+	if written == 0 || written == len(p) || n != 0 || err != nil {
+		t.Errorf("Ask of a peer that does not read = %d of %d, %d, %v", written, len(p), n, err)
+	}
+	_ = near.Close()
+	if _, _, err := c.Ask(p, make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Ask after Close: %v", err)
+	}
+}

@@ -20,8 +20,9 @@ type conn struct {
 	tcp        *net.TCPConn
 	nc         *sock.Conn // tcp, or TLS on it
 	raw        syscall.RawConn
-	plain      bool          // no TLS: deadlines are set when something has to wait
-	rw         io.ReadWriter // nc, or what is quicker on a plain socket
+	quick      *fd.Conn      // on a plain socket: deadlines are set when something has to wait; nil: TLS
+	rw         io.ReadWriter // quick, or nc
+	ask        []byte        // the head of a request, written by the first Read of its answer
 	t          *target
 	e          *Exchange // whose it is; nil while idle
 	br         *bufio.Reader
@@ -32,7 +33,7 @@ type conn struct {
 	reused     bool
 	kept       bool // keepAlive was called
 	bodiless   bool // the last answer had no body; an upstream may have sent one nevertheless
-	read       bool // a byte of the present answer has come
+	began      bool // a byte of the present answer has come
 	idleSince  time.Time
 
 	look func(fd uintptr) // bound once
@@ -74,8 +75,9 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 		_ = nc.Close()
 		return nil, err
 	}
-	if c.plain, c.rw = t.tls == nil, c.nc; c.plain {
-		c.rw = fd.New(c.raw, c.beforeRead, c.beforeWrite)
+	if c.rw = c.nc; t.tls == nil {
+		c.quick = fd.New(c.raw, c.beforeRead, c.beforeWrite)
+		c.rw = c.quick
 	}
 	c.look = c.lookFD
 	return c, nil
@@ -131,15 +133,15 @@ var past = time.Unix(1, 0)
 // look at the clock; see Exchange.tick.
 func (c *conn) Read(p []byte) (int, error) {
 	c.waited = false
-	if !c.plain {
+	if c.quick == nil {
 		if err := c.beforeRead(); err != nil {
 			return 0, err
 		}
 	}
 	for {
-		n, err := c.rw.Read(p)
+		n, err := c.read(p)
 		if n > 0 {
-			c.read = true
+			c.began = true
 		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
@@ -157,6 +159,23 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// read reads once, behind a request that is still to be written.
+func (c *conn) read(p []byte) (int, error) {
+	if len(c.ask) == 0 {
+		return c.rw.Read(p)
+	}
+	written, n, err := c.quick.Ask(c.ask, p)
+	c.ask = c.ask[written:]
+	if len(c.ask) == 0 || err != nil {
+		return n, err
+	}
+	written, err = c.rw.Write(c.ask)
+	if c.ask = c.ask[written:]; err != nil {
+		return 0, err
+	}
+	return c.rw.Read(p)
 }
 
 // beforeRead sets the deadline of a read that is about to wait.
@@ -191,7 +210,7 @@ func (c *conn) arm(due, now time.Time) error {
 // limitWrites bounds the writes to come. Zero: no bound. Where a wait cannot be
 // seen, under TLS, the deadline is renewed only when less than limit is left.
 func (c *conn) limitWrites(limit time.Duration) error {
-	if c.plain {
+	if c.quick != nil {
 		if c.writeLimit = limit; c.writeArmed.IsZero() {
 			return nil
 		}

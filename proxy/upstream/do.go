@@ -99,7 +99,7 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 			e.t = t
 			return nil
 		}
-		again := c.reused && !c.read && (repeatable || !written && r.Body == nil)
+		again := c.reused && !c.began && (repeatable || !written && r.Body == nil)
 		f := e.abandon(err)
 		if !again || f.Kind != Closed {
 			t.inUse.Add(-1)
@@ -149,6 +149,11 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp
 	e.began = time.Time{}
 	if err := c.limitWrites(e.timeout); err != nil {
 		return false, err
+	}
+	if whole && c.quick != nil {
+		c.ask = head
+		err = e.readHead(r, resp)
+		return len(c.ask) < len(head), err
 	}
 	n, err := c.rw.Write(head)
 	if err != nil {

@@ -91,7 +91,7 @@ func (e *Exchange) attach(c *conn) bool {
 		_ = c.nc.Close()
 		return false
 	}
-	e.c, c.e, c.read = c, e, false
+	e.c, c.e, c.began, c.ask = c, e, false, nil
 	c.takeReader()
 	return true
 }
