@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -29,8 +30,11 @@ func TestAStreamThatWaitsHasKeepAlives(t *testing.T) {
 	defer e.Finish(false)
 	defer close(next)
 	for deadline := time.Now().Add(patience); ; {
-		go func() { next <- struct{}{} }() // most often the read waits by then
-		if _, err := e.Body.Next(); err != nil {
+		var sending sync.WaitGroup
+		sending.Go(func() { next <- struct{}{} }) // most often the read waits by then
+		_, err := e.Body.Next()
+		sending.Wait()
+		if err != nil {
 			t.Fatal(err)
 		}
 		on := 0
