@@ -100,21 +100,3 @@ func TestAnInstanceThatHasGrownServesUntilItCanBeReplaced(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 }
-
-func TestAGoGuestThatLeaksDoesNotFault(t *testing.T) {
-	wasm, err := goGuest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	engines(t, func(t *testing.T, engine string) {
-		m := load(t, engine, wasm, func(o *Options) { o.InitTimeout = 30 * time.Second })
-		for end := time.Now().Add(60 * time.Second); m.Info().Retired < 2; {
-			if got := ask(m, hostabi.FramingHook, "k"); got != "k" {
-				t.Fatal(got)
-			}
-			if time.Now().After(end) {
-				t.Fatalf("not replaced: %+v", m.Info())
-			}
-		}
-	})
-}

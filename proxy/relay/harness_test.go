@@ -89,6 +89,7 @@ type setup struct {
 	maxMemory int64
 	kernel    int // bytes that a peer's kernel takes unread; 0: any number
 	record    int
+	loop      bool // pumps are called by loops
 	early     [2][]byte
 }
 
@@ -97,16 +98,28 @@ func under(p *policy.Policy) option      { return func(s *setup) { s.settings.Vi
 func kernel(n int) option                { return func(s *setup) { s.kernel = n } }
 func memory(n int64) option              { return func(s *setup) { s.maxMemory = n } }
 
-// inTunnel runs f with a tunnel whose peers are the test's, in a bubble. The
-// tunnel has to come to its end, and leave nothing.
+// inTunnel runs f with a tunnel whose peers are the test's, in a bubble: once
+// with pumps in goroutines and once with pumps on loops. The tunnel has to come
+// to its end, and leave nothing.
 func inTunnel(t *testing.T, f func(r *rig), options ...option) {
 	t.Helper()
-	s := setup{settings: Settings{View: (*policy.Policy)(nil).View("r"), Limits: limits()}}
-	for _, o := range options {
-		o(&s)
+	for _, loop := range []bool{false, true} {
+		s := setup{settings: Settings{View: (*policy.Policy)(nil).View("r"), Limits: limits()}, loop: loop}
+		for _, o := range options {
+			o(&s)
+		}
+		name := "in goroutines"
+		if loop {
+			name = "on loops"
+		}
+		t.Run(name, func(t *testing.T) { inBubble(t, f, &s) })
 	}
+}
+
+func inBubble(t *testing.T, f func(r *rig), s *setup) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, &s)
+		r := newRig(t, s)
 		r.Run()
 		defer func() {
 			r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "the test is over"})
@@ -131,10 +144,14 @@ func newRig(t *testing.T, s *setup) *rig {
 	r.c = &peer{t: t, name: "client", w: wires[0], mask: &[4]byte{0x11, 0x22, 0x33, 0x44}}
 	r.u = &peer{t: t, name: "upstream", w: wires[1]}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
+	ends := [2]Transport{wires[0], wires[1]}
+	if s.loop {
+		ends = [2]Transport{newLoopWire(wires[0]), newLoopWire(wires[1])}
+	}
 	r.Tunnel = New(Options{
 		ID: "t1", Route: r.route, TraceID: "trace", Metrics: r.metrics, Log: log, Faults: NewFaultLog(log),
-		Client:   Leg{Transport: wires[0], Addr: "c", Buffered: s.early[0]},
-		Upstream: Leg{Transport: wires[1], Addr: "u", Buffered: s.early[1]},
+		Client:   Leg{Transport: ends[0], Addr: "c", Buffered: s.early[0]},
+		Upstream: Leg{Transport: ends[1], Addr: "u", Buffered: s.early[1]},
 		Pressure: func() { r.pressure.Add(1) },
 		Closed:   func(*Tunnel) { close(r.ended) },
 	})

@@ -1,0 +1,103 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"sync"
+	"syscall"
+
+	"weir/proxy/sock"
+)
+
+// loopWire is a wire whose reader is called by a loop of its own.
+type loopWire struct {
+	*wire
+
+	mu     sync.Mutex
+	read   func(leave func())
+	paused bool
+	loops  sync.WaitGroup
+}
+
+func newLoopWire(w *wire) *loopWire { return &loopWire{wire: w, paused: true} }
+
+func (w *loopWire) OnReadable(read func(leave func())) error {
+	w.set(func() { w.read, w.paused = read, false })
+	w.loops.Go(w.loop)
+	return nil
+}
+
+func (w *loopWire) StopReading() { w.set(func() { w.read = nil }) }
+func (w *loopWire) Pause()       { w.set(func() { w.paused = true }) }
+func (w *loopWire) Resume()      { w.set(func() { w.paused = false }) }
+func (w *loopWire) Ahead() bool  { return w.record > 0 }
+
+// set changes what the loop looks at, and wakes it.
+func (w *loopWire) set(f func()) {
+	w.mu.Lock()
+	f()
+	w.mu.Unlock()
+	w.in.change(func() {})
+}
+
+// loop calls the reader while there is something to read. A reader that leaves
+// keeps this goroutine, and the loop goes on in another.
+func (w *loopWire) loop() {
+	for {
+		read, ok := w.wait()
+		if !ok {
+			return
+		}
+		left := false
+		read(func() {
+			left = true
+			w.loops.Go(w.loop)
+		})
+		if left {
+			return
+		}
+	}
+}
+
+// wait returns the reader when it is to be called; false when there is none any
+// more.
+func (w *loopWire) wait() (func(leave func()), bool) {
+	s := w.in
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		w.mu.Lock()
+		read, paused := w.read, w.paused
+		w.mu.Unlock()
+		if read == nil {
+			return nil, false
+		}
+		if !paused && (len(s.buf) > 0 || s.eof || s.reset || w.closed) {
+			return read, true
+		}
+		s.changed.Wait()
+	}
+}
+
+func (w *loopWire) TryRead(b sock.Buffer) (int, error) {
+	if w.panicOn.Load() == "ReadTo" {
+		panic("made to")
+	}
+	s := w.in
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case w.closed:
+		return 0, net.ErrClosed
+	case len(s.buf) > 0:
+		n := copy(b.Space(), s.buf)
+		s.buf = s.buf[n:]
+		s.changed.Broadcast()
+		return n, nil
+	case s.reset:
+		return 0, syscall.ECONNRESET
+	case s.eof:
+		return 0, io.EOF
+	}
+	return 0, nil
+}
