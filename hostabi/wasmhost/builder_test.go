@@ -175,7 +175,6 @@ var (
 	echo    = []byte{opLocalGet, 0, 0xAD}                           // i64.extend_i32_u(in_len)
 	trap    = []byte{0x00}                                          // unreachable
 	forever = []byte{opLoop, blockEmpty, 0x0C, 0, opEnd, 0x00}      // loop br 0 end
-	extend  = []byte{0xAD}                                          // i64.extend_i32_u
 	input   = join(i32(0), []byte{0x2D, 0}, appendU32(nil, region)) // first byte of the input
 	asText  = join([]byte{0x36, 2}, appendU32(nil, region), i64(4)) // store an i32 as the output; the address is below it
 )

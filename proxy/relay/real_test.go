@@ -59,14 +59,6 @@ func runTunnel(set *Settings, client, upstream Transport) (*Tunnel, chan struct{
 
 var sharedMetrics = sync.OnceValue(func() *metrics.Set { return metrics.New("test") })
 
-func unblocked(t testing.TB, tcp *net.TCPConn) *sock.Conn {
-	s := sock.Wrap(tcp)
-	if err := s.Unblock(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func tcpPair(t testing.TB) (ours, theirs *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
