@@ -36,6 +36,18 @@ func fields(h *fasthttp.RequestHeader) []string {
 	return lines[1:]
 }
 
+// forward is Forward with the lines put into dst.
+func forward(dst, src *fasthttp.RequestHeader, f Forwarding) {
+	lines := string(Forward(dst, nil, src, f))
+	dst.DisableSpecialHeader()
+	dst.DisableNormalizing()
+	for l := range strings.SplitSeq(strings.TrimSuffix(lines, "\r\n"), "\r\n") {
+		name, value, _ := strings.Cut(l, ": ")
+		dst.AddBytesKV([]byte(name), []byte(value))
+	}
+	dst.EnableSpecialHeader()
+}
+
 func client(addr, peer string, trusted, tls bool) Client {
 	return Client{Addr: netip.MustParseAddr(addr), Peer: netip.MustParseAddr(peer), Trusted: trusted, TLS: tls}
 }
@@ -173,7 +185,7 @@ func TestForward(t *testing.T) {
 		c.f.ID = NewRequestID(src, c.f.Client.Trusted)
 		before := string(src.RawHeaders())
 		dst := new(fasthttp.RequestHeader)
-		Forward(dst, src, c.f)
+		forward(dst, src, c.f)
 		if got := fields(dst); !slices.Equal(got, c.out) {
 			t.Errorf("%s:\n got %s\nwant %s", c.name, strings.Join(got, "\n     "), strings.Join(c.out, "\n     "))
 		}
@@ -188,7 +200,7 @@ func TestForward(t *testing.T) {
 
 func TestForwardQuotesAHostWithAPort(t *testing.T) {
 	src, dst := head(t, "Host: [::1]:8080"), new(fasthttp.RequestHeader)
-	Forward(dst, src, Forwarding{Client: client("::1", "::1", false, false), ID: NewRequestID(src, false)})
+	forward(dst, src, Forwarding{Client: client("::1", "::1", false, false), ID: NewRequestID(src, false)})
 	if got, want := string(dst.Peek("Forwarded")), `for="[::1]";host="[::1]:8080";proto=http`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -225,7 +237,7 @@ func TestRequestID(t *testing.T) {
 		src := head(t, append([]string{"Host: a"}, c.fields...)...)
 		id := NewRequestID(src, c.trusted)
 		dst := new(fasthttp.RequestHeader)
-		Forward(dst, src, Forwarding{Client: client("::1", "::1", c.trusted, false), ID: id})
+		forward(dst, src, Forwarding{Client: client("::1", "::1", c.trusted, false), ID: id})
 
 		parents, requests := dst.PeekAll("Traceparent"), []string{}
 		if len(parents) != 1 {
@@ -300,7 +312,8 @@ func TestClientAddr(t *testing.T) {
 func TestForwardAllocatesNothing(t *testing.T) {
 	src, dst := head(t, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b"), new(fasthttp.RequestHeader)
 	f := Forwarding{Client: client("192.0.2.9", "192.0.2.9", false, false), ID: NewRequestID(src, false)}
-	if n := testing.AllocsPerRun(100, func() { Forward(dst, src, f) }); n > 0 && !raced {
+	var lines []byte
+	if n := testing.AllocsPerRun(100, func() { lines = Forward(dst, lines[:0], src, f) }); n > 0 && !raced {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -324,9 +337,10 @@ func FuzzClientAddr(f *testing.F) {
 func BenchmarkForward(b *testing.B) {
 	src, dst := head(b, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b"), new(fasthttp.RequestHeader)
 	c := client("192.0.2.9", "192.0.2.9", false, false)
+	var lines []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		Forward(dst, src, Forwarding{Client: c, ID: NewRequestID(src, false)})
+		lines = Forward(dst, lines[:0], src, Forwarding{Client: c, ID: NewRequestID(src, false)})
 	}
 }
 
@@ -346,7 +360,13 @@ func FuzzForward(f *testing.F) {
 		if err := src.Read(bufio.NewReader(bytes.NewReader(raw[:end]))); err != nil {
 			return
 		}
-		Forward(dst, src, Forwarding{Client: client("192.0.2.1", "192.0.2.9", trusted, false), ID: NewRequestID(src, trusted)})
+		f := Forwarding{Client: client("192.0.2.1", "192.0.2.9", trusted, false), ID: NewRequestID(src, trusted)}
+		added := Forward(dst, nil, src, f)
+		sent := append(append(bytes.TrimSuffix(dst.Header(), []byte("\r\n")), added...), "\r\n"...)
+		if _, err := http1.CheckRequestHead(sent); err != nil {
+			t.Fatalf("%v:\n%s", err, sent)
+		}
+		forward(dst, src, f)
 		if _, err := http1.CheckRequestHead(dst.Header()); err != nil {
 			t.Fatalf("%v:\n%s", err, dst.Header())
 		}

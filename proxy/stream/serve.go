@@ -92,7 +92,7 @@ func (c *carriage) release() {
 	c.end(false)
 	c.proxy, c.x, c.route, c.id = nil, nil, nil, nil
 	c.body.reset(nil, 0)
-	c.req = upstream.Request{Header: c.req.Header}
+	c.req = upstream.Request{Header: c.req.Header, Lines: c.req.Lines[:0]}
 	c.framing = framing{}
 	carriages.Put(c)
 }
@@ -115,7 +115,7 @@ func (c *carriage) send() bool {
 	if c.proxy.TrustedProxies != nil {
 		trusted = c.proxy.TrustedProxies()
 	}
-	Forward(c.req.Header, &x.Req, Forwarding{
+	c.req.Lines = Forward(c.req.Header, c.req.Lines[:0], &x.Req, Forwarding{
 		Client:   ClientOf(x.Conn(), &x.Req, trusted),
 		ID:       c.id,
 		Upgrade:  c.req.Upgrade,

@@ -17,6 +17,9 @@ type Request struct {
 	// Header is sent with the framing and connection fields made anew from
 	// ContentLength, Body and Upgrade; everything else goes as it stands.
 	Header *fasthttp.RequestHeader
+	// Lines are more fields, "Name: value" and CRLF each, sent as they are. None
+	// of them may be about framing; Connection only with Upgrade.
+	Lines []byte
 	// Body is nil when there is none. Bytes go out as they come. When it has
 	// Buffered() int, a small one that is buffered whole goes with the head;
 	// when it has Interrupt(), it is interrupted when the answer is over first

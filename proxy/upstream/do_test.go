@@ -65,9 +65,11 @@ func TestHeadIsSentWithItsFramingMadeAnew(t *testing.T) {
 			p.answer("")
 		}
 	}))
+	var lines string
 	f := func(raw, body string, length int64, want string) {
 		t.Helper()
 		r := request("/", nil)
+		r.Lines = []byte(lines)
 		br := http1Reader(raw)
 		if err := r.Header.Read(br); err != nil {
 			t.Fatal(err)
@@ -89,6 +91,11 @@ func TestHeadIsSentWithItsFramingMadeAnew(t *testing.T) {
 	// What a client announces as a trailer is not left out of the head.
 	f("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Request-Id, b\r\nX-Request-Id: 1\r\n\r\n", "hi", -1,
 		"POST /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nTransfer-Encoding: chunked\r\nTrailer: X-Request-Id, B\r\n\r\n")
+	// Lines go behind all else, as they are.
+	lines = "b: 2\r\nA: 1\r\nb: 1\r\n"
+	f("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "", 0, "GET /a HTTP/1.1\r\nHost: a\r\n"+lines+"\r\n")
+	f("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: B\r\n\r\n", "hi", -1,
+		"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: B\r\n"+lines+"\r\n")
 }
 
 func TestStaleConnections(t *testing.T) {

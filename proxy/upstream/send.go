@@ -46,12 +46,12 @@ func appendHead(b []byte, r *Request) []byte {
 	trailer := h.Peek(fasthttp.HeaderTrailer)
 	_ = h.SetTrailer("")
 	b = append(b, h.Header()...)
+	b = b[:len(b)-len("\r\n")]
 	if chunked && len(trailer) > 0 {
-		b = append(b[:len(b)-2], "Trailer: "...)
-		b = append(append(b, trailer...), "\r\n\r\n"...)
+		b = append(append(append(b, "Trailer: "...), trailer...), "\r\n"...)
 		_ = h.SetTrailerBytes(trailer)
 	}
-	return b
+	return append(append(b, r.Lines...), "\r\n"...)
 }
 
 // inline appends a body that is here already; false: it is not, or too large.
