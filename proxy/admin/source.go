@@ -39,7 +39,8 @@ type Flow struct {
 	ToClient   int64 `json:"to_client"`
 }
 
-// ConnectionInfo is one tunnel. Bytes are of payload.
+// ConnectionInfo is one tunnel. Bytes are counted on the wire, frame headers
+// included.
 type ConnectionInfo struct {
 	ID             string   `json:"id"`
 	Route          string   `json:"route"`
