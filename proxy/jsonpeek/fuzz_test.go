@@ -138,3 +138,24 @@ func FuzzKey(f *testing.F) {
 		}
 	})
 }
+
+// Documents that begin with the decisive bytes of another have its key.
+func FuzzDecisive(f *testing.F) {
+	f.Add([]byte(`{"type":"presence","n":1}`), []byte(`,"type":"other"}`))
+	f.Add([]byte(`{"a":{"type":"x"},"type":"y"}`), []byte(`\\"`))
+	f.Add([]byte(`{"type":"a\u0062"}`), []byte(``))
+	k, err := NewKey([]string{"/type"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, doc, tail []byte) {
+		key, decisive, r := k.AppendFrom(nil, doc)
+		if decisive == 0 {
+			return
+		}
+		other := append(bytes.Clone(doc[:decisive]), tail...)
+		if again, n, r2 := k.AppendFrom(nil, other); r != Found || r2 != Found || n != decisive || !bytes.Equal(again, key) {
+			t.Fatalf("%q has the key %q by %d bytes; %q has %q, %v", doc, key, decisive, other, again, r2)
+		}
+	})
+}

@@ -39,33 +39,44 @@ func NewKey(pointers []string) (*Key, error) {
 // are scratch. The key of one pointer to a string without escapes is a slice of
 // doc instead, and dst is not touched; so never pass a key back as dst.
 func (k *Key) Append(dst, doc []byte) (key []byte, r Result) {
+	key, _, r = k.AppendFrom(dst, doc)
+	return key, r
+}
+
+// AppendFrom is Append. It also returns how many bytes of doc decide its key:
+// every document that begins with the same bytes has the same. 0 when that is
+// not known.
+func (k *Key) AppendFrom(dst, doc []byte) (key []byte, decisive int, r Result) {
 	if len(k.pointers) == 1 {
 		return k.pointers[0].text1(dst, doc)
 	}
-	return k.join(dst[:0], doc)
+	key, r = k.join(dst[:0], doc)
+	return key, 0, r
 }
 
-// text1 is Append for a single pointer.
-func (p *Pointer) text1(dst, doc []byte) (key []byte, r Result) {
+// text1 is AppendFrom for a single pointer.
+func (p *Pointer) text1(dst, doc []byte) (key []byte, decisive int, r Result) {
 	i, r := p.seek(doc)
 	if r != Found {
-		return nil, r
+		return nil, 0, r
 	}
 	if doc[i] == '"' {
 		end, plain := closingQuote(doc, i+1)
 		if end < 0 {
-			return nil, Truncated
+			return nil, 0, Truncated
 		}
 		if plain {
+			// The first of its name wins: nothing behind its value is looked at.
+			decisive = end + 1
 			end = min(end, i+1+MaxKey)
-			return doc[i+1 : end : end], Found
+			return doc[i+1 : end : end], decisive, Found
 		}
 	}
 	key, r = appendValue(dst[:0], doc, i)
 	if r != Found {
-		return nil, r
+		return nil, 0, r
 	}
-	return key[:min(len(key), MaxKey)], Found
+	return key[:min(len(key), MaxKey)], 0, Found
 }
 
 // join is Append for several pointers.

@@ -23,14 +23,24 @@ type buffer struct {
 	key     [256]byte
 	msgs    []message
 
-	memo     [4]memo // rules of the batch at hand
-	memoNext int
+	memos [2]memos // by direction
+}
+
+// memos are rules that were looked up lately. They last as long as the view
+// does that they are of, and serve whoever borrows the buffer.
+type memos struct {
+	view *policy.View
+	of   [4]memo
+	next int // is replaced next
 }
 
 type memo struct {
-	key  string
-	rule *policy.Rule
+	prefix string // of messages, as far as it decides their event key; never empty in use
+	key    string
+	rule   *policy.Rule
 }
+
+const memoPrefix = 64 // bytes; longer ones are not kept
 
 // message is one whole message (or control frame) of a run; it begins where the
 // one before it ends.
@@ -82,7 +92,6 @@ func (b *buffer) compact() {
 
 // release gives the buffer back.
 func (b *buffer) release() {
-	b.memo = [len(b.memo)]memo{} // what it points to is a generation's
 	clear(b.msgs)
 	b.msgs = b.msgs[:0]
 	buffers.Put(b)

@@ -124,7 +124,6 @@ func (p *pump) batch(n int) (*Cause, bool) {
 			p.t.setRate(&set.Limits)
 		}
 	}
-	p.buf.memo = [len(p.buf.memo)]memo{}
 	p.active = p.state != atFrame
 	c, more := p.frames()
 	if p.active {
@@ -146,6 +145,17 @@ func (p *pump) frames() (*Cause, bool) {
 				return c, false
 			}
 			run = b.r
+			continue
+		}
+		if p.seq.Whole(b.data[b.r:b.w], &h) && h.Length <= p.set.Limits.MaxMessageSize {
+			p.active = true
+			if c := p.message(&h, &run); c != nil {
+				return c, false
+			}
+			if len(b.msgs) == maxRun {
+				p.send(run)
+				run = b.r
+			}
 			continue
 		}
 		ok, err := h.Parse(b.data[b.r:b.w])
@@ -252,20 +262,39 @@ func (p *pump) peek(h *wsframe.Header, payload []byte, n int) []byte {
 
 // rule reads the event key from the beginning of a message and returns what the
 // policy says about it. Most keys stand at the very front, so little is
-// unmasked at first.
+// unmasked at first, and most messages begin like one of the last.
 func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
-	k := p.set.View.Key()
+	view := p.set.View
+	k := view.Key()
 	if k == nil {
 		return p.ruleOf(nil)
 	}
-	key, r := k.Append(p.buf.key[:0], p.peek(h, payload, peekFirst))
+	ms := &p.buf.memos[p.dir]
+	if ms.view != view {
+		*ms = memos{view: view}
+	}
+	head := p.peek(h, payload, memoPrefix)
+	for i := range ms.of {
+		if m := &ms.of[i]; m.prefix != "" && len(head) >= len(m.prefix) && string(head[:len(m.prefix)]) == m.prefix {
+			p.seen.again(m.key)
+			return m.rule
+		}
+	}
+	head = p.peek(h, payload, peekFirst)
+	key, decisive, r := k.AppendFrom(p.buf.key[:0], head)
 	if r == jsonpeek.Truncated && len(payload) > peekFirst {
-		key, r = k.Append(p.buf.key[:0], p.peek(h, payload, peekSize))
+		head = p.peek(h, payload, peekSize)
+		key, decisive, r = k.AppendFrom(p.buf.key[:0], head)
 	}
 	if r != jsonpeek.Found {
-		key = nil
+		return p.ruleOf(nil)
 	}
-	return p.ruleOf(key)
+	rule := p.ruleOf(key)
+	if name, ok := p.seen.note(key); ok && decisive > 0 && decisive <= memoPrefix && rule == view.Cached(p.dir, key) {
+		ms.of[ms.next] = memo{prefix: string(head[:decisive]), key: name, rule: rule}
+		ms.next = (ms.next + 1) % len(ms.of)
+	}
+	return rule
 }
 
 // keyOf returns the event key of a message that begins with prefix, nil for
@@ -279,20 +308,15 @@ func (p *pump) keyOf(prefix []byte) []byte {
 	return nil
 }
 
-// ruleOf is the last step of rule: the batch's memo, then the policy.
+// ruleOf is the last step of rule: what the policy says about a key. The guest
+// may take its time.
 func (p *pump) ruleOf(key []byte) *policy.Rule {
-	b := p.buf
-	for i := range b.memo {
-		if m := &b.memo[i]; m.rule != nil && m.key == string(key) {
-			return m.rule
-		}
+	p.seen.note(key)
+	if rule := p.set.View.Cached(p.dir, key); rule != nil {
+		return rule
 	}
-	rule := p.set.View.Rule(p.dir, key, &p.t.budget)
-	if name, ok := p.seen.note(key); ok {
-		b.memo[b.memoNext%len(b.memo)] = memo{name, rule}
-		b.memoNext++
-	}
-	return rule
+	p.leaveLoop()
+	return p.set.View.Rule(p.dir, key, &p.t.budget)
 }
 
 // send passes the run on: the bytes from start to what is consumed.
