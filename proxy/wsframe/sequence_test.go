@@ -1,8 +1,8 @@
 package wsframe
 
 import (
-	"strings"
 	"errors"
+	"strings"
 	"testing"
 )
 
