@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	bufferSize = 64 << 10 // what one read takes; larger frames are passed through in parts
+	readSize   = 128 << 10 // what one read takes
+	bufferSize = 64 << 10  // frames up to this are waited for whole; larger ones are passed through in parts
 	peekSize   = 4 << 10  // of a message, seen by the event key and kept fields
 	peekFirst  = 64       // tried before the whole of peekSize
 	carrySize  = 2 << 10  // less than this waits in memory of its own, not in a buffer
@@ -17,7 +18,7 @@ const (
 // buffer is what a pump borrows while it has bytes at hand. Bytes r..w of data
 // are read and not yet consumed.
 type buffer struct {
-	data    [bufferSize]byte
+	data    []byte // readSize, or bufferSize for what waits for its rest
 	r, w    int
 	scratch [peekSize]byte // unmasked beginning of a message
 	key     [256]byte
@@ -55,29 +56,44 @@ type message struct {
 // uncounted reports whether m is no message of a peer's.
 func (m *message) uncounted() bool { return m.rule == nil }
 
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+// A pump reads into a large buffer. One that waits for the rest of a frame moves
+// to a small one: peers that stop inside a frame are many, readers at work are
+// few.
+var (
+	largeBuffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, readSize)} }}
+	smallBuffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, bufferSize)} }}
+)
 
 // Space implements sock.Buffer.
 func (p *pump) Space() []byte {
 	if p.buf == nil {
-		p.buf = buffers.Get().(*buffer)
-		p.buf.r, p.buf.w = 0, copy(p.buf.data[:], p.carry)
+		p.buf = largeBuffers.Get().(*buffer)
+		p.buf.r, p.buf.w = 0, copy(p.buf.data, p.carry)
 		p.carry = nil
 	}
 	return p.buf.data[p.buf.w:]
 }
 
 // Idle implements sock.Buffer: a pump that waits holds no buffer unless a good
-// part of a frame is in it.
+// part of a frame is in it, and then a small one.
 func (p *pump) Idle() {
 	b := p.buf
-	if b == nil || b.w-b.r > carrySize {
+	if b == nil {
 		return
 	}
-	if b.w > b.r {
-		p.carry = append([]byte(nil), b.data[b.r:b.w]...)
+	left := b.data[b.r:b.w]
+	switch {
+	case len(left) == 0:
+		p.buf = nil
+	case len(left) <= carrySize:
+		p.carry = append([]byte(nil), left...)
+		p.buf = nil
+	case len(b.data) == readSize:
+		p.buf = smallBuffers.Get().(*buffer)
+		p.buf.r, p.buf.w = 0, copy(p.buf.data, left)
+	default:
+		return
 	}
-	p.buf = nil
 	b.release()
 }
 
@@ -85,7 +101,7 @@ func (p *pump) Idle() {
 // something consumed: what is larger is passed on in parts.
 func (b *buffer) compact() {
 	if b.r > 0 {
-		b.w = copy(b.data[:], b.data[b.r:b.w])
+		b.w = copy(b.data, b.data[b.r:b.w])
 		b.r = 0
 	}
 }
@@ -94,5 +110,9 @@ func (b *buffer) compact() {
 func (b *buffer) release() {
 	clear(b.msgs)
 	b.msgs = b.msgs[:0]
-	buffers.Put(b)
+	if len(b.data) == readSize {
+		largeBuffers.Put(b)
+	} else {
+		smallBuffers.Put(b)
+	}
 }
