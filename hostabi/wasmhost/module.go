@@ -44,7 +44,7 @@ type Options struct {
 	// level "debug", "info", "warn" or "error", from several goroutines; nil
 	// discards them. It is called at a bounded rate.
 	Log       func(level, msg string)
-	Instances int // in the pool; 0: min(GOMAXPROCS, 8)
+	Instances int // in the pool; 0: one for each processor, at most 8
 	// OnCall observes every Call of a hook the module has: its result is the
 	// status ("ok", "no_opinion", "bad_input", "unsupported", "guest_error") or
 	// the Kind of the fault. May be nil.
@@ -89,13 +89,16 @@ type Module struct {
 	grown    atomic.Int64 // bytes that those of all instances ever grew by after configure
 }
 
+// processors is how many Go was given; a program may raise GOMAXPROCS above it.
+var processors = runtime.GOMAXPROCS(0)
+
 // Load validates o.Wasm, compiles it, fills the pool, and configures every
 // instance. Its errors are *LoadError, or ctx's.
 func Load(ctx context.Context, o Options) (*Module, error) {
 	o.Engine = cmp.Or(o.Engine, Interpreter)
 	o.CallTimeout = cmp.Or(o.CallTimeout, DefaultCallTimeout)
 	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
-	o.Instances = cmp.Or(o.Instances, min(runtime.GOMAXPROCS(0), maxInstances))
+	o.Instances = cmp.Or(o.Instances, min(processors, maxInstances))
 	m := &Module{
 		opts:    o,
 		epoch:   time.Now(),

@@ -28,6 +28,9 @@ import (
 type Options struct {
 	Log     *slog.Logger // nil: discarded
 	Version string       // of the binary, for weir_build_info
+	// Loops is how many loops tunnels live on; 0: as many as GOMAXPROCS, which
+	// should then be doubled (poll.New).
+	Loops int
 	// CallTimeout and InitTimeout bound policies; 0: the documented 5 ms and
 	// 500 ms. Tests under the race detector allow more.
 	CallTimeout, InitTimeout time.Duration
@@ -169,9 +172,9 @@ func (g *Gateway) closeRooms() {
 	}
 }
 
-// startLoops starts a loop for each processor that Go uses.
+// startLoops starts what tunnels live on.
 func (g *Gateway) startLoops() {
-	loops, err := poll.New(runtime.GOMAXPROCS(0))
+	loops, err := poll.New(cmp.Or(g.options.Loops, runtime.GOMAXPROCS(0)))
 	if err != nil {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			g.log.Warn("tunnels run in goroutines of their own", "error", err.Error())

@@ -46,7 +46,9 @@ type loop struct {
 	closed  bool
 }
 
-// New starts n loops.
+// New starts n loops: one for each processor is right. A loop that waits keeps
+// one of Go's Ps in a system call, so that whatever else runs needs GOMAXPROCS to
+// be larger than n.
 func New(n int) (*Poller, error) {
 	p := &Poller{}
 	for range n {
