@@ -9,10 +9,10 @@ import (
 const (
 	readSize   = 128 << 10 // what one read takes
 	bufferSize = 64 << 10  // frames up to this are waited for whole; larger ones are passed through in parts
-	peekSize   = 4 << 10  // of a message, seen by the event key and kept fields
-	peekFirst  = 64       // tried before the whole of peekSize
-	carrySize  = 2 << 10  // less than this waits in memory of its own, not in a buffer
-	maxRun     = 512      // messages judged before they are sent on
+	peekSize   = 4 << 10   // of a message, seen by the event key and kept fields
+	peekFirst  = 64        // tried before the whole of peekSize
+	carrySize  = 2 << 10   // less than this waits in memory of its own, not in a buffer
+	maxRun     = 512       // messages judged before they are sent on
 )
 
 // buffer is what a pump borrows while it has bytes at hand. Bytes r..w of data
