@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"sync"
 
 	"weir/proxy/policy"
@@ -32,16 +33,48 @@ type buffer struct {
 type memos struct {
 	view *policy.View
 	of   [4]memo
-	next int // is replaced next
+	next int   // is replaced next
+	used uint8 // bits of those that the batch at hand used
 }
 
 type memo struct {
-	prefix string // of messages, as far as it decides their event key; never empty in use
+	prefix string // of messages, as far as it decides their event key
+	tail   uint64 // its last 8 bytes, where prefixes differ; 0: not in use
 	key    string
 	rule   *policy.Rule
 }
 
-const memoPrefix = 64 // bytes; longer ones are not kept
+// Bytes of a prefix that is kept: what stands before a key is at least {"":".
+const (
+	memoPrefixMin = 8
+	memoPrefix    = 64
+)
+
+// find returns the rule for a message that begins with head; nil: not here.
+func (ms *memos) find(head []byte) *policy.Rule {
+	for i := range ms.of {
+		m := &ms.of[i]
+		n := len(m.prefix)
+		if n < memoPrefixMin || n > len(head) || binary.LittleEndian.Uint64(head[n-memoPrefixMin:]) != m.tail {
+			continue
+		}
+		if string(head[:n]) == m.prefix {
+			ms.used |= 1 << i
+			return m.rule
+		}
+	}
+	return nil
+}
+
+// keep adds a rule for messages that begin with prefix.
+func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
+	n := len(prefix)
+	if n < memoPrefixMin || n > memoPrefix {
+		return
+	}
+	ms.of[ms.next] = memo{prefix: string(prefix), tail: binary.LittleEndian.Uint64(prefix[n-memoPrefixMin:]), key: key, rule: rule}
+	ms.next = (ms.next + 1) % len(ms.of)
+}
 
 // message is one whole message (or control frame) of a run; it begins where the
 // one before it ends.

@@ -47,9 +47,8 @@ func (p *pump) lose(n int64) {
 
 // seenKeys remembers the first event keys of a direction.
 type seenKeys struct {
-	mu     sync.Mutex // held by the pump to change, by others to read
-	keys   []string
-	lately string // the last that again was asked about
+	mu   sync.Mutex // held by the pump to change, by others to read
+	keys []string
 }
 
 const maxSeenKeys = 32 // per direction, shown in /connections
@@ -72,14 +71,6 @@ func (s *seenKeys) note(key []byte) (string, bool) {
 	defer s.mu.Unlock()
 	s.keys = append(s.keys, string(key))
 	return s.keys[len(s.keys)-1], true
-}
-
-// again is note for a key that is a string already, this tunnel's or another's.
-func (s *seenKeys) again(key string) {
-	if key != s.lately {
-		s.lately = key
-		s.note([]byte(key))
-	}
 }
 
 func (s *seenKeys) list(into []string) []string {

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"weir/hostabi"
@@ -125,7 +126,10 @@ func (p *pump) batch(n int) (*Cause, bool) {
 		}
 	}
 	p.active = p.state != atFrame
+	ms := &p.buf.memos[p.dir]
+	ms.used = 0
 	c, more := p.frames()
+	p.noteUsed(ms)
 	if p.active {
 		p.t.lastMessage.Store(now)
 	}
@@ -274,11 +278,8 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 		*ms = memos{view: view}
 	}
 	head := p.peek(h, payload, memoPrefix)
-	for i := range ms.of {
-		if m := &ms.of[i]; m.prefix != "" && len(head) >= len(m.prefix) && string(head[:len(m.prefix)]) == m.prefix {
-			p.seen.again(m.key)
-			return m.rule
-		}
+	if rule := ms.find(head); rule != nil {
+		return rule
 	}
 	head = p.peek(h, payload, peekFirst)
 	key, decisive, r := k.AppendFrom(p.buf.key[:0], head)
@@ -290,11 +291,22 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 		return p.ruleOf(nil)
 	}
 	rule := p.ruleOf(key)
-	if name, ok := p.seen.note(key); ok && decisive > 0 && decisive <= memoPrefix && rule == view.Cached(p.dir, key) {
-		ms.of[ms.next] = memo{prefix: string(head[:decisive]), key: name, rule: rule}
-		ms.next = (ms.next + 1) % len(ms.of)
+	if name, ok := p.seen.note(key); ok && rule == view.Cached(p.dir, key) {
+		p.noteUsed(ms)
+		ms.keep(head[:decisive], name, rule)
 	}
 	return rule
+}
+
+// noteUsed remembers the event keys that memos were used for: they may be
+// another tunnel's.
+func (p *pump) noteUsed(ms *memos) {
+	for i := range ms.of {
+		if key := ms.of[i].key; ms.used&(1<<i) != 0 && !slices.Contains(p.seen.keys, key) {
+			p.seen.note([]byte(key))
+		}
+	}
+	ms.used = 0
 }
 
 // keyOf returns the event key of a message that begins with prefix, nil for
