@@ -94,7 +94,7 @@ func (h *handshake) run() bool {
 	if h.client.Addr != h.client.Peer && h.client.Addr.IsValid() {
 		client.Addr = h.client.Addr.String()
 	}
-	target := string(x.Req.RequestURI())
+	target, _, _ := strings.Cut(string(x.Req.RequestURI()), "?") // a query may hold secrets
 	_, client.Buffered = x.Detach()
 	other, buffered := up.Detach()
 	near, far, err := g.legs(conn, other)

@@ -194,3 +194,22 @@ upstream = "demo"
 		}
 	})
 }
+
+// A flood of refusals is counted one by one and told in a few lines.
+func TestAFloodOfRefusalsIsNoFloodOfLines(t *testing.T) {
+	r := start(t, demoUpstream+`
+[[route]]
+name = "api"
+path = "/api"
+upstream = "demo"
+`)
+	for range 200 {
+		r.get("/nowhere")
+	}
+	if n := strings.Count(r.logs.String(), `"level":"WARN"`); n == 0 || n > 100 {
+		t.Errorf("%d lines for 200 refusals", n)
+	}
+	if logs := r.logs.String(); !strings.Contains(logs, `"suppressed":`) {
+		t.Errorf("no line says how many were suppressed: %s", logs)
+	}
+}

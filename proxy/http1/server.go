@@ -2,7 +2,6 @@ package http1
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"runtime/debug"
@@ -59,9 +58,9 @@ func newConn(s *Server, nc net.Conn) *conn {
 		c.raw, _ = sc.SyscallConn()
 	}
 	if c.raw != nil {
-		secure, ok := nc.(interface{ TLS() *tls.ConnectionState })
+		secure, ok := nc.(interface{ Encrypted() bool })
 		_, tcp := nc.(*net.TCPConn)
-		c.plain = tcp || ok && secure.TLS() == nil
+		c.plain = tcp || ok && !secure.Encrypted()
 		c.look.call = c.tryFirst
 		if c.plain {
 			c.rw = fd.New(c.raw, c.arm, c.armWrite)

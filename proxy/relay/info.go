@@ -150,28 +150,26 @@ func NewFaultLog(log *slog.Logger) *FaultLog {
 	return &FaultLog{log: log, limit: rate.NewLimiter(faultLines, 2*faultLines)}
 }
 
+// Allow tells whether one more line may be written, and how many were
+// suppressed since the last.
+func (f *FaultLog) Allow(now time.Time) (suppressed int64, ok bool) {
+	if !f.limit.AllowN(now, 1) {
+		f.suppressed.Add(1)
+		return 0, false
+	}
+	return f.suppressed.Swap(0), true
+}
+
 // Warn writes one line, or counts it as suppressed.
 func (f *FaultLog) Warn(now time.Time, msg string, args ...any) {
-	if f.allow(now) {
-		f.write(msg, args...)
+	if n, ok := f.Allow(now); ok {
+		f.log.Warn(msg, append(args, "suppressed", n)...)
 	}
-}
-
-func (f *FaultLog) allow(now time.Time) bool {
-	ok := f.limit.AllowN(now, 1)
-	if !ok {
-		f.suppressed.Add(1)
-	}
-	return ok
-}
-
-func (f *FaultLog) write(msg string, args ...any) {
-	f.log.Warn(msg, append(args, "suppressed", f.suppressed.Swap(0))...)
 }
 
 func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key []byte) {
-	if t.o.Faults.allow(p.now) {
-		t.o.Faults.write("refused", "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
+	if n, ok := t.o.Faults.Allow(p.now); ok {
+		t.o.Log.Warn("refused", "suppressed", n, "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
 			"direction", directionName(p.dir), "event_key", string(key), "limit", limit, "actual", actual, "trace_id", t.o.TraceID)
 	}
 }

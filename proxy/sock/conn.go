@@ -102,6 +102,9 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &s
 }
 
+// Encrypted tells whether there is TLS on the connection.
+func (c *Conn) Encrypted() bool { return c.tls != nil }
+
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.tls != nil {

@@ -140,8 +140,8 @@ func peerAddr(c net.Conn) netip.Addr {
 // encrypted tells whether there is TLS on c.
 func encrypted(c net.Conn) bool {
 	switch c := c.(type) {
-	case interface{ TLS() *tls.ConnectionState }: // *sock.Conn
-		return c.TLS() != nil
+	case interface{ Encrypted() bool }: // *sock.Conn
+		return c.Encrypted()
 	case *tls.Conn:
 		return true
 	}
