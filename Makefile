@@ -8,6 +8,7 @@ MAKEFLAGS   += --no-print-directory
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 CONFIG   ?= gateway.toml
 FUZZTIME ?= 30s
+SOAK     ?= 10m
 
 # The race detector is a C library: without a C compiler the tests run without it.
 CC_FOUND := $(shell command -v "$$(go env CC)" 2>/dev/null)
@@ -25,7 +26,7 @@ GUESTS  := $(sort $(patsubst %/,%,$(dir $(shell grep -ls '^package main' plugins
 MODULES := $(GUESTS:%=%.wasm)
 GUESTLIB = go.mod $(wildcard hostabi/*.go plugins/sdk/go/*.go plugins/sdk/go/*/*.go)
 
-.PHONY: help build plugins run test lint vuln e2e bench fuzz clean
+.PHONY: help build plugins run test lint vuln e2e soak bench fuzz clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +70,9 @@ vuln: ## known vulnerabilities, when their database can be reached
 e2e: build ## end-to-end tests on real sockets, with Node's ws package among the clients
 	npm ci --prefix e2e/node --no-audit --no-fund --silent
 	go test -tags e2e -count=1 -timeout 20m ./e2e/...
+
+soak: build ## everything at once at random for SOAK=10m, each message accounted for
+	go test -tags e2e -count=1 -timeout 0 -run '^TestSoak$$' ./e2e -args -soak $(SOAK) -round 30s
 
 bench: build ## Weir beside nginx and HAProxy on one load generator; BENCH='-quick' or other flags
 	go run ./bench $(BENCH)
