@@ -85,9 +85,9 @@ func TestTimesOfABIEqualTheCode(t *testing.T) {
 		}
 	}
 	want := []time.Duration{
-		DefaultCallTimeout, wallFactor * DefaultCallTimeout,
-		DefaultInitTimeout, wallFactor * DefaultInitTimeout,
-		0, wallFactor * DefaultCallTimeout,
+		DefaultCallTimeout, wall(DefaultCallTimeout),
+		DefaultInitTimeout, wall(DefaultInitTimeout),
+		0, wall(DefaultCallTimeout),
 	}
 	if !slices.Equal(times, want) {
 		t.Errorf("ABI.md %v, code %v", times, want)

@@ -24,8 +24,8 @@ func TestAllowance(t *testing.T) {
 		"put aside once":            {[]time.Duration{10 * us, 40 * ms, 10 * us}, 1, true},
 		"put aside often":           {[]time.Duration{10 * us, 10 * ms}, 4, true},
 		"at work and put aside":     {[]time.Duration{100 * us, 4 * ms}, 9, false},
-		"all that the clock allows": {[]time.Duration{25 * ms}, 2, true},
-		"more than it allows":       {[]time.Duration{50*ms + 1}, 1, false},
+		"all that the clock allows": {[]time.Duration{250 * ms}, 2, true},
+		"more than it allows":       {[]time.Duration{500*ms + 1}, 1, false},
 	} {
 		now := time.Hour
 		a, left := newAllowance(5*ms, now), true

@@ -93,7 +93,7 @@ func TestWaitingForAnInstanceIsNoFaultOfTheGuest(t *testing.T) {
 		busy := <-m.slots
 		for range 2 * breakerFaults {
 			start := time.Now()
-			if got := ask(m, hostabi.Admit, ""); got != "fault: unavailable" || time.Since(start) != wallFactor*DefaultCallTimeout {
+			if got := ask(m, hostabi.Admit, ""); got != "fault: unavailable" || time.Since(start) != wall(DefaultCallTimeout) {
 				t.Errorf("got %q after %v", got, time.Since(start))
 			}
 		}

@@ -244,7 +244,7 @@ func (m *Module) take() (*instance, error) {
 		return nil, errClosed
 	default:
 	}
-	limit := wallFactor * m.opts.CallTimeout
+	limit := wall(m.opts.CallTimeout)
 	wait := time.NewTimer(limit)
 	defer wait.Stop()
 	select {

@@ -26,6 +26,17 @@ func (b *Budget) Max() int64 { return b.max.Load() }
 // Used returns the bytes reserved.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
+// Exceeded returns the ceiling that n more bytes would exceed, and what would be
+// used then: b's own, or the first above it. Zero and zero: none.
+func (b *Budget) Exceeded(n int64) (limit, used int64) {
+	for ; b != nil; b = b.parent {
+		if max, used := b.max.Load(), b.used.Load()+n; max > 0 && used > max {
+			return max, used
+		}
+	}
+	return 0, 0
+}
+
 // Full reports whether the ceiling of b, or of one above it, is as good as
 // reached: what waits for room never fills it to the last byte, and with less
 // than headroom left nothing new should begin.

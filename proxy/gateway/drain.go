@@ -54,13 +54,9 @@ func (g *Gateway) isDraining() bool {
 	return g.draining
 }
 
-// drainStep is how far apart tunnels are told to leave, so that their clients
-// do not come back at once; drainShare is the part of drain_timeout that this
-// may take in all.
-const (
-	drainStep  = 2 * time.Millisecond
-	drainShare = 2 // half
-)
+// drainShare is the part of drain_timeout over which tunnels are told to leave,
+// one after the other, so that their clients do not come back at once: half.
+const drainShare = 2
 
 // drain refuses new work, lets what is in flight finish and tells every tunnel
 // to leave, for at most drain_timeout.
@@ -75,11 +71,13 @@ func (g *Gateway) drain() {
 	g.log.Info("draining", "tunnels", len(tunnels), "drain_timeout_ms", timeout.Milliseconds())
 	g.http.Drain()
 	if n := len(tunnels); n > 0 {
-		step := min(drainStep, timeout/drainShare/time.Duration(n))
-		tick := time.NewTicker(max(step, time.Microsecond))
+		tick := time.NewTicker(max(timeout/drainShare/time.Duration(n), time.Microsecond))
 		defer tick.Stop()
-		for _, t := range tunnels {
+		for i, t := range tunnels {
 			t.Drain(g.retryHint())
+			if i == n-1 {
+				break
+			}
 			select {
 			case <-tick.C:
 			case <-ctx.Done():

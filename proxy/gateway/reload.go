@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -41,10 +42,11 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	}
 	cfg, err := config.Load(g.path)
 	if err != nil {
+		g.followNamed()
 		return false, err
 	}
 	old := g.current.Load()
-	if same(old.cfg, cfg) {
+	if old.cfg.Equal(cfg) && old.certificate == certificateSum(cfg) {
 		return false, nil
 	}
 	if err := g.needsRestart(old.cfg, cfg); err != nil {
@@ -52,6 +54,7 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	}
 	gen, err := g.build(ctx, cfg, old)
 	if err != nil {
+		g.watcher.Load().also(cfg)
 		return false, err
 	}
 	g.publish(gen)
@@ -63,11 +66,15 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	return true, nil
 }
 
-// same reports whether two configurations say the same, modules and
-// certificates included.
-func same(a, b *config.Config) bool {
-	// Certificates are read by path: a renewed one is a change.
-	return a.Equal(b) && a.Server.TLSCert == ""
+// certificateSum tells certificates apart: they are named by path, and renewed
+// under the same name.
+func certificateSum(cfg *config.Config) string {
+	if cfg.Server.TLSCert == "" {
+		return ""
+	}
+	cert, _ := os.ReadFile(cfg.Server.TLSCert) // one that can not be read is
+	key, _ := os.ReadFile(cfg.Server.TLSKey)   // found out when it is loaded
+	return fmt.Sprintf("%x %x", sum(cert), sum(key))
 }
 
 // needsRestart refuses what a running process can not change.
@@ -117,27 +124,52 @@ func (g *Gateway) watch() {
 	g.done.Go(func() { g.followFiles(w) })
 }
 
+// followNamed follows also the files that a configuration names which can not
+// be loaded: what is wrong may be one of them, and be put right.
+func (g *Gateway) followNamed() {
+	src, err := os.ReadFile(g.path)
+	if err != nil {
+		return
+	}
+	if cfg, err := config.Parse(g.path, src); err == nil {
+		g.watcher.Load().also(cfg)
+	}
+}
+
 // follow watches the files of cfg in place of those before.
 func (w *watcher) follow(cfg *config.Config) {
 	if w == nil {
 		return
 	}
-	files := map[string]bool{}
+	w.mu.Lock()
+	w.files = map[string]bool{}
+	w.mu.Unlock()
+	w.also(cfg)
+	select {
+	case w.again <- struct{}{}:
+	default:
+	}
+}
+
+// also watches the files of cfg beside those before.
+func (w *watcher) also(cfg *config.Config) {
+	if w == nil {
+		return
+	}
+	var files []string
 	for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
 		if f == "" {
 			continue
 		}
 		if abs, err := filepath.Abs(f); err == nil {
-			files[abs] = true
+			files = append(files, abs)
 			_ = w.fs.Add(filepath.Dir(abs)) // a missing directory holds no file to follow
 		}
 	}
 	w.mu.Lock()
-	w.files = files
-	w.mu.Unlock()
-	select {
-	case w.again <- struct{}{}:
-	default:
+	defer w.mu.Unlock()
+	for _, f := range files {
+		w.files[f] = true
 	}
 }
 

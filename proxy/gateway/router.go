@@ -107,9 +107,13 @@ func hasPrefix(path, prefix string) bool {
 	return len(path) == len(prefix) || strings.HasSuffix(prefix, "/") || path[len(prefix)] == '/'
 }
 
-// hostName is a Host header without its port, in lower case.
+// hostName is a Host header without its port, in lower case; an IPv6 address
+// keeps its brackets.
 func hostName(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
+		if strings.Contains(h, ":") {
+			h = "[" + h + "]"
+		}
 		host = h
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))

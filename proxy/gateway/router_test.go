@@ -15,6 +15,7 @@ func TestRouter(t *testing.T) {
 		{"a.example.com", "/", "a"},
 		{"*.example.com", "/", "wild"},
 		{"*.b.example.com", "/x", "deep"},
+		{"[::2]", "/", "six"},
 	} {
 		r.add(e.host, e.path, &route{Route: stream.Route{Name: e.name}})
 	}
@@ -33,6 +34,8 @@ func TestRouter(t *testing.T) {
 		{"z.b.example.com", "/y", "wild"},
 		{"example.com", "/", "root"},
 		{"[::1]:80", "/api", "api"},
+		{"[::2]:80", "/", "six"},
+		{"[::2]", "/", "six"},
 		{"other", "/public/../api", "api"},
 		{"other", "/%61pi", "api"},
 		{"other", "//api", "api"},

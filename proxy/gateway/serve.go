@@ -45,6 +45,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host(), path)})
 		return
 	}
+	x.Limit(rt.Limits.IdleTimeout, rt.Limits.WriteTimeout)
 	if f := rt.enter(client.Addr); f != nil {
 		refuse(*f)
 		return

@@ -39,7 +39,8 @@ type conn struct {
 
 	// Writing.
 	writeLimit time.Duration
-	writeArmed time.Time // write deadline on nc; zero: none
+	idleLimit  time.Duration // of the exchange at hand, for the wait behind it; 0: the server's
+	writeArmed time.Time     // write deadline on nc; zero: none
 }
 
 // States of a conn. Who takes it from idle decides what becomes of it: its own

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/valyala/fasthttp"
 )
@@ -104,6 +105,15 @@ func (x *Exchange) Started() bool { return x.started }
 
 // BytesWritten is the number of body bytes written so far.
 func (x *Exchange) BytesWritten() int64 { return x.written }
+
+// Limit sets the timeouts of this exchange in place of the server's: idle for
+// progress of the request body and for the wait behind the answer, write for
+// one blocked write. Call it before Body is read and before Start.
+func (x *Exchange) Limit(idle, write time.Duration) {
+	c := x.c
+	c.writeLimit, c.idleLimit = write, idle
+	c.wait(idle, true)
+}
 
 // CloseAfter ends the connection after this answer; before Start.
 func (x *Exchange) CloseAfter() { x.close = true }

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -152,10 +153,11 @@ func (c *conn) serve() {
 			set.MaxHeadBytes = DefaultMaxHeadBytes
 		}
 		c.writeLimit = set.WriteTimeout
-		idle := set.IdleTimeout
+		idle := cmp.Or(c.idleLimit, set.IdleTimeout)
 		if first {
 			idle = set.HeadTimeout
 		}
+		c.idleLimit = 0
 		c.wait(idle, false)
 		if !c.await(&set) || !c.exchange(&set) {
 			return

@@ -54,7 +54,8 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	case frames > 2*limit+heldOverhead:
 		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, frames)
 	case !p.keep(header):
-		return p.startRefusing(h, hostabi.PendingLimit, p.t.o.Route.Memory.Max(), p.t.o.Route.Memory.Used())
+		limit, used := p.t.o.Route.Memory.Exceeded(frames)
+		return p.startRefusing(h, hostabi.PendingLimit, limit, used)
 	}
 	return p.frameEnd()
 }
@@ -104,9 +105,9 @@ func (p *pump) payload() *Cause {
 		p.out.sink.part(p, part, p.left == 0)
 	case holding:
 		if !p.keep(part) {
-			memory := p.t.o.Route.Memory
+			limit, used := p.t.o.Route.Memory.Exceeded(int64(len(part)))
 			p.takePrefix()
-			p.refusal(hostabi.PendingLimit, memory.Max(), memory.Used())
+			p.refusal(hostabi.PendingLimit, limit, used)
 			p.state = refusing
 		}
 	case refusing:

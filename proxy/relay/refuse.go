@@ -176,7 +176,7 @@ func faultMessage(code hostabi.FaultCode, limit, actual int64) string {
 	case hostabi.InboxFull:
 		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", actual, limit)
 	case hostabi.PendingLimit:
-		return fmt.Sprintf("%d bytes are waiting, %d are allowed", actual, limit)
+		return fmt.Sprintf("%d bytes would wait with this message, max_pending_bytes or max_memory allow %d", actual, limit)
 	case hostabi.RateLimited:
 		return fmt.Sprintf("more than message_rate %d messages per second", limit)
 	}

@@ -62,6 +62,8 @@ short, 2 for a command line that makes no sense.`,
 			signals := make(chan os.Signal, 8)
 			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 			defer signal.Stop(signals)
+			// Who reads the log may go away; the tunnels do not.
+			signal.Ignore(syscall.SIGPIPE)
 			log := slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level}))
 			return c.run(cmd.Context(), log, signals)
 		},
