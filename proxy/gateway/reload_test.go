@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -92,6 +93,47 @@ func TestFilesAreFollowed(t *testing.T) {
 	until(t, "the mistake is logged", func() bool { return strings.Contains(r.logs.String(), "reload failed") })
 	r.write(plainRoute + "limits = { max_message_size = 2000 }")
 	until(t, "the mended file runs", func() bool { return r.g.current.Load().number == 3 })
+}
+
+// A module that made a reload fail is followed: mending it is enough.
+func TestAModuleThatIsMended(t *testing.T) {
+	r := start(t, plainRoute)
+	module := filepath.Join(filepath.Dir(r.path), "late.wasm")
+	r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", module))
+	until(t, "the missing module is told of", func() bool { return strings.Contains(r.logs.String(), "reload failed") })
+	good, err := os.ReadFile(standard(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range [][]byte{good[:1000], good} {
+		if err := os.WriteFile(module+".new", content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(module+".new", module); err != nil {
+			t.Fatal(err)
+		}
+		if len(content) < len(good) {
+			until(t, "the broken module is told of", func() bool { return strings.Count(r.logs.String(), "reload failed") > 1 })
+		}
+	}
+	until(t, "the mended module runs", func() bool { return r.g.current.Load().number == 2 })
+}
+
+// With TLS, files that do not change make no generation.
+func TestACertificateIsReloadedWhenItChanges(t *testing.T) {
+	r := start(t, plainRoute)
+	cfg := *r.g.current.Load().cfg
+	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(t.TempDir(), "c.pem"), r.path
+	if certificateSum(&cfg) != certificateSum(&cfg) {
+		t.Error("the same files differ")
+	}
+	was := certificateSum(&cfg)
+	if err := os.WriteFile(cfg.Server.TLSCert, []byte("renewed"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if certificateSum(&cfg) == was {
+		t.Error("a renewed certificate is the same")
+	}
 }
 
 func TestUnchangedPartsAreKept(t *testing.T) {
