@@ -287,12 +287,16 @@ func (m *model) split() {
 }
 
 func (m *model) clear() (dropped int) {
+	begun := true // from the head on
 	m.items = slices.DeleteFunc(m.items, func(i *item) bool {
-		gone := i.kind != control && !i.begun()
-		if gone {
+		if i.kind == control {
+			return false
+		}
+		begun = begun && i.begun()
+		if !begun {
 			dropped += i.ends
 		}
-		return gone
+		return !begun
 	})
 	return dropped
 }

@@ -223,17 +223,21 @@ func (q *Queue) Wrote(n, pending int) {
 }
 
 // Clear drops every message that waits but the rest of what has begun, and
-// returns their number. Control frames stay.
+// returns their number. Control frames stay. Behind what is dropped nothing has
+// begun, whatever it says: parts of a large message say so from the first on.
 func (q *Queue) Clear() (messages int) {
-	before := q.messages
+	before, begun := q.messages, true
 	for e := q.fifo.head; e != nil; {
 		next := e.links[inFIFO].next
 		switch {
 		case e.kind == control:
-		case e.begun():
+		case begun && e.begun():
+			n := q.messages
 			q.cut(e)
+			begun = q.messages == n
 		default:
 			q.discard(e)
+			begun = false
 		}
 		e = next
 	}

@@ -33,6 +33,8 @@ type sink struct {
 	lenders int // wait for what they lent
 
 	inMessage bool     // a large message is being passed through: nothing comes between
+	parted    bool     // a part of it was passed on
+	torn      bool     // and another could not be: nothing sensible can follow
 	deferred  [][]byte // envelopes that wait for its end
 	waiting   int      // bytes of them
 
@@ -229,12 +231,15 @@ func (s *sink) part(p *pump, wire []byte, last bool) {
 		m.Ends = 1
 	}
 	if s.gone() || s.closing {
+		s.torn = s.parted
 		p.lose(int64(m.Ends))
 		return
 	}
+	s.parted = true
 	if s.idle() {
 		n, err := s.leg.tr.TryWrite(wire)
 		if err != nil {
+			s.torn = true
 			s.fail(err)
 			p.lose(int64(m.Ends))
 			return
@@ -253,7 +258,7 @@ func (s *sink) part(p *pump, wire []byte, last bool) {
 // lockMessage begins a message that nothing may come between.
 func (s *sink) lockMessage() {
 	s.mu.Lock()
-	s.inMessage = true
+	s.inMessage, s.parted = true, false
 	s.mu.Unlock()
 }
 
@@ -261,6 +266,9 @@ func (s *sink) lockMessage() {
 func (s *sink) unlockMessage() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.torn {
+		return // finish must not put a close frame into it
+	}
 	s.inMessage = false
 	for _, wire := range s.deferred {
 		s.queue.Lend(flow.Message{Wire: wire, Own: true})
