@@ -47,6 +47,13 @@ func (c *Config) At(message string, key ...string) Error {
 	return Error{c.Path, c.lines.of(path), path, message}
 }
 
+// With returns all problems of both, in the order of the file.
+func (es Errors) With(more Errors) Errors {
+	all := slices.Concat(es, more)
+	all.sort()
+	return all
+}
+
 // sort puts the problems in the order of the file.
 func (es Errors) sort() {
 	slices.SortStableFunc(es, func(a, b Error) int {

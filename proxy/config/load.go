@@ -25,7 +25,12 @@ const maxFile = 1 << 20
 // Load reads the configuration at path with every module it names, so that
 // what is built from it later does not depend on the disk. The error is of
 // type Errors.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return whole(Inspect(path)) }
+
+// Inspect is Load that also returns what could be read of a configuration with
+// problems, so that more of them can be looked for: not to be run. It is nil
+// when nothing could.
+func Inspect(path string) (*Config, Errors) {
 	src, err := readFile(path, maxFile)
 	if err != nil {
 		return nil, Errors{{File: path, Message: "cannot be read: " + err.Error()}}
@@ -33,10 +38,18 @@ func Load(path string) (*Config, error) {
 	return parse(path, src, readFile)
 }
 
+// whole withholds a configuration that has problems.
+func whole(cfg *Config, problems Errors) (*Config, error) {
+	if len(problems) > 0 {
+		return nil, problems
+	}
+	return cfg, nil
+}
+
 // Parse reads a configuration that was read from path, without touching the
 // disk: modules stay unread, certificates unseen. The error is of type Errors.
 func Parse(path string, src []byte) (*Config, error) {
-	return parse(path, src, nil)
+	return whole(parse(path, src, nil))
 }
 
 // reader returns the bytes of a file of at most limit bytes.
@@ -44,7 +57,7 @@ type reader func(path string, limit int64) ([]byte, error)
 
 // parse decodes and validates src; read fetches the files it names, nil leaves
 // them.
-func parse(path string, src []byte, read reader) (*Config, error) {
+func parse(path string, src []byte, read reader) (*Config, Errors) {
 	dir, err := filepath.Abs(filepath.Dir(path))
 	if err != nil {
 		return nil, Errors{{File: path, Message: err.Error()}}
@@ -63,11 +76,8 @@ func parse(path string, src []byte, read reader) (*Config, error) {
 		d.certificate(&cfg.Server, read)
 		d.modules(cfg.Policies, read)
 	}
-	if len(d.errs) > 0 {
-		d.errs.sort()
-		return nil, d.errs
-	}
-	return cfg, nil
+	d.errs.sort()
+	return cfg, d.errs
 }
 
 // syntax is the library's complaint about a document that is not TOML.
@@ -127,6 +137,7 @@ func (d *decoder) modules(policies map[string]*Policy, read reader) {
 		sum := sha256.Sum256(f.bytes)
 		if got := hex.EncodeToString(sum[:]); p.SHA256 != "" && got != p.SHA256 {
 			d.fail(join(table, "sha256"), "the module %s has the SHA-256 %s, not the %s that is pinned", p.Module, got, p.SHA256)
+			p.Bytes = nil // nobody tries what is not the pinned one
 		}
 	}
 }

@@ -14,11 +14,15 @@ import (
 	"weir/proxy/policy"
 )
 
-// Check loads, configures and probes every policy of cfg, as New and Reload do
-// before they change anything. The error is a config.Errors with all that fail.
+// Check loads, configures and probes every policy of cfg whose module could be
+// read, as New and Reload do before they change anything. The error is a
+// config.Errors with all that fail.
 func Check(ctx context.Context, cfg *config.Config) error {
 	var problems config.Errors
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
+		if _, err := policyKey(cfg.Policies[name]); err != nil || len(cfg.Policies[name].Bytes) == 0 {
+			continue // told by config
+		}
 		p, err := policy.Load(ctx, policy.Options{Config: *cfg.Policies[name], Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			problems = append(problems, policyProblem(cfg, name, err))

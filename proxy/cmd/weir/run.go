@@ -80,7 +80,8 @@ var errCutShort = errors.New("ended by a second signal before the drain was over
 func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signal) error {
 	cfg, err := config.Load(c.config)
 	if err != nil {
-		return c.refused(err)
+		_, problems := c.inspect(ctx) // there may be more
+		return c.refused(problems)
 	}
 	g, err := c.start(ctx, cfg, log)
 	if err != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -27,12 +29,9 @@ that makes no sense.`,
   weir validate -c /etc/weir/gateway.toml && systemctl reload weir`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := config.Load(c.config)
-			if err == nil {
-				err = gateway.Check(cmd.Context(), cfg)
-			}
-			if err != nil {
-				fmt.Fprintln(c.err, err)
+			cfg, problems := c.inspect(cmd.Context())
+			if len(problems) > 0 {
+				fmt.Fprintln(c.err, problems)
 				return failed
 			}
 			fmt.Fprintf(c.out, "%s: ok: %s, %s, %s\n", c.config,
@@ -42,6 +41,17 @@ that makes no sense.`,
 			return nil
 		},
 	}
+}
+
+// inspect reads the configuration and tries its policies, and returns every
+// problem of both.
+func (c *cli) inspect(ctx context.Context) (*config.Config, config.Errors) {
+	cfg, problems := config.Inspect(c.config)
+	if cfg != nil {
+		more, _ := errors.AsType[config.Errors](gateway.Check(ctx, cfg))
+		problems = problems.With(more)
+	}
+	return cfg, problems
 }
 
 // plural counts things.

@@ -23,7 +23,8 @@ func TestValidateAccepts(t *testing.T) {
 	}
 }
 
-// What config refuses, validate and run refuse with the same words.
+// What config refuses, validate and run refuse with the same words. Beside that
+// they say that module.wasm, which some of the files name, is none.
 func TestWhatConfigRefusesIsRefused(t *testing.T) {
 	files, err := filepath.Glob("../../config/testdata/*.bad.toml")
 	if err != nil || len(files) == 0 {
@@ -37,7 +38,8 @@ func TestWhatConfigRefusesIsRefused(t *testing.T) {
 		problems := strings.Count(string(src), "# want: ")
 		for _, command := range []string{"validate", "run"} {
 			status, out, stderr := weir(t, command, "--config", file)
-			if n := strings.Count(stderr, file+":"); status != exitFailure || out != "" || n != problems {
+			n := strings.Count(stderr, file+":") - strings.Count(stderr, "is not a WebAssembly module")
+			if status != exitFailure || out != "" || n != problems {
 				t.Errorf("weir %s: %s: status %d, stdout %q, %d of %d problems:\n%s", command, file, status, out, n, problems, stderr)
 			}
 		}
@@ -75,5 +77,17 @@ func TestValidateProbesPolicies(t *testing.T) {
 		if status, out, stderr := weir(t, "validate", "-c", path); status != exitFailure || out != "" || stderr != want {
 			t.Errorf("%s: status %d, stdout %q, stderr\n%swant\n%s", file, status, out, stderr, want)
 		}
+	}
+}
+
+// A mistake in the configuration hides none in a policy.
+func TestValidateReportsBothKindsAtOnce(t *testing.T) {
+	path := write(t, "gateway.toml", "[limits]\nmax_inbox = 0\n"+minimal+"[policy.p]\nmodule = \"future.wasm\"\n")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "future.wasm"), futureModule, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, stderr := weir(t, "validate", "-c", path)
+	if !strings.Contains(stderr, "limits.max_inbox") || !strings.Contains(stderr, "policy.p.module") {
+		t.Error(stderr)
 	}
 }
