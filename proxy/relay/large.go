@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"time"
+
 	"weir/hostabi"
 	"weir/proxy/wsframe"
 )
@@ -145,8 +147,7 @@ func (p *pump) keep(part []byte) bool {
 	if need := len(h.wire) + len(part); need > cap(h.wire) {
 		grown := max(need, 2*cap(h.wire), heldStart)
 		more := int64(grown - cap(h.wire))
-		if !p.t.o.Route.Memory.Reserve(more) {
-			p.t.o.Pressure()
+		if !p.reserve(more) {
 			return false
 		}
 		h.reserved += more
@@ -154,6 +155,34 @@ func (p *pump) keep(part []byte) bool {
 	}
 	h.wire = append(h.wire, part...)
 	return true
+}
+
+// A fragment that finds no memory waits for others to shed: so often, so long.
+const (
+	reserveTries = 20
+	reserveWait  = 5 * time.Millisecond
+)
+
+// reserve takes n bytes of the memory budget. When it is full, every queue is
+// asked to shed what it can, and the message waits a little for that.
+func (p *pump) reserve(n int64) bool {
+	memory := p.t.o.Route.Memory
+	if memory.Reserve(n) {
+		return true
+	}
+	p.leaveLoop()
+	for range reserveTries {
+		p.t.o.Pressure()
+		select {
+		case <-p.t.done:
+			return false
+		case <-time.After(reserveWait):
+		}
+		if memory.Reserve(n) {
+			return true
+		}
+	}
+	return false
 }
 
 // sendHeld judges a fragmented message that is complete and sends its frames as
