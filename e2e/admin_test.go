@@ -17,7 +17,7 @@ func TestMetricsHaveTheirNames(t *testing.T) {
 	writeGo(t, c, `{"type":"hello"}`)
 	readGo(t, c)
 	eventually(t, "both to be counted", func() bool { // what is counted is passed on first
-		return g.metric(`weir_messages_total{direction="to_client"}`) == 1
+		return g.metric(`weir_messages_total{direction="to_client"}`) == 1 && g.metric(`weir_messages_total{direction="to_upstream"}`) == 1
 	})
 	_, body := g.ask("GET", "/metrics")
 	for _, name := range []string{
