@@ -173,7 +173,7 @@ func TestLoansAreWrittenInTheirTurn(t *testing.T) {
 		t.Fatal("returned before it was written")
 	}
 	q.Recall(l)
-	copy(mine, "XXXX")
+	copy(mine, "zzzz")
 	if got := drained(q); got != "ntping" || budget.Used() != 0 {
 		t.Errorf("delivered %q, want %q; %d reserved", got, "ntping", budget.Used())
 	}
