@@ -57,6 +57,7 @@ type Limits struct {
 	WriteTimeout        time.Duration // one blocked write of an HTTP response
 	PingInterval        time.Duration // optional; WebSocket pings by Weir
 	SlowConsumerGrace   time.Duration // nothing moves toward a full peer
+	ValidateUTF8        bool          // text messages must be UTF-8
 }
 
 // Route is what a request matches.

@@ -83,11 +83,11 @@ func TestGoodFile(t *testing.T) {
 		MaxInbox: 10, MaxPendingBytes: 1 << 30, MaxConnections: Unlimited, MaxConnectionsPerIP: 20,
 		MaxMemory: Unlimited, MessageRate: 50, MessageBurst: 200, HandshakeTimeout: time.Second,
 		IdleTimeout: 90 * time.Second, WriteTimeout: 2 * time.Second, PingInterval: Unlimited,
-		SlowConsumerGrace: 250 * time.Millisecond,
+		SlowConsumerGrace: 250 * time.Millisecond, ValidateUTF8: true,
 	}
 	chat, other := top, top
 	chat.MaxMessageSize, chat.MaxInbox, chat.MaxConnections = 64<<10, 5, 100
-	other.MessageRate, other.MessageBurst = Unlimited, Unlimited
+	other.MessageRate, other.MessageBurst, other.ValidateUTF8 = Unlimited, Unlimited, false
 	want := &Config{
 		Path: "testdata/full.good.toml",
 		Server: Server{
