@@ -111,11 +111,17 @@ func (c *raw) frame() (b0 byte, payload string) {
 func (g *gateway) socket(t *testing.T, target string) *raw {
 	t.Helper()
 	c := dialRaw(t, g.addr)
+	c.upgrade(target)
+	return c
+}
+
+// upgrade makes a WebSocket of a connection.
+func (c *raw) upgrade(target string) {
+	c.t.Helper()
 	c.send(upgrade(target))
 	if resp := c.head("GET"); resp.StatusCode != 101 {
-		t.Fatal(resp.Status)
+		c.t.Fatal(resp.Status)
 	}
-	return c
 }
 
 func TestFragmentedMessagesArriveWhole(t *testing.T) {

@@ -54,7 +54,8 @@ type Gateway struct {
 
 	current atomic.Pointer[generation]
 	memory  *flow.Budget // all queues of the process
-	clients *clients     // connections by address
+	clients *clients     // connections by address, those within the limits
+	overrun atomic.Int64 // connections above a limit, open until they are told so
 
 	reloading sync.Mutex              // one reload at a time
 	watcher   atomic.Pointer[watcher] // nil: files are not followed
