@@ -40,6 +40,7 @@ type Options struct {
 type Gateway struct {
 	options Options
 	path    string
+	files   config.Files // by which path is read
 	log     *slog.Logger
 	metrics *metrics.Set
 	faults  *relay.FaultLog
@@ -77,6 +78,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g := &Gateway{
 		options:  o,
 		path:     cfg.Path,
+		files:    cfg.Files,
 		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		metrics:  metrics.New(o.Version),
 		memory:   flow.NewBudget(cfg.Limits.MaxMemory, nil),
