@@ -100,6 +100,12 @@ func (c *raw) request() string {
 // its URL. When the test ends, every connection is closed and joined.
 func backend(t *testing.T, serve func(c *raw)) string {
 	t.Helper()
+	return listening(t, func() {}, serve)
+}
+
+// listening is backend, and calls accepted for one connection after the other.
+func listening(t *testing.T, accepted func(), serve func(c *raw)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -118,6 +124,7 @@ func backend(t *testing.T, serve func(c *raw)) string {
 			mu.Lock()
 			conns = append(conns, c)
 			mu.Unlock()
+			accepted()
 			all.Go(func() {
 				defer c.Close()
 				serve(newRaw(t, c))
