@@ -6,38 +6,41 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sync"
-
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
+	"sync/atomic"
 
 	"weir/hostabi"
 )
 
-// code is a validated, rewritten and compiled module: everything that depends
-// on the bytes and the engine only.
+// code is a validated and compiled module: everything that depends on the bytes
+// and the engine only.
 //
-// Each code has a wazero.Runtime of its own, shared by all Modules loaded from
-// the same bytes and counted by them. Why not one runtime per Module: a reload
-// that leaves the bytes as they are finds them compiled, since the new
-// generation is loaded before the old one is closed. Why not one per process:
-// closing the runtime is then the proof that nothing of a replaced module is
-// left, and a fault in wazero's store cannot join two policies.
+// All Modules loaded from the same bytes share it and are counted by it: a
+// reload that leaves the bytes as they are finds them compiled, since the new
+// generation is loaded before the old one is closed.
 type code struct {
 	*facts
-	key     codeKey
-	hash    string
-	runtime wazero.Runtime
-	module  wazero.CompiledModule
+	key  codeKey
+	hash string
 
 	once sync.Once
 	err  error
 	refs int // guarded by codes
+
+	core atomic.Pointer[core] // that instances are made from; nil until the module was rehearsed
+	mu   sync.Mutex           // guards the cores' counts
+
+	// Of a module that is run lean (rehearse.go).
+	draft  *draft
+	making sync.Mutex // held while a core is made
+	whole  []byte     // the module to rehearse; guarded by making, as is what follows
+	image  *image
+	grown  int // how often functions were added
 }
 
 type codeKey struct {
-	hash   [sha256.Size]byte
-	engine string
+	hash     [sha256.Size]byte
+	engine   string
+	leanFrom int
 }
 
 // codes are the ones in use, by their bytes and engine.
@@ -46,13 +49,13 @@ var codes = struct {
 	m map[codeKey]*code
 }{m: map[codeKey]*code{}}
 
-// acquire returns the code of wasm on engine, made by the first caller, who is
-// told, and shared by the others. Each success is followed by one release.
-func acquire(ctx context.Context, engine string, wasm []byte) (c *code, compiled bool, err error) {
-	if len(wasm) > hostabi.MaxModuleBytes {
-		return nil, false, refuse("build it smaller: strip symbols, leave out what is not used", "module of %d bytes exceeds %d", len(wasm), hostabi.MaxModuleBytes)
+// acquire returns the code of o's module, made by the first caller, who is told,
+// and shared by the others. Each success is followed by one release.
+func acquire(ctx context.Context, o *Options) (c *code, compiled bool, err error) {
+	if len(o.Wasm) > hostabi.MaxModuleBytes {
+		return nil, false, refuse("build it smaller: strip symbols, leave out what is not used", "module of %d bytes exceeds %d", len(o.Wasm), hostabi.MaxModuleBytes)
 	}
-	key := codeKey{sha256.Sum256(wasm), engine}
+	key := codeKey{sha256.Sum256(o.Wasm), o.Engine, o.leanFrom}
 	codes.Lock()
 	c = codes.m[key]
 	if c == nil {
@@ -63,7 +66,7 @@ func acquire(ctx context.Context, engine string, wasm []byte) (c *code, compiled
 	codes.Unlock()
 
 	c.once.Do(func() {
-		c.err = c.compile(context.WithoutCancel(ctx), engine, wasm)
+		c.err = c.make(context.WithoutCancel(ctx), o.Wasm)
 		compiled = true
 	})
 	if c.err != nil {
@@ -86,52 +89,48 @@ func (c *code) release() {
 		delete(codes.m, c.key)
 	}
 	codes.Unlock()
-	if last && c.runtime != nil {
-		_ = c.runtime.Close(context.Background()) // closes compiled code and host modules; has nothing to report for them
+	if !last {
+		return
 	}
+	if k := c.core.Load(); k != nil {
+		k.release()
+	}
+	c.image.free()
 }
 
-func (c *code) compile(ctx context.Context, engine string, wasm []byte) error {
-	var config wazero.RuntimeConfig
-	switch engine {
-	case Interpreter:
-		config = wazero.NewRuntimeConfigInterpreter()
-	case Compiler:
-		config = wazero.NewRuntimeConfigCompiler()
-	default:
-		return refuse("use interpreter or compiler", "engine %q is unknown", engine)
+// make validates the module and compiles it, unless it is to be rehearsed first.
+func (c *code) make(ctx context.Context, wasm []byte) error {
+	if c.key.engine != Interpreter && c.key.engine != Compiler {
+		return refuse("use interpreter or compiler", "engine %q is unknown", c.key.engine)
 	}
-	facts, rewritten, err := prepare(wasm)
+	d, err := prepare(wasm)
 	if err != nil {
 		return err
 	}
-	c.facts = facts
-	if engine == Compiler {
-		if err := facts.effort.refuse(); err != nil {
+	c.facts = d.facts
+	f := form{marks: d.worthIt(c.key.leanFrom)}
+	rewritten, err := d.write(f)
+	if err == nil && f.marks && d.wild {
+		f.marks = false
+		rewritten, err = d.write(f)
+	}
+	if err != nil {
+		return err
+	}
+	if c.key.engine == Compiler {
+		if err := c.effort.refuse(); err != nil {
 			return err
 		}
 	}
-	// WithCloseOnContextDone stays off: wazero would start a goroutine in every
-	// call, whatever the context, and check at loops only. The rewritten module
-	// has checks of its own.
-	c.runtime = wazero.NewRuntimeWithConfig(ctx, config.
-		WithCoreFeatures(api.CoreFeaturesV2).
-		WithMemoryLimitPages(hostabi.MaxMemoryPages).
-		WithDebugInfoEnabled(false))
-	if err := addHostModules(ctx, c.runtime); err != nil {
+	if f.marks {
+		c.draft, c.whole = d, rewritten
+		return nil
+	}
+	k, err := c.compile(ctx, c.key.engine, rewritten, f, nil)
+	if err != nil {
 		return err
 	}
-	// With more than one worker the compiler looks at its context between
-	// functions.
-	ctx, cancel := context.WithTimeout(experimental.WithCompilationWorkers(ctx, 2), compileTimeout)
-	defer cancel()
-	c.module, err = c.runtime.CompileModule(ctx, rewritten)
-	switch {
-	case ctx.Err() != nil:
-		return &LoadError{Stage: Compile, Reason: fmt.Sprintf("compiling takes longer than %v", compileTimeout), Remedy: `run it with engine = "interpreter"`, Err: ctx.Err()}
-	case err != nil:
-		return &LoadError{Stage: Compile, Reason: "the module is not valid WebAssembly 2.0: " + firstLine(err), Err: err}
-	}
+	c.put(k)
 	return nil
 }
 

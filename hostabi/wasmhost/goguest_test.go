@@ -39,7 +39,7 @@ func TestAGoGuestServes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engines(t, func(t *testing.T, engine string) {
+	bareEngines(t, func(t *testing.T, engine string) { // large: it is run lean in any case
 		var mu sync.Mutex
 		var lines []string
 		m := load(t, engine, wasm, func(o *Options) {
@@ -104,8 +104,8 @@ func TestAGoGuestThatLeaksDoesNotFault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engines(t, func(t *testing.T, engine string) {
-		m := load(t, engine, wasm, func(o *Options) { o.InitTimeout = 30 * time.Second })
+	bareEngines(t, func(t *testing.T, engine string) { // large: it is run lean in any case
+		m := load(t, engine, wasm, func(o *Options) { o.CallTimeout, o.InitTimeout = 10*time.Second, 30*time.Second })
 		for end := time.Now().Add(60 * time.Second); m.Info().Retired < 2; {
 			if got := ask(m, hostabi.FramingHook, "k"); got != "k" {
 				t.Fatal(got)

@@ -2,7 +2,6 @@ package wasmhost
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -67,10 +66,10 @@ func (m *Module) another() (*instance, time.Duration) {
 	default:
 	}
 	start := m.now()
-	in, shape, err := newInstance(m)
+	in, shape, err := makeInstance(m)
 	if err == nil && !bytes.Equal(shape, m.shape) {
 		in.close()
-		err = errors.New("weir_configure answers differently than at load")
+		err = errDiffers
 	}
 	if err != nil {
 		m.log.say("error", "an instance cannot be replaced: "+firstLine(err))

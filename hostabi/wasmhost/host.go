@@ -26,8 +26,7 @@ var hostFunctions = map[string]map[string]hostFunction{
 	wasiModule:           wasiFunctions,
 }
 
-// addHostModules makes the imports, and the checkpoint that rewritten code
-// calls, known to a runtime.
+// addHostModules makes the imports, and what rewritten code calls, known to a runtime.
 func addHostModules(ctx context.Context, r wazero.Runtime) error {
 	for _, module := range slices.Sorted(maps.Keys(hostFunctions)) {
 		b := r.NewHostModuleBuilder(module)
@@ -45,7 +44,12 @@ func addHostModules(ctx context.Context, r wazero.Runtime) error {
 	}
 	_, err := r.NewHostModuleBuilder(hostModule).NewFunctionBuilder().
 		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { of(ctx).check() }), nil, nil).
-		Export(checkpoint).Instantiate(ctx)
+		Export(checkpoint).NewFunctionBuilder().
+		WithGoFunction(api.GoFunc(func(ctx context.Context, stack []uint64) {
+			of(ctx).absent = int(uint32(stack[0])) + 1
+			panic(errAbsent)
+		}), []api.ValueType{api.ValueTypeI32}, nil).
+		Export(missing).Instantiate(ctx)
 	return err
 }
 

@@ -2,6 +2,7 @@ package wasmhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -17,6 +18,7 @@ import (
 // instance is one guest with its memory. One goroutine at a time uses it.
 type instance struct {
 	m      *Module
+	core   *core // that it runs on
 	module api.Module
 	memory api.Memory
 	linear linear // what memory consists of
@@ -31,9 +33,11 @@ type instance struct {
 	settled int64 // of bytes, after configure; 0 before
 	calls   int   // of hooks since then
 
-	time  allowance
-	late  bool // its time was up
-	world world
+	time   allowance
+	late   bool // its time was up
+	absent int  // the function it called that is not there, counted from 1
+	broken bool // a call failed: it is not used again
+	world  world
 }
 
 // world is what the guest sees of time, chance and the standard streams: the
@@ -49,40 +53,86 @@ type instanceKey struct{}
 // of returns the instance a host function was called by.
 func of(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
 
-// newInstance makes, initialises and configures one instance, all within the
-// init timeout, and returns the output of weir_configure.
-func newInstance(m *Module) (_ *instance, shape []byte, err error) {
-	in := &instance{m: m, world: world{random: rand.NewChaCha8([32]byte{})}}
-	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
-	in.arm(m.opts.InitTimeout)
-	m.live.Add(1)
-	defer func() {
-		if err != nil {
-			in.close()
+// errAbsent ends a guest that called a function whose code is not there.
+var errAbsent = errors.New("a function is missing")
+
+// makeInstance makes, initialises and configures one instance, all within the
+// init timeout, and returns the output of weir_configure. What adding functions
+// takes meanwhile does not count.
+func makeInstance(m *Module) (*instance, []byte, error) {
+	for {
+		in := newInstance(m, m.code.use())
+		err := in.start()
+		var shape []byte
+		if err == nil {
+			shape, err = in.settle()
 		}
-	}()
-	in.module, err = m.code.runtime.InstantiateModule(experimental.WithMemoryAllocator(in.ctx, &in.linear), m.code.module,
+		if err == nil {
+			return in, shape, nil
+		}
+		if in.absent == 0 {
+			in.close()
+			return nil, nil, err
+		}
+		if err := in.complete(); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// newInstance is an instance of k, which it gives back when it is closed, before
+// its guest exists.
+func newInstance(m *Module, k *core) *instance {
+	in := &instance{m: m, core: k, linear: linear{image: k.image}, world: world{random: rand.NewChaCha8([32]byte{})}}
+	in.ctx = context.WithValue(context.Background(), instanceKey{}, in)
+	m.live.Add(1)
+	return in
+}
+
+// start makes the guest, at its beginning or as the image that its core has.
+func (in *instance) start() (err error) {
+	in.arm(in.m.opts.InitTimeout)
+	in.module, err = in.core.runtime.InstantiateModule(experimental.WithMemoryAllocator(in.ctx, &in.linear), in.core.module,
 		wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err != nil {
-		return nil, nil, in.startError("the module does not start", err)
+		return in.startError("the module does not start", err)
 	}
 	in.memory = in.module.Memory() // exported: prepare has checked
-	if err := in.initialize(); err != nil {
-		return nil, nil, err
-	}
 	for h := range hostabi.Hook(hostabi.NumHooks) {
-		if m.code.has[h] {
+		if in.m.code.has[h] {
 			in.hooks[h] = in.module.ExportedFunction(h.Export())
 		}
 	}
-	if m.code.has[hostabi.Configure] {
+	if in.core.image == nil {
+		return in.initialize()
+	}
+	if in.linear.err != nil {
+		return in.startError("its image cannot be read", in.linear.err)
+	}
+	in.become(in.core.image)
+	return nil
+}
+
+// settle configures the guest in what is left of the init timeout.
+func (in *instance) settle() (shape []byte, err error) {
+	if in.m.code.has[hostabi.Configure] {
 		if shape, err = in.configure(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	in.measure()
 	in.settled = in.bytes
-	return in, shape, nil
+	return shape, nil
+}
+
+// complete closes an instance that missed a function, and adds it to the code.
+func (in *instance) complete() error {
+	in.close()
+	if err := in.m.code.grow(in.core, uint32(in.absent-1)); err != nil {
+		return &LoadError{Stage: Compile, Reason: "a function cannot be added: " + firstLine(err), Err: err}
+	}
+	in.m.log.say("debug", fmt.Sprintf("function %d was called for the first time: it is compiled now", in.absent-1))
+	return nil
 }
 
 // initialize runs _initialize, weir_abi and weir_buffer.
@@ -120,7 +170,7 @@ func (in *instance) initialize() error {
 	return nil
 }
 
-// configure runs weir_configure in what is left of the init timeout.
+// configure runs weir_configure.
 func (in *instance) configure() ([]byte, error) {
 	out, r, _, err := in.run(hostabi.Configure, in.m.opts.Configure, nil)
 	switch {
@@ -164,6 +214,7 @@ func (in *instance) run(h hostabi.Hook, input, out []byte) ([]byte, hostabi.Resu
 	}
 	in.stack[0] = uint64(len(input))
 	if err := in.hooks[h].CallWithStack(in.ctx, in.stack[:1]); err != nil {
+		in.broken = true
 		if in.late {
 			return out, 0, Timeout, err
 		}
@@ -216,6 +267,7 @@ func (in *instance) close() {
 		_ = in.module.Close(in.ctx) // has nothing to report: no files are open
 	}
 	in.linear.Free()
+	in.core.release()
 	in.m.memBytes.Add(-in.bytes)
 	in.m.live.Add(-1)
 }

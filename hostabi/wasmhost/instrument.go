@@ -31,15 +31,19 @@ const (
 
 // meter is what the inserted code refers to.
 type meter struct {
-	fn     uint32 // index of the imported checkpoint; own functions move up by one
-	global uint32 // index of the countdown
+	fn     uint32 // index of the imported checkpoint; own functions move up
+	added  uint32 // by the imports that are added
+	global uint32 // index of the countdown; what follows are marks (lean.go)
 }
 
-// instrument rewrites the sections. The new import comes after the module's
-// own, so that every function index at or above it moves by one and none can
-// name it; the new global comes last and code that names it is refused.
-func (d *draft) instrument() error {
-	m := meter{fn: uint32(len(d.imports))}
+// instrument rewrites the sections. The new imports come after the module's
+// own, so that every function index at or above them moves and none can name
+// them; the new globals come last and code that names them is refused.
+func (d *draft) instrument(f form) error {
+	m := meter{fn: uint32(len(d.imports)), added: 1}
+	if f.lean() {
+		m.added = 2
+	}
 	countdown := appendS32([]byte{0x7F, 1, 0x41}, ticks)
 	globals, err := d.rewriteGlobals(m)
 	if err != nil {
@@ -54,6 +58,10 @@ func (d *draft) instrument() error {
 	if err := d.rewriteExports(m); err != nil {
 		return err
 	}
+	if f.pages > 0 { // it begins in the middle of its life
+		d.sections[secStart], d.sections[secData], d.sections[secDataCount] = nil, nil, nil
+		d.sections[secMemory] = appendU32(appendU32([]byte{1, 1}, f.pages), d.maxPages)
+	}
 	if d.sections[secStart] != nil {
 		r := &reader{b: d.sections[secStart]}
 		d.sections[secStart] = appendU32(nil, m.moved(r.u32()))
@@ -64,31 +72,50 @@ func (d *draft) instrument() error {
 	if err := d.rewriteElements(m); err != nil {
 		return err
 	}
-	if err := d.rewriteCode(m); err != nil {
+	if err := d.rewriteCode(m, f); err != nil {
 		return err
 	}
 	d.names = m.rewriteNames(d.names)
 
-	d.sections[secType] = vector(d.sections[secType], uint32(len(d.types)), []byte{0x60, 0, 0})
-	imported := appendName(appendName(nil, hostModule), checkpoint)
-	imported = appendU32(append(imported, 0), uint32(len(d.types)))
-	d.sections[secImport] = vector(d.sections[secImport], m.fn, imported)
-	d.sections[secGlobal] = append(appendU32(nil, d.globals+1), append(globals, append(countdown, 0x0B)...)...)
+	t := uint32(len(d.types))
+	d.sections[secType] = vector(d.sections[secType], t, []byte{0x60, 0, 0}, []byte{0x60, 1, 0x7F, 0})
+	imported := [][]byte{imported(checkpoint, t), imported(missing, t+1)}
+	d.sections[secImport] = vector(d.sections[secImport], m.fn, imported[:m.added]...)
+	all := append(globals, append(countdown, opEnd)...)
+	n, exports := d.globals+1, [][]byte(nil)
+	if f.marks {
+		for i := range d.marks() {
+			all = append(all, 0x7E, 1, opI64Const, 0, opEnd)
+			exports = append(exports, exportedGlobal(markName, i, n))
+			n++
+		}
+	}
+	if f.marks || f.pages > 0 {
+		for i, g := range d.mutable {
+			exports = append(exports, exportedGlobal(stateName, i, g))
+		}
+	}
+	d.sections[secGlobal] = append(appendU32(nil, n), all...)
+	d.sections[secExport] = vector(d.sections[secExport], uint32(len(d.exports)), exports...)
 	return nil
 }
 
-// vector is a section of n elements with one more behind them.
-func vector(section []byte, n uint32, element []byte) []byte {
+func imported(name string, t uint32) []byte {
+	return appendU32(append(appendName(appendName(nil, hostModule), name), 0), t)
+}
+
+// vector is a section of n elements with more behind them.
+func vector(section []byte, n uint32, more ...[]byte) []byte {
 	r := &reader{b: section}
 	if section != nil {
 		r.u32()
 	}
-	return append(append(appendU32(nil, n+1), section[r.off:]...), element...)
+	return append(append(appendU32(nil, n+uint32(len(more))), section[r.off:]...), bytes.Join(more, nil)...)
 }
 
 func (m meter) moved(fn uint32) uint32 {
-	if fn >= m.fn && fn != 1<<32-1 {
-		return fn + 1
+	if fn >= m.fn && fn < -m.added {
+		return fn + m.added
 	}
 	return fn
 }
@@ -102,6 +129,12 @@ func (d *draft) rewriteGlobals(m meter) (out []byte, err error) {
 		kind := r.take(2)
 		if r.err == nil && !isValueType(kind[0]) {
 			return refuse(remedyWasm2, "global %d is of an unknown type", d.globals)
+		}
+		if r.err == nil && kind[1] == 1 {
+			if kind[0] < 0x7C { // a reference or a vector
+				d.wild = true
+			}
+			d.mutable = append(d.mutable, d.globals)
 		}
 		c.out = append(c.out, kind...)
 		c.expression(r)
@@ -176,7 +209,7 @@ func (d *draft) rewriteElements(m meter) error {
 	return err
 }
 
-func (d *draft) rewriteCode(m meter) error {
+func (d *draft) rewriteCode(m meter, f form) error {
 	out := make([]byte, 0, len(d.sections[secCode])*5/4)
 	c := &copier{meter: m, limit: d.globals}
 	err := d.each(secCode, func(i uint32, r *reader) error {
@@ -192,6 +225,12 @@ func (d *draft) rewriteCode(m meter) error {
 			return malformed(secCode, errCount)
 		}
 		c.out = c.out[:0]
+		if !f.holds(i, size) {
+			c.stub(i)
+			out = append(appendU32(out, uint32(len(c.out))), c.out...)
+			return nil
+		}
+		c.marked, c.own, c.calls = f.marks, i, c.calls[:0]
 		if err := c.function(body, uint32(len(d.typeAt(d.funcs[i]).params))); err != nil {
 			return err
 		}
@@ -202,6 +241,7 @@ func (d *draft) rewriteCode(m meter) error {
 		out = append(appendU32(out, uint32(len(c.out))), c.out...)
 		return nil
 	})
+	d.wild = d.wild || c.wild
 	d.replace(secCode, out)
 	return err
 }
@@ -249,6 +289,9 @@ func (c *copier) function(r *reader, params uint32) error {
 	c.out = appendU32(c.out, groups+1)
 	c.out = append(c.out, r.b[start:r.off]...)
 	c.out = append(c.out, 1, 0x7F)
+	if c.marked {
+		c.mark()
+	}
 
 	// The check at the entry may wait until control can leave the straight line;
 	// code of a Go guest comes to a loop before that, whose check serves for both.

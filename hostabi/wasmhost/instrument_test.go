@@ -106,13 +106,18 @@ func FuzzPrepare(f *testing.F) {
 	g.globals = [][]byte{{0x70, 0, opRefFunc, 1, opEnd}}
 	f.Add(g.build())
 	f.Fuzz(func(t *testing.T, wasm []byte) {
-		_, rewritten, err := prepare(wasm)
+		d, err := prepare(wasm)
 		if err != nil {
 			return
 		}
-		if before := valid(t.Context(), wasm); before == nil {
-			if err := valid(t.Context(), rewritten); err != nil {
-				t.Errorf("no longer valid: %v\n%x\n%x", err, wasm, rewritten)
+		before := valid(t.Context(), wasm)
+		for _, f := range []form{{}, {marks: true}, {pages: 3, resident: make(set, d.marks())}, {pages: 3}} {
+			rewritten, err := d.write(f)
+			if err != nil {
+				return
+			}
+			if err := valid(t.Context(), rewritten); before == nil && !d.wild && err != nil {
+				t.Errorf("no longer valid as %+v: %v\n%x\n%x", f, err, wasm, rewritten)
 			}
 		}
 	})

@@ -82,7 +82,7 @@ func TestRefusedModules(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			engines(t, func(t *testing.T, engine string) {
 				refusal := (&hostabi.Refusal{Message: "droppable: no"}).AppendTo(nil)
-				m, err := Load(t.Context(), Options{Name: "p", Wasm: c.wasm, Engine: engine, Configure: refusal})
+				m, err := Load(t.Context(), on(engine, Options{Name: "p", Wasm: c.wasm, Configure: refusal}))
 				if err == nil {
 					m.Close()
 					t.Fatal("it loads")

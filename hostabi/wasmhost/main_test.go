@@ -42,22 +42,42 @@ func leaked() string {
 	}
 }
 
-// engines runs a test on both.
+// lean, before an engine's name, is for modules that are run lean, however small.
+const lean = "lean "
+
+// engines runs a test on both, with the module as it is and lean.
 func engines(t *testing.T, test func(t *testing.T, engine string)) {
+	bareEngines(t, test)
+	for _, e := range []string{lean + Interpreter, lean + Compiler} {
+		t.Run(e, func(t *testing.T) { test(t, e) })
+	}
+}
+
+// bareEngines runs a test on both.
+func bareEngines(t *testing.T, test func(t *testing.T, engine string)) {
 	for _, e := range []string{Interpreter, Compiler} {
 		t.Run(e, func(t *testing.T) { test(t, e) })
 	}
+}
+
+// on sets the engine as engines names it.
+func on(engine string, o Options) Options {
+	if e, ok := strings.CutPrefix(engine, lean); ok {
+		engine, o.leanFrom = e, 1
+	}
+	o.Engine = engine
+	return o
 }
 
 // load loads a guest that must load, with one instance and times for a busy
 // machine, and closes it with the test.
 func load(t testing.TB, engine string, wasm []byte, change ...func(*Options)) *Module {
 	t.Helper()
-	o := Options{
-		Name: "p", Wasm: wasm, Engine: engine, Instances: 1,
+	o := on(engine, Options{
+		Name: "p", Wasm: wasm, Instances: 1,
 		CallTimeout: 100 * time.Millisecond, InitTimeout: 5 * time.Second,
 		Log: func(level, msg string) { t.Logf("%s: %s", level, msg) },
-	}
+	})
 	for _, c := range change {
 		c(&o)
 	}

@@ -7,13 +7,24 @@ import "github.com/tetratelabs/wazero/experimental"
 // nothing, an instance that ends gives its memory back at once, and the
 // collector does not let the heap grow by as much again.
 type linear struct {
+	image  *image // that it begins as; nil: zeros
 	b      []byte // all that there may ever be
 	mapped bool
+	err    error // of beginning as the image
 }
 
 // Allocate implements experimental.MemoryAllocator; an instance has one memory.
 func (l *linear) Allocate(_, limit uint64) experimental.LinearMemory {
 	l.b, l.mapped = reserve(int(limit))
+	if l.image == nil {
+		return l
+	}
+	if !l.mapped {
+		l.b = make([]byte, l.image.size)
+	}
+	if !l.mapped || l.image.memory.place(l.b, l.image.size) != nil {
+		l.err = l.image.memory.copy(l.b[:l.image.size])
+	}
 	return l
 }
 

@@ -49,10 +49,15 @@ type Options struct {
 	// status ("ok", "no_opinion", "bad_input", "unsupported", "guest_error") or
 	// the Kind of the fault. May be nil.
 	OnCall func(hook hostabi.Hook, result string, d time.Duration)
+	// Rehearse asks an instance as it will be asked, before the module serves; may
+	// be nil. It is called only for a large module whose bytes are not yet in use.
+	Rehearse func(*Rehearsal)
 	// CallTimeout is what one call may execute, InitTimeout what start, _initialize
 	// and weir_configure may together; 0: 5 ms and 500 ms. By the wall clock each
 	// may take 10 times as long, and so may the wait for an instance that is free.
 	CallTimeout, InitTimeout time.Duration
+
+	leanFrom int // bytes of code from which a module is run lean; 0: leanFrom
 }
 
 // Module is a loaded policy: a fixed pool of interchangeable instances.
@@ -99,6 +104,7 @@ func Load(ctx context.Context, o Options) (*Module, error) {
 	o.CallTimeout = cmp.Or(o.CallTimeout, DefaultCallTimeout)
 	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
 	o.Instances = cmp.Or(o.Instances, min(processors, maxInstances))
+	o.leanFrom = cmp.Or(o.leanFrom, leanFrom)
 	m := &Module{
 		opts:    o,
 		epoch:   time.Now(),
@@ -121,8 +127,14 @@ func Load(ctx context.Context, o Options) (*Module, error) {
 
 func (m *Module) load(ctx context.Context) (err error) {
 	var compiled bool
-	if m.code, compiled, err = acquire(ctx, m.opts.Engine, m.opts.Wasm); err != nil {
+	if m.code, compiled, err = acquire(ctx, &m.opts); err != nil {
 		return err
+	}
+	if m.code.draft != nil {
+		if err := m.code.rehearse(ctx, m); err != nil {
+			m.code.release()
+			return err
+		}
 	}
 	large := len(m.opts.Wasm) >= trimFrom
 	m.opts.Wasm = nil // the engine has its own
@@ -136,7 +148,7 @@ func (m *Module) load(ctx context.Context) (err error) {
 		if err = ctx.Err(); err == nil {
 			var in *instance
 			var shape []byte
-			if in, shape, err = newInstance(m); err == nil {
+			if in, shape, err = makeInstance(m); err == nil {
 				m.slots <- in
 				err = m.agree(n, shape)
 			}
@@ -150,8 +162,7 @@ func (m *Module) load(ctx context.Context) (err error) {
 		}
 	}
 	if compiled && large {
-		n := compiles.Add(1)
-		m.healing.Go(func() { m.trim(n) })
+		m.trimLater()
 	}
 	return nil
 }
@@ -175,6 +186,7 @@ func (m *Module) agree(n int, shape []byte) error {
 var (
 	errBreakerOpen = errors.New("not called after repeated faults")
 	errClosed      = errors.New("the module is closed")
+	errDiffers     = errors.New("weir_configure answers differently than at load")
 )
 
 // Shape is the output of weir_configure; nil if the module has no such hook or
@@ -221,6 +233,14 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 		return out, 0, m.fault(h, Unavailable, err)
 	}
 	out, r, kind, err := inst.call(h, in, out, m.opts.CallTimeout)
+	for err != nil && inst.absent > 0 {
+		if inst, err = m.completed(inst); err != nil {
+			m.breaker.cancel()
+			m.healing.Go(m.heal) // as in discard
+			return out, 0, m.fault(h, Unavailable, err)
+		}
+		out, r, kind, err = inst.call(h, in, out, m.opts.CallTimeout)
+	}
 	if err == nil {
 		m.put(inst)
 		m.breaker.success()
@@ -229,6 +249,34 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	f := m.fault(h, kind, err)
 	m.discard(inst, f)
 	return out, 0, f
+}
+
+// completed returns an instance that has the function that in missed, in its
+// place. When adding it takes longer than a call may, it goes on without the
+// caller.
+func (m *Module) completed(in *instance) (*instance, error) {
+	grown := make(chan error, 1)
+	m.healing.Go(func() { // as in discard
+		grown <- in.complete()
+		m.trimLater()
+	})
+	limit := wall(m.opts.CallTimeout)
+	wait := time.NewTimer(limit)
+	defer wait.Stop()
+	select {
+	case err := <-grown:
+		if err != nil {
+			return nil, err
+		}
+	case <-wait.C:
+		return nil, fmt.Errorf("a function that it had not called before was not compiled within %v", limit)
+	}
+	fresh, shape, err := makeInstance(m)
+	if err == nil && !bytes.Equal(shape, m.shape) {
+		fresh.close()
+		fresh, err = nil, errDiffers
+	}
+	return fresh, err
 }
 
 func (m *Module) fault(h hostabi.Hook, k Kind, err error) *Fault {

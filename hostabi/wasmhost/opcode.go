@@ -2,6 +2,7 @@ package wasmhost
 
 // Opcodes that the rewriter reads or writes (WebAssembly 2.0 §5.4).
 const (
+	opUnreachable  = 0x00
 	opBlock        = 0x02
 	opLoop         = 0x03
 	opIf           = 0x04
@@ -27,6 +28,7 @@ const (
 	opI32GtS       = 0x4A
 	opI32Sub       = 0x6B
 	opI32ShrU      = 0x76
+	opI64Or        = 0x84
 	opLastNumeric  = 0xC4
 	opRefNull      = 0xD0
 	opRefIsNull    = 0xD1
@@ -47,6 +49,10 @@ type copier struct {
 	nesting nesting
 	out     []byte
 	refused error
+	marked  bool     // functions mark that they were called
+	own     uint32   // number of the function, imports not counted
+	calls   []uint32 // functions that were named, as the module counts them
+	wild    bool     // an instruction that changes tables or uses up segments
 }
 
 // expression copies instructions to the end of a constant expression.
@@ -67,7 +73,9 @@ func (c *copier) instruction(r *reader) byte {
 	op := r.byte()
 	switch {
 	case op == opCall || op == opRefFunc:
-		c.out = appendU32(append(c.out, op), c.moved(r.u32()))
+		f := r.u32()
+		c.calls = append(c.calls, f)
+		c.out = appendU32(append(c.out, op), c.moved(f))
 		return op
 	case op == opGlobalGet || op == opGlobalSet:
 		if g := r.u32(); g >= c.limit {
@@ -117,6 +125,7 @@ func (c *copier) plain(op byte, r *reader) {
 			c.unknown(op, n, t)
 		}
 	case op >= opLocalGet && op <= opTableSet:
+		c.wild = c.wild || op == opTableSet
 		r.u32()
 	case op >= 0x28 && op < opMemorySize: // loads and stores
 		memarg(r)
@@ -169,7 +178,9 @@ func (c *copier) blockType(op byte, r *reader) {
 
 // misc passes the rest of an instruction with prefix 0xFC.
 func (c *copier) misc(r *reader) {
-	switch sub := r.byte(); sub {
+	sub := r.byte()
+	c.wild = c.wild || sub >= 8 && sub != 10 && sub != 11 && sub != 16
+	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncation
 	case 8: // memory.init
 		c.payBulk()

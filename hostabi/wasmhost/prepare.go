@@ -54,12 +54,15 @@ type draft struct {
 	sections [numSections][]byte
 	names    []byte // body of the custom section "name", after its name
 
-	types   []signature
-	imports []uint32 // type of each imported function
-	funcs   []uint32 // type of each own function
-	globals uint32
-	exports map[string]export
-	memory  bool
+	types    []signature
+	imports  []uint32 // type of each imported function
+	funcs    []uint32 // type of each own function
+	globals  uint32
+	mutable  []uint32 // globals of numbers that code may change
+	exports  map[string]export
+	memory   bool
+	maxPages uint32 // of memory
+	wild     bool   // its state is more than memory and numbers: see lean
 }
 
 type export struct {
@@ -67,12 +70,10 @@ type export struct {
 	index uint32
 }
 
-// prepare validates a module statically, without running any of it, and
-// rewrites it so that its memory and tables are bounded and its code asks for
-// time (instrument.go). The engine validates what comes out.
-func prepare(wasm []byte) (*facts, []byte, error) {
-	f := &facts{}
-	d := &draft{facts: f, exports: map[string]export{}}
+// prepare takes a module apart and validates it statically, without running any
+// of it. What it leaves is to be written (draft.write), which looks at the code.
+func prepare(wasm []byte) (*draft, error) {
+	d := &draft{facts: &facts{}, exports: map[string]export{}}
 	for _, step := range []func() error{
 		func() error { return d.split(wasm) },
 		d.readTypes,
@@ -82,13 +83,25 @@ func prepare(wasm []byte) (*facts, []byte, error) {
 		d.boundMemory,
 		d.readExports,
 		d.checkExports,
-		d.instrument,
 	} {
 		if err := step(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return f, d.join(), nil
+	return d, nil
+}
+
+// write returns the module rewritten so that its memory and tables are bounded
+// and its code asks for time (instrument.go), in one of itf forms (lean.go).
+// The engine validates what comes out.
+func (d *draft) write(f form) ([]byte, error) {
+	out := *d // sections are replaced, never changed in place
+	out.mutable = nil
+	if err := out.instrument(f); err != nil {
+		return nil, err
+	}
+	d.wild, d.mutable = d.wild || out.wild, out.mutable
+	return out.join(), nil
 }
 
 var header = []byte("\x00asm\x01\x00\x00\x00")
@@ -290,7 +303,7 @@ func (d *draft) boundMemory() error {
 		if !hasMax || high > hostabi.MaxMemoryPages {
 			high = hostabi.MaxMemoryPages
 		}
-		d.memory = true
+		d.memory, d.maxPages = true, high
 		d.sections[secMemory] = appendU32(appendU32([]byte{1, 1}, low), high)
 		return nil
 	})
@@ -330,6 +343,7 @@ func (d *draft) checkExports() error {
 		known = append(known, h.Export())
 	}
 	for name, e := range d.exports {
+		d.wild = d.wild || strings.HasPrefix(name, ownPrefix)
 		if e.kind == 0 && strings.HasPrefix(name, "weir_") && !slices.Contains(known, name) {
 			d.unknown = append(d.unknown, name)
 		}

@@ -115,8 +115,14 @@ func appendSection(dst []byte, id byte, body []byte) []byte {
 
 func appendU32(dst []byte, v uint32) []byte { return binary.AppendUvarint(dst, uint64(v)) }
 
-// appendS32 appends a signed LEB128.
-func appendS32(dst []byte, v int32) []byte {
+func appendS32(dst []byte, v int32) []byte { return appendS64(dst, int64(v)) }
+
+func appendName(dst []byte, s string) []byte {
+	return append(appendU32(dst, uint32(len(s))), s...)
+}
+
+// appendS64 appends a signed LEB128.
+func appendS64(dst []byte, v int64) []byte {
 	for {
 		b := byte(v & 0x7F)
 		v >>= 7
@@ -125,8 +131,4 @@ func appendS32(dst []byte, v int32) []byte {
 		}
 		dst = append(dst, b|0x80)
 	}
-}
-
-func appendName(dst []byte, s string) []byte {
-	return append(appendU32(dst, uint32(len(s))), s...)
 }

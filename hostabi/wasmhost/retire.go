@@ -16,16 +16,22 @@ const (
 // put gives an instance back to the pool after a call. One that has grown keeps
 // serving until another is there in its place.
 func (m *Module) put(in *instance) {
-	if in.bytes-in.settled > m.growth.Load() {
+	if m.due(in) {
 		in = m.outgrown(in)
 	}
 	m.slots <- in
 }
 
+// due reports whether an instance is to be replaced: it has grown, or there is
+// code that was missing when it was made, of which no other copy shall be kept.
+func (m *Module) due(in *instance) bool {
+	return in.bytes-in.settled > m.growth.Load() || in.core != m.code.core.Load()
+}
+
 // outgrown decides what becomes of an instance that has grown, and returns the
 // one to serve in its place.
 func (m *Module) outgrown(in *instance) *instance {
-	if g := m.growth.Load(); in.calls < youngCalls && g < growthMax {
+	if g := m.growth.Load(); in.bytes-in.settled > g && in.calls < youngCalls && g < growthMax {
 		m.growth.CompareAndSwap(g, 2*g) // it needs that much: another would grow the same
 		return in
 	}
@@ -46,7 +52,11 @@ func (m *Module) outgrown(in *instance) *instance {
 }
 
 func (m *Module) retire(in *instance) {
-	m.log.say("debug", fmt.Sprintf("an instance is replaced: its memory grew from %d to %d bytes in %d calls", in.settled, in.bytes, in.calls))
+	why := "others have code that it misses"
+	if in.bytes > in.settled {
+		why = fmt.Sprintf("its memory grew from %d to %d bytes", in.settled, in.bytes)
+	}
+	m.log.say("debug", fmt.Sprintf("an instance is replaced after %d calls: %s", in.calls, why))
 	m.retired.Add(1)
 	in.close()
 }
@@ -63,7 +73,7 @@ func (m *Module) renew() {
 	for range cap(m.slots) {
 		select {
 		case in := <-m.slots:
-			if in != nil && fresh != nil && in.bytes-in.settled > m.growth.Load() {
+			if in != nil && fresh != nil && m.due(in) {
 				m.retire(in)
 				in, fresh = fresh, nil
 			}

@@ -40,7 +40,6 @@ type Options struct {
 type Gateway struct {
 	options Options
 	path    string
-	files   config.Files // by which path is read
 	log     *slog.Logger
 	metrics *metrics.Set
 	faults  *relay.FaultLog
@@ -55,8 +54,7 @@ type Gateway struct {
 
 	current atomic.Pointer[generation]
 	memory  *flow.Budget // all queues of the process
-	clients *clients     // connections by address, those within the limits
-	overrun atomic.Int64 // connections above a limit, open until they are told so
+	clients *clients     // connections by address
 
 	reloading sync.Mutex              // one reload at a time
 	watcher   atomic.Pointer[watcher] // nil: files are not followed
@@ -78,7 +76,6 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g := &Gateway{
 		options:  o,
 		path:     cfg.Path,
-		files:    cfg.Files,
 		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		metrics:  metrics.New(o.Version),
 		memory:   flow.NewBudget(cfg.Limits.MaxMemory, nil),

@@ -76,6 +76,10 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	m, err := wasmhost.Load(ctx, wasmhost.Options{
 		Name: c.Name, Wasm: c.Bytes, Engine: c.Engine, Configure: input, Log: report.guest,
 		CallTimeout: o.CallTimeout, InitTimeout: o.InitTimeout,
+		Rehearse: func(r *wasmhost.Rehearsal) {
+			quiet := Options{Config: o.Config}
+			_, _ = load(ctx, quiet, r, newReporter(nil, c.Name)) // told when it is loaded in earnest
+		},
 	})
 	if err != nil {
 		return nil, err // names the policy

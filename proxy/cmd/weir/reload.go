@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -44,7 +45,7 @@ command line that makes no sense.`,
   weir validate && weir reload`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			src, err := c.files.Read(c.config)
+			src, err := os.ReadFile(c.config)
 			if err != nil {
 				return failure{err}
 			}

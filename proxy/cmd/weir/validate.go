@@ -17,8 +17,7 @@ func (c *cli) validateCommand() *cobra.Command {
 		Short: "Check the configuration and its policies without running anything",
 		Long: `Reads the configuration as "weir run" would, loads every policy it names,
 configures it and calls each of its hooks with samples. Nothing is listened on
-and no backend is dialled. "weir run" refuses what this refuses, with the same
---confine.
+and no backend is dialled. "weir run" refuses what this refuses.
 
 Every problem is printed on stderr, one per line:
 
@@ -47,7 +46,7 @@ that makes no sense.`,
 // inspect reads the configuration and tries its policies, and returns every
 // problem of both.
 func (c *cli) inspect(ctx context.Context) (*config.Config, config.Errors) {
-	cfg, problems := c.files.Inspect(c.config)
+	cfg, problems := config.Inspect(c.config)
 	if cfg != nil {
 		more, _ := errors.AsType[config.Errors](gateway.Check(ctx, cfg))
 		problems = problems.With(more)

@@ -1,0 +1,210 @@
+package wasmhost
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"weir/hostabi"
+)
+
+// nop makes a function too large to stay in the code for its size.
+var nop = slices.Repeat([]byte{0x01}, stubSize)
+
+// stateful is a guest whose state is in a global, in memory, in what it drew by
+// chance and in its clock, all set before weir_buffer; admit answers it.
+func stateful() *guest {
+	g := newGuest()
+	random := g.importing(wasiModule, "random_get", sig("ii", "i"))
+	clock := g.importing(wasiModule, "clock_time_get", sig("iIi", "i"))
+	g.globals = [][]byte{join([]byte{0x7F, 1}, i32(1), []byte{opEnd}), join([]byte{0x7C, 1, opF64Const, 0, 0, 0, 0, 0, 0, 0xF0, 0x3F, opEnd})}
+	g.memory = []byte{0, 1}
+	now := join(i32(0), i64(1), i32(5<<16+8), clock, []byte{0x1A})
+	g.start = join(i32(42), []byte{opGlobalSet, 0})
+	g.export(hostabi.ExportInitialize, signature{}, join(
+		i32(6), []byte{opMemoryGrow, 0, 0x1A}, // 7 pages
+		i32(5<<16), i32(8), random, []byte{0x1A}, now,
+		[]byte{opGlobalGet, 1, opGlobalGet, 1, 0xA0, opGlobalSet, 1})...) // 2.0
+	word := func(at int32, from ...byte) []byte { return join(i32(at), from, []byte{0x36, 2, 0}) }
+	load := func(at int32) []byte { return join(i32(at), []byte{0x28, 2, 0}) }
+	return g.hook(hostabi.Admit, join(nop, now,
+		word(region, opGlobalGet, 0), word(region+4, opMemorySize, 0), word(region+8, load(5<<16)...),
+		word(region+12, load(5<<16+8)...), word(region+16, opGlobalGet, 1, 0xAA),
+		i64(20)))
+}
+
+// What begins as an image is no different from what began at the beginning.
+func TestAnImageIsTheWholeState(t *testing.T) {
+	var answers []string
+	engines(t, func(t *testing.T, engine string) {
+		m := load(t, engine, stateful().build(), func(o *Options) { o.Instances = 3 })
+		for range 3 {
+			answers = append(answers, ask(m, hostabi.Admit, ""))
+			if k := m.code.core.Load(); (k.image != nil) != strings.HasPrefix(engine, lean) {
+				t.Error("it is not run as it should be")
+			}
+		}
+	})
+	// The clock moves on in an instance, and each of three answers once.
+	if len(answers[0]) != 20 || slices.ContainsFunc(answers, func(a string) bool { return a != answers[0] }) {
+		t.Errorf("the answers differ: %x", answers)
+	}
+}
+
+// A copy is an instance's own.
+func TestInstancesOfAnImageShareNothing(t *testing.T) {
+	g := newGuest()
+	count := join(i32(8), i32(8), []byte{0x28, 2, 0}, i32(1), []byte{0x6A, 0x36, 2, 0}) // memory[8]++
+	g.hook(hostabi.Classify, join(count, i32(region), i32(8), []byte{0x28, 2, 0, 0x36, 2, 0}, i64(4)))
+	m := load(t, lean+Interpreter, g.build(), func(o *Options) { o.Instances = 3 })
+	for want := range 3 {
+		for range cap(m.slots) {
+			if got := ask(m, hostabi.Classify, ""); got != string([]byte{byte(want + 1), 0, 0, 0}) {
+				t.Fatalf("turn %d: %x", want, got)
+			}
+		}
+	}
+}
+
+// Only what was rehearsed is compiled; the rest is when it is first called, by
+// an instance that is asked again, and from then on in every instance.
+func TestFunctionsThatAreMissingAreAdded(t *testing.T) {
+	bareEngines(t, func(t *testing.T, engine string) {
+		g := newGuest()
+		deep := g.helper(sig("", ""), nop...)
+		other := g.helper(sig("", ""), join(nop, deep)...)
+		for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
+			g.hook(h, join(nop, other, echo))
+		}
+		for range 200 { // so that one mark is not enough
+			g.helper(sig("", ""), nop...)
+		}
+		rehearsed := ""
+		m := load(t, lean+engine, g.build(), func(o *Options) {
+			o.Instances = 2
+			o.Rehearse = func(r *Rehearsal) {
+				out, _, err := r.Call(hostabi.Classify, []byte("first"), nil)
+				rehearsed = fmt.Sprintf("%s %v %v %v", out, err, r.Has(hostabi.Admit), r.Shape() == nil)
+			}
+		})
+		if rehearsed != "first <nil> true true" {
+			t.Errorf("the rehearsal saw %q", rehearsed)
+		}
+		before := m.code.core.Load()
+		if n := before.form.resident.count(); n < 3 || n > 5 { // classify, two helpers, perhaps configure and what is called at start
+			t.Errorf("%d functions are there", n)
+		}
+		if got := ask(m, hostabi.Classify, "a"); got != "a" || m.code.core.Load() != before {
+			t.Errorf("what was rehearsed: %q, in other code", got)
+		}
+		if got := ask(m, hostabi.Admit, "b"); got != "b" || m.code.core.Load() == before {
+			t.Errorf("what was not: %q, in the same code", got)
+		}
+		until(t, m, "every instance has new code", func() bool {
+			m.code.mu.Lock()
+			defer m.code.mu.Unlock()
+			return before.refs == 0
+		})
+		if i := m.Info(); i.Faults != 0 || i.Instances != 2 || i.Breaker != "closed" {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// A guest that calls ever new functions is given all of them.
+func TestAGuestThatMissesManyGetsAll(t *testing.T) {
+	g := newGuest()
+	byInput := echo // a function for each first byte of the input
+	for b := range int32(2 * maxGrowth) {
+		call := g.helper(sig("", ""), nop...)
+		byInput = join(input, i32('a'+b), []byte{0x46, opIf, blockEmpty}, call, []byte{opEnd}, byInput)
+	}
+	m := load(t, lean+Interpreter, g.hook(hostabi.Classify, byInput).build())
+	if got := ask(m, hostabi.Classify, "0"); got != "0" { // brings all by name
+		t.Fatal(got)
+	}
+	if n := m.code.grown; n != 1 {
+		t.Errorf("grown %d times", n)
+	}
+	table := newGuest()
+	table.tables = [][]byte{{0x70, 0, 2 * maxGrowth}}
+	elem := join([]byte{0}, i32(0), []byte{opEnd, 2 * maxGrowth})
+	for b := range byte(2 * maxGrowth) {
+		table.helper(sig("", ""), nop...)
+		elem = append(elem, b)
+	}
+	table.elems = [][]byte{elem}
+	table.types = []signature{sig("", "")}
+	table.hook(hostabi.Classify, join(input, i32('a'), []byte{opI32Sub, opCallIndirect, 0, 0}, echo))
+	m = load(t, lean+Interpreter, table.build())
+	for b := range 2 * maxGrowth {
+		in := string(rune('a' + b))
+		if got := ask(m, hostabi.Classify, in); got != in {
+			t.Fatalf("%s: %q", in, got)
+		}
+	}
+	if k := m.code.core.Load(); m.code.grown != maxGrowth+1 || k.form.resident != nil {
+		t.Errorf("grown %d times, lean: %v", m.code.grown, k.form.lean())
+	}
+	if got := ask(m, hostabi.Classify, "z"); got != "fault: trap" { // outside the table
+		t.Errorf("a trap is %q", got)
+	}
+	healed(t, m, hostabi.Admit)
+}
+
+// A module whose state is more than memory and numbers is run as it is.
+func TestWildModulesAreNotRunLean(t *testing.T) {
+	for name, change := range map[string]func(*guest){
+		"table.set": func(g *guest) {
+			g.tables = [][]byte{{0x70, 0, 1}}
+			g.hook(hostabi.Admit, join(i32(0), []byte{opRefNull, 0x70, opTableSet, 0}, echo))
+		},
+		"elem.drop": func(g *guest) {
+			g.elems = [][]byte{{1, 0, 0}}
+			g.hook(hostabi.Admit, join([]byte{opMisc, 13, 0}, echo))
+		},
+		"a reference that changes": func(g *guest) { g.globals = [][]byte{{0x70, 1, opRefNull, 0x70, opEnd}} },
+		"exports like the host's":  func(g *guest) { g.raw["weir:m0"] = export{2, 0} },
+	} {
+		g := newGuest()
+		change(g)
+		m := load(t, lean+Interpreter, g.build())
+		if m.code.draft != nil || m.code.core.Load().image != nil {
+			t.Errorf("%s: it is", name)
+		}
+		if got := ask(m, hostabi.Admit, "served"); got != "served" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// A second policy of the same module, and one that is configured otherwise,
+// need no rehearsal; one that fails at it does not spoil it for others.
+func TestARehearsalIsForAllPoliciesOfAModule(t *testing.T) {
+	wasm := newGuest().hook(hostabi.Configure, when(trap)).build()
+	n := 0
+	with := func(configure string) Options {
+		return on(lean+Interpreter, Options{Wasm: wasm, Configure: []byte(configure), Instances: 1, Rehearse: func(*Rehearsal) { n++ }})
+	}
+	keep, err := Load(t.Context(), with("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keep.Close()
+	for _, c := range []string{"two", "x", "three"} {
+		m, err := Load(t.Context(), with(c))
+		if (err != nil) != (c == "x") {
+			t.Fatal(err)
+		}
+		if err == nil {
+			if string(m.Shape()) != c {
+				t.Errorf("the shape is %q", m.Shape())
+			}
+			m.Close()
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d rehearsals", n)
+	}
+}

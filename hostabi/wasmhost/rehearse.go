@@ -1,0 +1,142 @@
+package wasmhost
+
+import (
+	"context"
+	"errors"
+	"math/bits"
+
+	"weir/hostabi"
+)
+
+// rehearse makes the core of a module that is run lean, if nobody has.
+func (c *code) rehearse(ctx context.Context, m *Module) error {
+	c.making.Lock()
+	defer c.making.Unlock()
+	if c.core.Load() != nil {
+		return nil
+	}
+	whole, err := c.compile(ctx, Interpreter, c.whole, form{marks: true}, nil)
+	if err != nil {
+		return err
+	}
+	defer whole.release()
+	img, used, err := whole.perform(m)
+	if err != nil {
+		return err
+	}
+	k, err := c.lean(ctx, used, img)
+	if err != nil {
+		img.free()
+		return err
+	}
+	c.image, c.whole = img, nil
+	c.put(k)
+	return nil
+}
+
+// lean compiles the module with the functions that are resident; nil: all.
+func (c *code) lean(ctx context.Context, resident set, img *image) (*core, error) {
+	f := form{pages: uint32(img.size >> 16), resident: resident}
+	rewritten, err := c.draft.write(f)
+	if err != nil {
+		return nil, err
+	}
+	return c.compile(ctx, c.key.engine, rewritten, f, img)
+}
+
+// perform starts an instance, takes its image, and returns which functions are
+// called when it is configured and asked as Options.Rehearse asks.
+func (k *core) perform(m *Module) (img *image, used set, err error) {
+	k.refs++ // the instance's; nobody else knows of this core
+	in := newInstance(m, k)
+	defer in.close()
+	if err := in.start(); err != nil {
+		return nil, nil, err
+	}
+	if img, err = in.picture(); err != nil {
+		return nil, nil, err
+	}
+	for n := range k.code.draft.marks() {
+		in.global(markName, n).Set(0)
+	}
+	shape, err := in.settle()
+	if err != nil {
+		img.free()
+		return nil, nil, err
+	}
+	if m.opts.Rehearse != nil {
+		m.opts.Rehearse(&Rehearsal{in, shape})
+	}
+	for n := range k.code.draft.marks() {
+		used = append(used, in.global(markName, n).Get())
+	}
+	return img, used, nil
+}
+
+// grow adds function fn, which was missing in from, and what it calls by name,
+// to the code that instances are made of.
+func (c *code) grow(from *core, fn uint32) error {
+	c.making.Lock()
+	defer c.making.Unlock()
+	if c.core.Load() != from {
+		return nil // somebody has; if not this one, its absence shows again
+	}
+	var resident set
+	if c.grown++; c.grown <= maxGrowth {
+		resident = c.draft.reach(from.form.resident, fn)
+	}
+	k, err := c.lean(context.Background(), resident, c.image)
+	if err != nil {
+		return err
+	}
+	c.put(k)
+	return nil
+}
+
+// count is the number of functions in a set.
+func (s set) count() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+// Rehearsal is an instance that is asked before the module serves, so that the
+// host learns which of its code is needed. What it answers decides nothing.
+type Rehearsal struct {
+	in    *instance
+	shape []byte
+}
+
+var errOver = errors.New("the rehearsal ended with a fault")
+
+// Shape is the output of weir_configure.
+func (r *Rehearsal) Shape() []byte { return r.shape }
+
+// Has says whether the module exports the hook.
+func (r *Rehearsal) Has(h hostabi.Hook) bool { return r.in.m.code.has[h] }
+
+// Call asks the hook as Module.Call does. After a fault there is no other call.
+func (r *Rehearsal) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
+	out = out[:0]
+	m := r.in.m
+	switch {
+	case !m.code.has[h]:
+		return out, hostabi.MakeResult(0, hostabi.StatusNoOpinion, hostabi.CacheGeneration), nil
+	case r.in.broken:
+		return out, 0, m.fault(h, Unavailable, errOver)
+	case len(in) > hostabi.MaxInput:
+		return out, 0, m.fault(h, Input, errOver)
+	}
+	out, result, kind, err := r.in.call(h, in, out, m.opts.CallTimeout)
+	if err != nil {
+		return out, 0, m.fault(h, kind, err)
+	}
+	return out, result, nil
+}
+
+// Info is empty: nothing of a rehearsal counts.
+func (r *Rehearsal) Info() Info { return Info{} }
+
+// Close does nothing: the host ends the rehearsal.
+func (r *Rehearsal) Close() {}

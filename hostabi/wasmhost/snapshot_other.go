@@ -1,0 +1,22 @@
+//go:build !linux
+
+package wasmhost
+
+import (
+	"errors"
+	"slices"
+)
+
+// snapshot is a copy of a memory.
+type snapshot struct{ b []byte }
+
+func takeSnapshot(b []byte) (snapshot, error) { return snapshot{slices.Clone(b)}, nil }
+
+func (s snapshot) place([]byte, int) error { return errors.ErrUnsupported }
+
+func (s snapshot) copy(b []byte) error {
+	copy(b, s.b)
+	return nil
+}
+
+func (s snapshot) free() {}
