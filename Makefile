@@ -67,9 +67,10 @@ lint: ## formatting, vet, staticcheck, direction of imports, known vulnerabiliti
 vuln: ## known vulnerabilities, when their database can be reached
 	@tools/vuln.sh $(TOOL) govulncheck ./...
 
-e2e: build ## end-to-end tests on real sockets, with Node's ws package among the clients
+e2e: build ## end-to-end tests on real sockets, with Node's ws package among the clients; then fuzz
 	npm ci --prefix e2e/node --no-audit --no-fund --silent
 	go test -tags e2e -count=1 -timeout 20m ./e2e/...
+	@$(MAKE) fuzz
 
 soak: build ## everything at once at random for SOAK=10m, each message accounted for
 	go test -tags e2e -count=1 -timeout 0 -run '^TestSoak$$' ./e2e -args -soak $(SOAK) -round 30s
@@ -77,13 +78,8 @@ soak: build ## everything at once at random for SOAK=10m, each message accounted
 bench: build ## Weir beside nginx and HAProxy on one load generator; BENCH='-quick' or other flags
 	go run ./bench $(BENCH)
 
-fuzz: ## every fuzz target for FUZZTIME=30s
-	@for pkg in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "$$pkg $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
-		done; \
-	done
+fuzz: ## every fuzz target for FUZZTIME=30s, two at a time
+	@tools/fuzz.sh $(FUZZTIME)
 
 clean: ## remove what was built
 	rm -rf bin bench/out e2e/node/node_modules

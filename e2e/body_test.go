@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,34 +20,44 @@ func sink(t *testing.T, seen chan<- string) string {
 				return
 			}
 			seen <- head
-			n := 0
-			if field(head, "Transfer-Encoding") == "chunked" {
-				for {
-					line, err := c.br.ReadString('\n')
-					if err != nil {
-						return
-					}
-					size, err := strconv.ParseInt(strings.TrimSpace(line), 16, 64)
-					if err != nil {
-						return
-					}
-					if _, err := io.CopyN(io.Discard, c.br, size+2); err != nil {
-						return
-					}
-					if n += int(size); size == 0 {
-						break
-					}
-				}
-			} else {
-				n, _ = strconv.Atoi(field(head, "Content-Length"))
-				if _, err := io.CopyN(io.Discard, c.br, int64(n)); err != nil {
-					return
-				}
+			n, err := c.body(head)
+			if err != nil {
+				return
 			}
 			body := fmt.Sprint(n)
 			c.send(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
 		}
 	})
+}
+
+// body reads a body as its head declares it, and tells how many bytes it had.
+func (c *raw) body(head string) (n int64, err error) {
+	if field(head, "Transfer-Encoding") != "chunked" {
+		n, _ = strconv.ParseInt(field(head, "Content-Length"), 10, 64)
+		return io.CopyN(io.Discard, c.br, n)
+	}
+	for {
+		line, err := c.br.ReadString('\n')
+		if err != nil {
+			return n, err
+		}
+		size, err := strconv.ParseInt(strings.TrimSpace(line), 16, 64)
+		if err != nil {
+			return n, err
+		}
+		if size == 0 {
+			break
+		}
+		if _, err := io.CopyN(io.Discard, c.br, size+2); err != nil {
+			return n, err
+		}
+		n += size
+	}
+	for { // trailer
+		if line, err := c.br.ReadString('\n'); err != nil || line == "\r\n" {
+			return n, err
+		}
+	}
 }
 
 func TestBodiesAreBounded(t *testing.T) {
@@ -186,57 +195,5 @@ func TestALargeBodyPasses(t *testing.T) {
 	// Its memory tells that it never was held.
 	if rss := g.metric("process_resident_memory_bytes"); rss > 150<<20 {
 		t.Errorf("resident: %v bytes", rss)
-	}
-}
-
-// Every line of http1's table of malformed requests, against the running Weir:
-// refused as it says, the connection closed, and nothing of it at the backend.
-func TestMalformedRequestsNeverReachTheBackend(t *testing.T) {
-	t.Parallel()
-	b, err := os.ReadFile("../proxy/http1/testdata/malformed.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := make(chan string, 1000)
-	g := start(t, settings{native: true, urls: sink(t, seen)}) // answers no body before its end
-	lines := 0
-	for line := range strings.Lines(string(b)) {
-		line = strings.TrimSuffix(line, "\n")
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		lines++
-		f := strings.SplitN(line, " ", 4)
-		request, err := strconv.Unquote(f[3])
-		if err != nil {
-			t.Fatalf("%s: %v", f[2], err)
-		}
-		c := dialRaw(t, g.addr)
-		// What is behind it must not be taken for a request either.
-		c.send(request + "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
-		a := c.response("GET")
-		if fmt.Sprint(a.StatusCode) != f[0] || !a.Close {
-			t.Errorf("%s: %s, close %v; want %s", f[2], a.Status, a.Close, f[0])
-		}
-		if p := decodeProblem(t, a.body); p.Code != "protocol_error" || p.Retryable {
-			t.Errorf("%s: %s", f[2], a.body)
-		}
-		c.ended()
-	}
-	if lines < 80 {
-		t.Fatalf("%d lines", lines)
-	}
-	if a := g.get("/innocent"); a.body != "0" {
-		t.Errorf("%q", a.body)
-	}
-	for {
-		head := receive(t, "the innocent request", seen)
-		if strings.HasPrefix(head, "GET /innocent ") {
-			break
-		}
-		// The head of a request is forwarded when only its body is broken.
-		if strings.Contains(head, "smuggled") || field(head, "Transfer-Encoding") != "chunked" {
-			t.Errorf("the backend saw %q", head)
-		}
 	}
 }

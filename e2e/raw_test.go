@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -99,6 +100,12 @@ func (c *raw) request() string {
 // its URL. When the test ends, every connection is closed and joined.
 func backend(t *testing.T, serve func(c *raw)) string {
 	t.Helper()
+	return listening(t, func() {}, serve)
+}
+
+// listening is backend, and calls accepted for one connection after the other.
+func listening(t *testing.T, accepted func(), serve func(c *raw)) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +124,7 @@ func backend(t *testing.T, serve func(c *raw)) string {
 			mu.Lock()
 			conns = append(conns, c)
 			mu.Unlock()
+			accepted()
 			all.Go(func() {
 				defer c.Close()
 				serve(newRaw(t, c))
@@ -155,3 +163,14 @@ func answering(t *testing.T, response string, seen chan<- string) string {
 }
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// dialTLS is dialRaw of a listener with a certificate of its own.
+func dialTLS(t *testing.T, addr string) *raw {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return newRaw(t, c)
+}

@@ -52,8 +52,11 @@ func (c *chaos) settled(goroutines, files int) {
 	}
 }
 
-func (c *chaos) metrics() map[string]float64 {
-	_, body := c.g.ask("GET", "/metrics")
+func (c *chaos) metrics() map[string]float64 { return c.g.metrics() }
+
+// metrics are all series that /metrics shows.
+func (g *gateway) metrics() map[string]float64 {
+	_, body := g.ask("GET", "/metrics")
 	m := map[string]float64{}
 	for text := range strings.Lines(string(body)) {
 		if i := strings.LastIndexByte(text, ' '); i > 0 && text[0] != '#' {

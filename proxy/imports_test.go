@@ -51,10 +51,10 @@ var layer = map[string]int{
 }
 
 // leaves have no I/O, no goroutine and no clock. config reads the files it is
-// given in load.go, and nowhere else.
+// given in files.go, and nowhere else.
 var leaves = map[string]string{
 	"hostabi":             "",
-	"proxy/config":        "load.go",
+	"proxy/config":        "files.go",
 	"proxy/flow":          "",
 	"proxy/jsonpeek":      "",
 	"proxy/stream/framed": "",

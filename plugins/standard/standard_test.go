@@ -328,3 +328,47 @@ func TestHotHooksAllocateNothing(t *testing.T) {
 		t.Errorf("%v allocations: a guest must not need its collector (see sdk)", n)
 	}
 }
+
+// FuzzConfigure: whatever an operator writes is refused with a message, or makes
+// a policy whose every hook answers what the host can read.
+func FuzzConfigure(f *testing.F) {
+	for _, s := range []string{
+		"{}", `{"event_key":["/type","/action"],"droppable":["typing","presence*"],"conflate":{"cursor":"/user"},"max_size":{"typing":"1KiB"}}`,
+		`{"admit":{"rules":[{"deny":true,"header":"x-a","equals":"1"}]},"framing":{"header":"X-V","range":">=4.6.0"},"retry_after":"1s"}`,
+		`{"error_format":{"websocket":"{\"id\":{{field:/id}}}"},"error_to":{"payload_too_large":"receiver"},"gap_notice":true,"priority":{"a":2}}`,
+	} {
+		f.Add(s, "typing")
+	}
+	f.Fuzz(func(t *testing.T, config, key string) {
+		if len(config) > 1<<15 || len(key) > hostabi.MaxEventKey {
+			return
+		}
+		out, r := sdk.Call(hostabi.Configure, (&sdk.ConfigureInput{Policy: "standard", Config: []byte(config)}).AppendTo(nil))
+		if r.Status() != hostabi.StatusOK {
+			var no hostabi.Refusal
+			if err := no.Decode(out); err != nil || no.Message == "" {
+				t.Fatalf("refused with %q: %v", out, err)
+			}
+			return
+		}
+		var shape sdk.Shape
+		if err := shape.Decode(out); err != nil {
+			t.Fatalf("%s: the shape %q: %v", config, out, err)
+		}
+		for h, c := range map[hostabi.Hook]struct {
+			in  interface{ AppendTo([]byte) []byte }
+			out interface{ Decode([]byte) error }
+		}{
+			hostabi.Classify:    {&sdk.ClassifyInput{Route: "r", Key: []byte(key)}, new(sdk.Rule)},
+			hostabi.Admit:       {&sdk.AdmitInput{Route: "r", Path: "/", Headers: []hostabi.Header{{Name: "x-a", Value: key}}}, new(sdk.AdmitOutput)},
+			hostabi.FramingHook: {&sdk.FramingInput{Headers: []hostabi.Header{{Name: "x-v", Value: key}}}, new(sdk.FramingOutput)},
+			hostabi.FaultHook:   {&sdk.FaultInput{Status: 500, ErrorType: key}, new(sdk.FaultOutput)},
+			hostabi.ErrorHook:   {&sdk.ErrorInput{Code: hostabi.PayloadTooLarge, Transport: hostabi.WebSocket}, new(sdk.ErrorOutput)},
+		} {
+			b, r := sdk.Call(h, c.in.AppendTo(nil))
+			if err := c.out.Decode(b); err != nil || r.Status() > hostabi.StatusNoOpinion {
+				t.Errorf("%s: hook %s answers %q, %#x, %v", config, h, b, uint64(r), err)
+			}
+		}
+	})
+}

@@ -222,8 +222,12 @@ func checkURL(s string) (string, error) {
 	case u.Port() == "" && strings.HasSuffix(u.Host, ":"), u.Port() != "" && !validPort(u.Port(), 1):
 		return "", fmt.Errorf("%q has the port %q; allowed: 1 to 65535", s, u.Port())
 	}
-	if _, err := netip.ParseAddr(u.Hostname()); err != nil && !validHostname(u.Hostname()) {
+	a, err := netip.ParseAddr(u.Hostname())
+	if err != nil && !validHostname(u.Hostname()) {
 		return "", fmt.Errorf("%q has the host %q, which is neither an address nor a name", s, u.Hostname())
+	}
+	if a.Zone() != "" {
+		return "", fmt.Errorf("%q has the zone %q, which means nothing in a URL (RFC 6874 §2) nor in a Host header; use an address that is routed", s, a.Zone())
 	}
 	return u.Scheme + "://" + u.Host, nil
 }

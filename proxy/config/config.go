@@ -1,5 +1,5 @@
 // Package config reads gateway.toml: strict keys, units, defaults, validation.
-// It is pure apart from Load's reading of files; nothing is opened or dialled.
+// It is pure apart from Files, which read; nothing else is opened or dialled.
 package config
 
 import (
@@ -13,6 +13,7 @@ const Unlimited = 0
 // Config is one whole, validated configuration with every default filled in.
 type Config struct {
 	Path      string // the file it was read from
+	Files     Files  // by which it was read, and is read again
 	Server    Server
 	Admin     Admin
 	Limits    Limits // process-wide, and the default of every route
@@ -28,6 +29,8 @@ type Server struct {
 	Listen         string // host:port
 	TLSCert        string // PEM file, absolute; empty: plain TCP
 	TLSKey         string
+	CertPEM        []byte // TLSCert as it was read with this configuration
+	KeyPEM         []byte
 	TrustedProxies []netip.Prefix // peers whose forwarding headers are extended
 	DrainTimeout   time.Duration
 }
@@ -57,6 +60,7 @@ type Limits struct {
 	WriteTimeout        time.Duration // one blocked write of an HTTP response
 	PingInterval        time.Duration // optional; WebSocket pings by Weir
 	SlowConsumerGrace   time.Duration // nothing moves toward a full peer
+	ValidateUTF8        bool          // text messages must be UTF-8
 }
 
 // Route is what a request matches.

@@ -24,7 +24,7 @@ type limitKey struct {
 	name     string
 	optional bool              // "none" is allowed
 	most     int64             // of a size, when less than maxSize
-	field    func(*Limits) any // *int64: a size; *int: a count; *time.Duration
+	field    func(*Limits) any // *int64: a size; *int: a count; *time.Duration; *bool
 	own      func(*Own) *bool  // of a process-wide ceiling
 }
 
@@ -58,6 +58,7 @@ var limitKeys = []limitKey{
 	{name: "write_timeout", field: func(l *Limits) any { return &l.WriteTimeout }},
 	{name: "ping_interval", optional: true, field: func(l *Limits) any { return &l.PingInterval }},
 	{name: "slow_consumer_grace", field: func(l *Limits) any { return &l.SlowConsumerGrace }},
+	{name: "validate_utf8", field: func(l *Limits) any { return &l.ValidateUTF8 }},
 }
 
 // limits reads a limits table over the values in l, and marks in own which
@@ -71,6 +72,8 @@ func (t *table) limits(l *Limits, own *Own) {
 			t.count(k.name, dst, k.optional)
 		case *time.Duration:
 			t.duration(k.name, dst, k.optional)
+		case *bool:
+			t.truth(k.name, dst)
 		}
 		if k.own != nil {
 			*k.own(own) = t.has(k.name)
@@ -166,6 +169,17 @@ func (t *table) duration(key string, dst *time.Duration, optional bool) {
 	}
 	if t.within(key, int64(d), int64(minDuration), int64(maxDuration), optional, formatDuration) {
 		*dst = d
+	}
+}
+
+// truth reads true or false.
+func (t *table) truth(key string, dst *bool) {
+	switch v := t.get(key).(type) {
+	case nil:
+	case bool:
+		*dst = v
+	default:
+		t.want(t.at(key), "true or false", v)
 	}
 }
 

@@ -6,10 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,20 +20,27 @@ import (
 // maxFile is the largest configuration or PEM file that is read, in bytes.
 const maxFile = 1 << 20
 
-// Load reads the configuration at path with every module it names, so that
-// what is built from it later does not depend on the disk. The error is of
-// type Errors.
-func Load(path string) (*Config, error) { return whole(Inspect(path)) }
+// Load is Files.Load from anywhere.
+func Load(path string) (*Config, error) { return Files{}.Load(path) }
+
+// Load reads the configuration at path with every file it names, so that what
+// is built from it later does not depend on the disk. The error is of type
+// Errors.
+func (f Files) Load(path string) (*Config, error) { return whole(f.Inspect(path)) }
 
 // Inspect is Load that also returns what could be read of a configuration with
 // problems, so that more of them can be looked for: not to be run. It is nil
 // when nothing could.
-func Inspect(path string) (*Config, Errors) {
-	src, err := readFile(path, maxFile)
+func (f Files) Inspect(path string) (*Config, Errors) {
+	src, err := f.Read(path)
 	if err != nil {
 		return nil, Errors{{File: path, Message: "cannot be read: " + err.Error()}}
 	}
-	return parse(path, src, readFile)
+	cfg, problems := parse(path, src, f.read)
+	if cfg != nil {
+		cfg.Files = f
+	}
+	return cfg, problems
 }
 
 // whole withholds a configuration that has problems.
@@ -107,7 +112,9 @@ func (d *decoder) certificate(s *Server, read reader) {
 	}
 	if _, err := tls.X509KeyPair(cert, key); err != nil {
 		d.fail("server.tls_cert", "does not make a pair with tls_key: %v", err)
+		return
 	}
+	s.CertPEM, s.KeyPEM = cert, key
 }
 
 // modules reads the module of every policy and holds it to its sha256. One
@@ -148,28 +155,4 @@ func missing(path string, err error) string {
 		return fmt.Sprintf("there is no file %s; paths are relative to the file that names them (make build builds plugins/*.wasm)", path)
 	}
 	return fmt.Sprintf("cannot be read: %v", err)
-}
-
-// readFile returns the bytes of a regular file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path) // before opening: a pipe would block there
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s is larger than %s", path, FormatSize(limit))
-	}
-	return b, nil
 }

@@ -83,11 +83,11 @@ func TestGoodFile(t *testing.T) {
 		MaxInbox: 10, MaxPendingBytes: 1 << 30, MaxConnections: Unlimited, MaxConnectionsPerIP: 20,
 		MaxMemory: Unlimited, MessageRate: 50, MessageBurst: 200, HandshakeTimeout: time.Second,
 		IdleTimeout: 90 * time.Second, WriteTimeout: 2 * time.Second, PingInterval: Unlimited,
-		SlowConsumerGrace: 250 * time.Millisecond,
+		SlowConsumerGrace: 250 * time.Millisecond, ValidateUTF8: true,
 	}
 	chat, other := top, top
 	chat.MaxMessageSize, chat.MaxInbox, chat.MaxConnections = 64<<10, 5, 100
-	other.MessageRate, other.MessageBurst = Unlimited, Unlimited
+	other.MessageRate, other.MessageBurst, other.ValidateUTF8 = Unlimited, Unlimited, false
 	want := &Config{
 		Path: "testdata/full.good.toml",
 		Server: Server{
@@ -239,6 +239,10 @@ func TestEqual(t *testing.T) {
 	if a.Equal(b) {
 		t.Error("a module's bytes make no difference")
 	}
+	b = mustParse(t, minimal)
+	if b.Server.CertPEM = []byte("renewed"); mustParse(t, minimal).Equal(b) {
+		t.Error("a certificate's bytes make no difference")
+	}
 }
 
 // What is found later, when a policy is loaded, has its line too.
@@ -281,10 +285,11 @@ func TestReadFileRefusesWhatIsTooLarge(t *testing.T) {
 	if err := os.WriteFile(path, make([]byte, 11), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readFile(path, 10); err == nil {
+	var f Files
+	if _, err := f.read(path, 10); err == nil {
 		t.Error("11 bytes were read where 10 are allowed")
 	}
-	if b, err := readFile(path, 11); err != nil || len(b) != 11 {
+	if b, err := f.read(path, 11); err != nil || len(b) != 11 {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
 }
@@ -323,6 +328,41 @@ func FuzzParse(f *testing.F) {
 		for _, l := range []Limits{cfg.Limits, cfg.Routes[0].Limits} {
 			if l.MaxMessageSize < 1 || l.MaxInbox < 1 || l.IdleTimeout < minDuration || l.MaxConnections < 0 || l.MessageBurst < 0 {
 				t.Errorf("accepted %+v", l)
+			}
+		}
+	})
+}
+
+// FuzzValues: what the checks of single values accept, they accept again and
+// leave as it is; nothing that splits a line or a header passes.
+func FuzzValues(f *testing.F) {
+	for _, s := range []string{
+		"127.0.0.1:8080", ":0", "[::1]:1", "*.Example.com", "[::ffff:1.2.3.4]", "/a/b%20c", "https://a.example:8443", "null",
+		"http://127.0.0.1:9000/", "demo:", "wss://a", "10.0.0.0/8", "::1", "a\r\nb", "http://a:b@c", "http://[::1%25a]",
+	} {
+		f.Add(s)
+	}
+	checks := map[string]func(string) (string, error){
+		"listen": checkListen, "host": checkHost, "path": checkPath, "health_path": checkHealthPath, "url": checkURL,
+		"sha256": checkSHA256, "token": checkToken,
+		"origin": func(s string) (string, error) { return s, checkOrigin(s) },
+		"name":   func(s string) (string, error) { return s, checkName(s) },
+		"prefix": func(s string) (string, error) {
+			p, err := parsePrefix(s)
+			return p.String(), err
+		},
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for what, check := range checks {
+			once, err := check(s)
+			if err != nil {
+				continue
+			}
+			if twice, err := check(once); err != nil || twice != once {
+				t.Errorf("%s %q is read as %q, and that as %q, %v", what, s, once, twice, err)
+			}
+			if strings.ContainsFunc(once, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+				t.Errorf("%s %q is accepted as %q", what, s, once)
 			}
 		}
 	})

@@ -70,18 +70,23 @@ func TestParseDuration(t *testing.T) {
 	}
 }
 
+// FuzzSize holds that what is accepted is written and read back the same.
 func FuzzSize(f *testing.F) {
-	for _, s := range []string{"16MiB", "64 KiB", "1GB", "512", "-1", "1.5GiB", "9223372036854775807"} {
+	for _, s := range []string{"16MiB", "64 KiB", "1GB", "512", "-1", "1.5GiB", "9223372036854775807", "1m30s", "-5s", "0.1us"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		n, err := ParseSize(s)
-		if err != nil {
-			return
+		if n, err := ParseSize(s); err == nil {
+			back, err := ParseSize(FormatSize(n))
+			if err != nil || back != n {
+				t.Errorf("%q is %d, written %q, read back as %d, %v", s, n, FormatSize(n), back, err)
+			}
 		}
-		back, err := ParseSize(FormatSize(n))
-		if err != nil || back != n {
-			t.Errorf("%q is %d, written %q, read back as %d, %v", s, n, FormatSize(n), back, err)
+		if d, err := ParseDuration(s); err == nil {
+			back, err := ParseDuration(d.String())
+			if err != nil || back != d {
+				t.Errorf("%q is %d, written %v, read back as %d, %v", s, d, d, back, err)
+			}
 		}
 	})
 }

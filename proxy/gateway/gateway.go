@@ -40,6 +40,7 @@ type Options struct {
 type Gateway struct {
 	options Options
 	path    string
+	files   config.Files // by which path is read
 	log     *slog.Logger
 	metrics *metrics.Set
 	faults  *relay.FaultLog
@@ -54,7 +55,8 @@ type Gateway struct {
 
 	current atomic.Pointer[generation]
 	memory  *flow.Budget // all queues of the process
-	clients *clients     // connections by address
+	clients *clients     // connections by address, those within the limits
+	overrun atomic.Int64 // connections above a limit, open until they are told so
 
 	reloading sync.Mutex              // one reload at a time
 	watcher   atomic.Pointer[watcher] // nil: files are not followed
@@ -76,6 +78,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g := &Gateway{
 		options:  o,
 		path:     cfg.Path,
+		files:    cfg.Files,
 		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		metrics:  metrics.New(o.Version),
 		memory:   flow.NewBudget(cfg.Limits.MaxMemory, nil),

@@ -28,8 +28,6 @@ type generation struct {
 	upstreams map[string]*shared[*upstream.Upstream]
 	tls       *tls.Config // nil: plain TCP
 
-	certificate string // what tls was made of
-
 	using atomic.Int64 // exchanges that loaded it and still decide by it
 }
 
@@ -158,8 +156,7 @@ func (gen *generation) loadTLS() error {
 	if s.TLSCert == "" {
 		return nil
 	}
-	gen.certificate = certificateSum(gen.cfg)
-	cert, err := tls.LoadX509KeyPair(s.TLSCert, s.TLSKey)
+	cert, err := tls.X509KeyPair(s.CertPEM, s.KeyPEM)
 	if err != nil {
 		return gen.cfg.At(err.Error(), "server", "tls_cert")
 	}

@@ -133,12 +133,12 @@ type clientConn struct {
 	*sock.Conn
 	g        *Gateway
 	peer     netip.Addr
-	over     string      // not empty: a connection limit is exceeded, and by how much
+	over     string      // not empty: it is above a connection limit, which it does not count in
 	upgraded atomic.Bool // its state is the handshake's or the tunnel's now
 	closing  sync.Once
 }
 
-// overrun is how many connections above max_connections are still told so;
+// overrun is how many connections above a limit may wait at once to be told so;
 // beyond, they are closed without a word.
 const overrun = 64
 
@@ -158,14 +158,20 @@ func (g *Gateway) serveConn(tcp *net.TCPConn) {
 	g.metrics.Connections(metrics.StateHTTP).Inc()
 	l := &gen.cfg.Limits
 	switch {
-	case l.MaxConnections > 0 && total > l.MaxConnections+overrun:
-		g.metrics.Fault(hostabi.TooManyConnections).Inc()
-		_ = c.Close()
-		return
 	case l.MaxConnections > 0 && total > l.MaxConnections:
-		c.over = fmt.Sprintf("%d connections are open, max_connections is %d", total, l.MaxConnections)
+		c.over = fmt.Sprintf("%d connections are open, max_connections is %d", total-1, l.MaxConnections)
 	case l.MaxConnectionsPerIP > 0 && of > l.MaxConnectionsPerIP && !within(gen.cfg.Server.TrustedProxies, c.peer):
-		c.over = fmt.Sprintf("%d connections are open from %s, max_connections_per_ip is %d", of, c.peer, l.MaxConnectionsPerIP)
+		c.over = fmt.Sprintf("%d connections are open from %s, max_connections_per_ip is %d", of-1, c.peer, l.MaxConnectionsPerIP)
+	}
+	if c.over != "" {
+		// It takes no place of anybody's: otherwise one address could fill
+		// max_connections with what it is not allowed.
+		g.clients.remove(c.peer)
+		if g.overrun.Add(1) > overrun {
+			g.metrics.Fault(hostabi.TooManyConnections).Inc()
+			_ = c.Close()
+			return
+		}
 	}
 	if g.isDraining() {
 		g.late.ServeConn(c)
@@ -197,7 +203,11 @@ func (c *clientConn) Abort() error {
 
 func (c *clientConn) gone() {
 	c.closing.Do(func() {
-		c.g.clients.remove(c.peer)
+		if c.over != "" {
+			c.g.overrun.Add(-1)
+		} else {
+			c.g.clients.remove(c.peer)
+		}
 		if !c.upgraded.Load() {
 			c.g.metrics.Connections(metrics.StateHTTP).Dec()
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -40,13 +39,13 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	if g.stopping() {
 		return false, errors.New("the server is shutting down")
 	}
-	cfg, err := config.Load(g.path)
+	cfg, err := g.files.Load(g.path)
 	if err != nil {
 		g.followNamed()
 		return false, err
 	}
 	old := g.current.Load()
-	if old.cfg.Equal(cfg) && old.certificate == certificateSum(cfg) {
+	if old.cfg.Equal(cfg) {
 		return false, nil
 	}
 	if err := g.needsRestart(old.cfg, cfg); err != nil {
@@ -64,17 +63,6 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	g.done.Go(func() { g.retire(old) })
 	g.watcher.Load().follow(cfg)
 	return true, nil
-}
-
-// certificateSum tells certificates apart: they are named by path, and renewed
-// under the same name.
-func certificateSum(cfg *config.Config) string {
-	if cfg.Server.TLSCert == "" {
-		return ""
-	}
-	cert, _ := os.ReadFile(cfg.Server.TLSCert) // one that can not be read is
-	key, _ := os.ReadFile(cfg.Server.TLSKey)   // found out when it is loaded
-	return fmt.Sprintf("%x %x", sum(cert), sum(key))
 }
 
 // needsRestart refuses what a running process can not change.
@@ -102,6 +90,7 @@ func sum(b []byte) []byte {
 // over it is seen as well.
 type watcher struct {
 	fs    *fsnotify.Watcher
+	only  config.Files
 	again chan struct{} // other files are followed now: what changed meanwhile?
 	mu    sync.Mutex
 	files map[string]bool // absolute paths
@@ -118,7 +107,7 @@ func (g *Gateway) watch() {
 		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
 		return
 	}
-	w := &watcher{fs: fs, again: make(chan struct{}, 1), files: map[string]bool{}}
+	w := &watcher{fs: fs, only: g.files, again: make(chan struct{}, 1), files: map[string]bool{}}
 	w.follow(g.current.Load().cfg)
 	g.watcher.Store(w)
 	g.done.Go(func() { g.followFiles(w) })
@@ -127,7 +116,7 @@ func (g *Gateway) watch() {
 // followNamed follows also the files that a configuration names which can not
 // be loaded: what is wrong may be one of them, and be put right.
 func (g *Gateway) followNamed() {
-	src, err := os.ReadFile(g.path)
+	src, err := g.files.Read(g.path)
 	if err != nil {
 		return
 	}
@@ -158,7 +147,7 @@ func (w *watcher) also(cfg *config.Config) {
 	}
 	var files []string
 	for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
-		if f == "" {
+		if f == "" || !w.only.Hold(f) {
 			continue
 		}
 		if abs, err := filepath.Abs(f); err == nil {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"weir/proxy/config"
+
 	"weir/proxy/admin"
 )
 
@@ -119,21 +121,40 @@ func TestAModuleThatIsMended(t *testing.T) {
 	until(t, "the mended module runs", func() bool { return r.g.current.Load().number == 2 })
 }
 
-// With TLS, files that do not change make no generation.
-func TestACertificateIsReloadedWhenItChanges(t *testing.T) {
-	r := start(t, plainRoute)
-	cfg := *r.g.current.Load().cfg
-	cfg.Server.TLSCert, cfg.Server.TLSKey = filepath.Join(t.TempDir(), "c.pem"), r.path
-	was := certificateSum(&cfg)
-	if again := certificateSum(&cfg); again != was {
-		t.Error("the same files differ")
-	}
-	if err := os.WriteFile(cfg.Server.TLSCert, []byte("renewed"), 0o600); err != nil {
+// A confinement holds for reloads, by whatever way, and for what is watched.
+func TestReloadsAreConfined(t *testing.T) {
+	dir, outside := t.TempDir(), t.TempDir()
+	good, err := os.ReadFile(standard(t))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if certificateSum(&cfg) == was {
-		t.Error("a renewed certificate is the same")
+	for _, path := range []string{dir + "/good.wasm", outside + "/secret.wasm"} {
+		if err := os.WriteFile(path, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	if err := errors.Join(os.Symlink(outside, dir+"/out"), os.Symlink(outside+"/secret.wasm", dir+"/secret.wasm")); err != nil {
+		t.Fatal(err)
+	}
+	files, err := config.Within(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startIn(t, dir, files, plainRoute)
+	for i, module := range []string{outside + "/secret.wasm", "secret.wasm", "out/secret.wasm"} {
+		r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", module))
+		if err := r.g.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "--confine") || r.g.current.Load().number != 1 {
+			t.Errorf("%s: %v", module, err)
+		}
+		until(t, "the watcher sees it too", func() bool { return strings.Count(r.logs.String(), "reload failed") >= 2*(i+1) })
+	}
+	for _, watched := range r.g.watcher.Load().fs.WatchList() {
+		if watched != dir {
+			t.Errorf("%s is watched", watched)
+		}
+	}
+	r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", "good.wasm"))
+	until(t, "a module inside is loaded", func() bool { return r.g.current.Load().number == 2 })
 }
 
 func TestUnchangedPartsAreKept(t *testing.T) {

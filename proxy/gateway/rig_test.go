@@ -95,11 +95,14 @@ type rig struct {
 
 // start runs a gateway on free ports. {{module}} in the configuration is the
 // standard policy.
-func start(t testing.TB, toml string) *rig {
+func start(t testing.TB, toml string) *rig { return startIn(t, t.TempDir(), config.Files{}, toml) }
+
+// startIn runs a gateway with its file in dir, read by files.
+func startIn(t testing.TB, dir string, files config.Files, toml string) *rig {
 	t.Helper()
-	r := &rig{t: t, path: filepath.Join(t.TempDir(), "gateway.toml"), logs: new(logBuffer)}
+	r := &rig{t: t, path: filepath.Join(dir, "gateway.toml"), logs: new(logBuffer)}
 	r.write(toml)
-	cfg, err := config.Load(r.path)
+	cfg, err := files.Load(r.path)
 	if err != nil {
 		t.Fatal(err)
 	}

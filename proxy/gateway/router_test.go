@@ -1,6 +1,9 @@
 package gateway
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 
 	"weir/proxy/stream"
@@ -50,4 +53,37 @@ func TestRouter(t *testing.T) {
 	if got := new(router).match("x", "/"); got != nil {
 		t.Errorf("an empty router matched %s", got.Name)
 	}
+}
+
+// FuzzPath holds that the path a request is routed by begins with a slash, has
+// no segment that leads elsewhere, and is the same however it is spelled.
+func FuzzPath(f *testing.F) {
+	for _, s := range []string{"/", "/a/../b", "/%2e%2e/b?x=/../", "//a//", "/a%2Fb", "/a/./b/..", "/%", "*", "http://a/b", "/a/...", "/%25%32%65"} {
+		f.Add([]byte(s), "A.example:80")
+	}
+	f.Fuzz(func(t *testing.T, target []byte, host string) {
+		if name := hostName(host); hostName(name) != name && !strings.Contains(name, ":") && !strings.HasSuffix(name, ".") {
+			t.Errorf("host %q is %q, and that %q", host, name, hostName(name))
+		}
+		if len(target) == 0 || target[0] != '/' {
+			return // absolute forms are rewritten before, and "*" is no path
+		}
+		path := pathOf(target)
+		if path == "" || path[0] != '/' {
+			t.Fatalf("%q is %q", target, path)
+		}
+		for _, bad := range []string{"//", "/./", "/../"} {
+			if strings.Contains(path+"/", bad) && !strings.HasSuffix(path, "/") || strings.Contains(path, bad) {
+				t.Errorf("%q is %q, in which %q is left", target, path, bad)
+			}
+		}
+		var spelled []byte
+		for _, c := range []byte(path) {
+			spelled = fmt.Appendf(spelled, "%%%02x", c)
+		}
+		spelled = append([]byte("/x/.."), bytes.ReplaceAll(spelled, []byte("%2f"), []byte("/"))...)
+		if again := pathOf(spelled); again != path {
+			t.Errorf("%q is %q, and spelled as %q it is %q", target, path, spelled, again)
+		}
+	})
 }

@@ -177,6 +177,30 @@ func TestConnectionLimits(t *testing.T) {
 			t.Errorf("second: %d", res.StatusCode)
 		}
 	})
+	t.Run("what is above one counts in none", func(t *testing.T) {
+		r := start(t, "[limits]\nmax_connections = 3\nmax_connections_per_ip = 1\n"+plainRoute)
+		r.ws("/ws")
+		for range 10 { // from the same address, and saying nothing
+			c, err := net.Dial("tcp", r.g.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+		}
+		until(t, "they are all counted as above it", func() bool { return r.g.overrun.Load() == 10 })
+		other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+		c, err := other.Dial("tcp", r.g.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := io.WriteString(c, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 200 {
+			t.Errorf("another address: %v, %v", res, err)
+		}
+	})
 	t.Run("of a route", func(t *testing.T) {
 		r := start(t, plainRoute+`
 limits = { max_connections = 1 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -204,4 +205,34 @@ func TestLoadNamesWhatIsNoModule(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `policy "broken"`) {
 		t.Error(err)
 	}
+}
+
+// FuzzShape: whatever weir_configure answers is refused, or kept within the
+// bounds of what is read from every message.
+func FuzzShape(f *testing.F) {
+	for _, s := range []hostabi.Shape{
+		{},
+		{EventKey: []string{"/a", "/b/0"}, Keep: []string{"/id"}, Prewarm: []string{"x"}, Constant: []hostabi.Hook{hostabi.Admit}},
+		{AdmitHeaders: []string{"*"}, FramingHeaders: []string{"x-version"}, ErrorTypeHeader: "x-amzn-errortype"},
+	} {
+		f.Add(s.AppendTo(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := &Policy{guest: whole()}
+		if err := p.readShape(b); err != nil {
+			return
+		}
+		s := &p.shape
+		if len(s.EventKey) > maxEventKey || len(s.Keep) > maxKeep || len(s.Prewarm) > maxPrewarm || len(s.AdmitHeaders) > maxHeaders || len(s.FramingHeaders) > maxHeaders {
+			t.Errorf("accepted %+v", s)
+		}
+		if (p.key != nil) != (len(s.EventKey) > 0) || len(p.keep) != len(s.Keep) {
+			t.Errorf("%+v gives the key %v and %v", s, p.key, p.keep)
+		}
+		for _, name := range append(slices.Clone(s.AdmitHeaders), s.FramingHeaders...) {
+			if name != "*" && (name != strings.ToLower(name) || strings.ContainsAny(name, "\r\n: ")) {
+				t.Errorf("accepted the header %q", name)
+			}
+		}
+	})
 }

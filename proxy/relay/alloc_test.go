@@ -14,9 +14,18 @@ import (
 	"weir/proxy/wsframe"
 )
 
-// On real sockets a message costs no allocation.
+// On real sockets a message costs no allocation, its text looked at or not.
 func TestRelayingAllocatesNothing(t *testing.T) {
-	tun, c, u, ended := realTunnel(t, realSettings(t))
+	for _, validate := range []bool{false, true} {
+		set := realSettings(t)
+		set.Limits.ValidateUTF8 = validate
+		relayWithoutAllocating(t, set)
+	}
+}
+
+func relayWithoutAllocating(t *testing.T, set *Settings) {
+	t.Helper()
+	tun, c, u, ended := realTunnel(t, set)
 	wire := wsframe.AppendFrame(nil, wsframe.Text, nil, []byte(event("presence", 1, 128)))
 	masked := wsframe.AppendFrame(nil, wsframe.Text, &[4]byte{1, 2, 3, 4}, []byte(event("m", 1, 128)))
 	in := make([]byte, 1000)

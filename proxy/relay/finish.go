@@ -130,7 +130,7 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() { s.over = true }()
-	if s.err != nil || s.inMessage {
+	if s.err != nil || (s.inMessage && s.parted) {
 		return s.abandon()
 	}
 	patience, over := s.set.Limits.SlowConsumerGrace, finishTimeout

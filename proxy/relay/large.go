@@ -44,6 +44,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	case h.Fin && h.Opcode != wsframe.Continuation:
 		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, h.Length)
 	}
+	p.text.frame(h, p.set.Limits.ValidateUTF8)
 	if p.hold == nil {
 		p.hold = &held{}
 	}
@@ -89,6 +90,8 @@ func (p *pump) beginLarge(h *wsframe.Header) *Cause {
 		p.out.sink.drop()
 	default:
 		p.left += int64(h.Size)
+		p.text.frame(h, p.set.Limits.ValidateUTF8)
+		p.text.at = -h.Size
 		p.state = cutting
 		p.out.sink.lockMessage()
 	}
@@ -102,8 +105,14 @@ func (p *pump) payload() *Cause {
 	part := b.data[b.r : b.r+n]
 	b.r += n
 	p.left -= int64(n)
+	if p.text.checked && (p.state == cutting || p.state == holding) && !p.text.take(part, p.buf.scratch[:]) {
+		return p.notText(p.text.n)
+	}
 	switch p.state {
 	case cutting:
+		if p.left == 0 && !p.text.whole() {
+			return p.notText(p.text.n)
+		}
 		p.out.sink.part(p, part, p.left == 0)
 	case holding:
 		if !p.keep(part) {
@@ -189,6 +198,9 @@ func (p *pump) reserve(n int64) bool {
 // they came.
 func (p *pump) sendHeld() *Cause {
 	defer p.dropHeld()
+	if !p.text.whole() {
+		return p.notText(p.text.n)
+	}
 	prefix := p.hold.prefix(p.buf.scratch[:0])
 	rule := p.ruleOf(p.keyOf(prefix))
 	if code, limit := p.exceeds(p.hold.payload, rule); code != "" {

@@ -35,6 +35,7 @@ type pump struct {
 	left   int64    // bytes of the current frame not consumed yet
 	hold   *held    // fragments of a message not yet complete
 	refuse *refusal // the message being drained
+	text   text     // of the message that comes in parts
 
 	seen    seenKeys
 	limited int // messages refused by message_rate in a row
@@ -229,6 +230,10 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 		c := p.refuseWhole(code, limit, h.Length, p.peek(h, payload, peekSize))
 		b.r, *run = end, end
 		return c
+	}
+	if p.set.Limits.ValidateUTF8 && h.Opcode == wsframe.Text && !p.isText(h, payload) {
+		p.send(*run)
+		return p.notText(h.Length)
 	}
 	b.r = end
 	b.msgs = append(b.msgs, message{rule: rule, end: end - *run})

@@ -387,3 +387,23 @@ func FuzzForward(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRequestID: whatever a client sends, the ids that go to logs, envelopes and
+// the upstream are well-formed.
+func FuzzRequestID(f *testing.F) {
+	f.Add([]byte(traceparent), []byte("abc"), false)
+	f.Add([]byte("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what"), []byte("{}"), true)
+	trace, ids := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[!-~]{1,128}$`)
+	f.Fuzz(func(t *testing.T, traceparent, request []byte, trusted bool) {
+		h := new(fasthttp.RequestHeader)
+		h.SetBytesV("Traceparent", traceparent)
+		h.SetBytesV("X-Request-Id", request)
+		id := NewRequestID(h, trusted)
+		if s := id.TraceID(); !trace.MatchString(s) || s == strings.Repeat("0", 32) {
+			t.Errorf("%q: trace id %q", traceparent, s)
+		}
+		if s := id.String(); !ids.MatchString(s) || !trusted && strings.ContainsAny(s, "\"\\{}<>'`") {
+			t.Errorf("%q: request id %q", request, s)
+		}
+	})
+}

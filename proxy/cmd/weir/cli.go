@@ -6,6 +6,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"weir/proxy/config"
 )
 
 // Exit statuses.
@@ -20,7 +22,8 @@ type cli struct {
 	out, err io.Writer // what was asked for; problems and logs
 	version  string
 	start    starter
-	config   string // of --config
+	config   string       // of --config
+	files    config.Files // of --confine
 }
 
 // failure is an error of a command that was called properly. One without a
@@ -69,6 +72,15 @@ the policies are swapped while it runs.`,
 	root.SetErr(c.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVarP(&c.config, "config", "c", "gateway.toml", "configuration `file`")
+	confine := root.PersistentFlags().String("confine", "", "read the configuration and every file it names from `directory` only")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if cmd.Flags().Changed("confine") {
+			if c.files, err = config.Within(*confine); err != nil {
+				err = fmt.Errorf("--confine: %w", err)
+			}
+		}
+		return err
+	}
 	root.AddCommand(c.runCommand(), c.validateCommand(), c.reloadCommand(), c.versionCommand())
 	return root
 }

@@ -54,7 +54,7 @@ func TestHelpTeaches(t *testing.T) {
 		if status != exitOK || err != "" {
 			t.Errorf("weir %s: status %d, stderr %q", args, status, err)
 		}
-		for _, want := range append(wants, "Usage:", "Examples:", "-c, --config file") {
+		for _, want := range append(wants, "Usage:", "Examples:", "-c, --config file", "--confine directory") {
 			if !strings.Contains(out, want) {
 				t.Errorf("weir %s: no %q in\n%s", args, want, out)
 			}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -45,7 +44,7 @@ command line that makes no sense.`,
   weir validate && weir reload`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			src, err := os.ReadFile(c.config)
+			src, err := c.files.Read(c.config)
 			if err != nil {
 				return failure{err}
 			}

@@ -44,6 +44,11 @@ refused here too, with the same messages.
 While it runs, a change of the configuration or of a policy on disk takes effect
 at once, and a mistake in one changes nothing and is logged.
 
+Who may write the configuration names the files that Weir reads. Where that is
+not whoever starts Weir, --confine keeps it to one directory: other paths are
+refused, and symbolic links that lead out of it, or are absolute, are as well. It
+holds for reloads too.
+
 Signals:
   SIGTERM, SIGINT  drain: /readyz fails, new work is refused, WebSocket peers are
                    told to come back and closed over drain_timeout, requests
@@ -55,7 +60,8 @@ Logs are JSON, one object per line, on stderr.
 Exit status: 0 after a drain, 1 when it could not start or the drain was cut
 short, 2 for a command line that makes no sense.`,
 		Example: `  weir run
-  weir run -c /etc/weir/gateway.toml --log-level warn 2>>/var/log/weir.json`,
+  weir run -c /etc/weir/gateway.toml --log-level warn 2>>/var/log/weir.json
+  weir run -c /srv/weir/gateway.toml --confine /srv/weir`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Before anything else: a SIGHUP that comes early must not end Weir.
@@ -78,7 +84,7 @@ var errCutShort = errors.New("ended by a second signal before the drain was over
 // run loads the configuration, starts a gateway and serves until a signal or
 // the end of ctx, and the drain behind it.
 func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signal) error {
-	cfg, err := config.Load(c.config)
+	cfg, err := c.files.Load(c.config)
 	if err != nil {
 		_, problems := c.inspect(ctx) // there may be more
 		return c.refused(problems)

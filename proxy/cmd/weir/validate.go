@@ -17,7 +17,8 @@ func (c *cli) validateCommand() *cobra.Command {
 		Short: "Check the configuration and its policies without running anything",
 		Long: `Reads the configuration as "weir run" would, loads every policy it names,
 configures it and calls each of its hooks with samples. Nothing is listened on
-and no backend is dialled. "weir run" refuses what this refuses.
+and no backend is dialled. "weir run" refuses what this refuses, with the same
+--confine.
 
 Every problem is printed on stderr, one per line:
 
@@ -46,7 +47,7 @@ that makes no sense.`,
 // inspect reads the configuration and tries its policies, and returns every
 // problem of both.
 func (c *cli) inspect(ctx context.Context) (*config.Config, config.Errors) {
-	cfg, problems := config.Inspect(c.config)
+	cfg, problems := c.files.Inspect(c.config)
 	if cfg != nil {
 		more, _ := errors.AsType[config.Errors](gateway.Check(ctx, cfg))
 		problems = problems.With(more)

@@ -3,10 +3,12 @@ package conf
 import (
 	"bytes"
 	"encoding/json"
+	"math/big"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -133,6 +135,43 @@ func FuzzParse(f *testing.F) {
 		m := err.Error()
 		if json.Valid(b) && utf8.Valid(b) && !strings.Contains(m, "twice") && !strings.Contains(m, "deep") && !bytes.Contains(b, []byte(`\u`)) {
 			t.Fatalf("%q is refused: %v", b, err)
+		}
+	})
+}
+
+// FuzzQuantities holds sizes and durations against a slow reading of them.
+func FuzzQuantities(f *testing.F) {
+	for _, s := range []string{"64KiB", "1m30s", "0", "18446744073709551615B", "16777216TiB", "1193h", "500ms", "9kb", "s", "-1s"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		text, err := json.Marshal(map[string]string{"a": s})
+		if err != nil || !utf8.ValidString(s) {
+			return
+		}
+		table := Read(text)
+		n := table.Size("a", 7)
+		if err := table.Err(); err == nil {
+			digits := strings.TrimRight(s, "BKMGTik")
+			scale, known := map[string]int64{
+				"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40,
+				"kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+			}[s[len(digits):]]
+			want, ok := new(big.Int).SetString(digits, 10)
+			if !ok || !known || want.Mul(want, big.NewInt(scale)).Cmp(new(big.Int).SetUint64(n)) != 0 || n == 0 {
+				t.Errorf("%q is %d bytes", s, n)
+			}
+		} else if n != 7 {
+			t.Errorf("%q is refused and %d: %v", s, n, err)
+		}
+		table = Read(text)
+		ms := table.Duration("a", 7)
+		if err := table.Err(); err == nil {
+			if want, err := time.ParseDuration(s); err != nil || want != time.Duration(ms)*time.Millisecond || ms == 0 {
+				t.Errorf("%q is %d ms, for Go %v, %v", s, ms, want, err)
+			}
+		} else if ms != 7 {
+			t.Errorf("%q is refused and %d ms: %v", s, ms, err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	masterminds "github.com/Masterminds/semver/v3"
@@ -102,6 +103,38 @@ func FuzzVersion(f *testing.F) {
 		exact := Range{{{"=", v}}}
 		if !exact.Contains(v) || exact.Contains(w) != (v.Compare(w) == 0) {
 			t.Fatalf("%q, %q: = disagrees", a, b)
+		}
+	})
+}
+
+// FuzzRange holds a range to be the union of its alternatives, and each of them
+// to be the intersection of its comparators among releases.
+func FuzzRange(f *testing.F) {
+	f.Add(">=4.6.0 <5.0.0-0 || =1.2.3", "4.7.1")
+	f.Add(">= 1.2.3-rc.1", "1.2.3-rc.2")
+	f.Fuzz(func(t *testing.T, text, version string) {
+		r, err := ParseRange(text)
+		v, ok := Parse(version)
+		if err != nil || !ok {
+			return
+		}
+		union := false
+		for alternative := range strings.SplitSeq(text, "||") {
+			one, err := ParseRange(alternative)
+			if err != nil || len(one) != 1 {
+				t.Fatalf("%q of %q: %v, %v", alternative, text, one, err)
+			}
+			union = union || one.Contains(v)
+			all := true
+			for _, c := range one[0] {
+				all = all && Range{{c}}.Contains(v)
+			}
+			if in := one.Contains(v); in != all && (v.pre == "" || all) {
+				t.Errorf("%q in %q: %v, its comparators say %v", version, alternative, in, all)
+			}
+		}
+		if r.Contains(v) != union {
+			t.Errorf("%q in %q: %v, its alternatives say %v", version, text, !union, union)
 		}
 	})
 }
