@@ -77,27 +77,6 @@ func TestALargeMessagePassesAsItComes(t *testing.T) {
 	g.logs.wait("the close", "msg=closed", "initiator=client")
 }
 
-// What a 101 may not say makes it none.
-func TestA101ThatSaysTooMuch(t *testing.T) {
-	t.Parallel()
-	n := startNode(t)
-	for name, field := range map[string]string{
-		"an extension that was not offered":  "Sec-WebSocket-Extensions: permessage-deflate",
-		"a subprotocol that was not offered": "Sec-WebSocket-Protocol: other",
-	} {
-		g := start(t, settings{native: true, urls: backend(t, func(c *raw) {
-			if head := c.request(); head != "" {
-				c.send(strings.TrimSuffix(accept(head), "\r\n") + field + "\r\n\r\n")
-				_, _ = io.Copy(io.Discard, c.br)
-			}
-		})})
-		e := n.refused(g.ws("/"), args{"protocols": []string{"chat"}}, 502)
-		if p := decodeProblem(t, e.Text); p.Code != "upstream_unavailable" {
-			t.Errorf("%s: %v", name, e)
-		}
-	}
-}
-
 // A response that is under way is not touched by a reload.
 func TestAStreamOutlivesReloads(t *testing.T) {
 	t.Parallel()

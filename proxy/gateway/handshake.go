@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1" //nolint:gosec // RFC 6455 §4.2.2 asks for it; it protects nothing
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,6 +15,8 @@ import (
 	"weir/proxy/metrics"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
+
+	"github.com/valyala/fasthttp"
 )
 
 // handshake makes a tunnel of a request that asks for one: the upstream is
@@ -78,7 +81,7 @@ func (h *handshake) run() bool {
 	if up == nil {
 		return back()
 	}
-	if err := checkUpgrade(x, key, offered); err != nil {
+	if err := checkUpgrade(&x.Resp, &up.Info, key, offered); err != nil {
 		up.Finish(false)
 		x.Resp.Reset()
 		g.proxy.Refuse(x, h.rt.View, stream.Fault{
@@ -136,10 +139,19 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// checkUpgrade holds the upstream to RFC 6455 §4.1: its accept key, no
-// extension, and a subprotocol only if the client offered it.
-func checkUpgrade(x *http1.Exchange, key string, offered []string) error {
-	resp := &x.Resp
+// checkUpgrade holds the upstream to RFC 6455 §4.1: WebSocket, its accept key,
+// no extension, and a subprotocol only if the client offered it. A 101 has no
+// body (RFC 9110 §15.2): bytes of one would be taken for frames.
+func checkUpgrade(resp *fasthttp.ResponseHeader, info *http1.ResponseInfo, key string, offered []string) error {
+	if to := resp.PeekAll("Upgrade"); len(to) != 1 || !strings.EqualFold(string(to[0]), "websocket") {
+		return fmt.Errorf("Upgrade is %q, must be websocket (RFC 6455 §4.1)", to) //nolint:staticcheck // a field's name
+	}
+	if options := tokens(resp.PeekAll("Connection")); !slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(o, "upgrade") }) {
+		return fmt.Errorf("Connection is %q, must have Upgrade (RFC 6455 §4.1)", options) //nolint:staticcheck // likewise
+	}
+	if info.Chunked || info.ContentLength > 0 {
+		return errors.New("it announces a body, a 101 has none (RFC 9110 §15.2)")
+	}
 	if got, want := string(resp.Peek("Sec-Websocket-Accept")), acceptKey(key); got != want {
 		return fmt.Errorf("Sec-WebSocket-Accept is %q, must be %q (RFC 6455 §4.1)", got, want) //nolint:staticcheck // a field's name
 	}
