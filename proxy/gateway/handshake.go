@@ -144,10 +144,10 @@ func firstError(errs ...error) error {
 // body (RFC 9110 §15.2): bytes of one would be taken for frames.
 func checkUpgrade(resp *fasthttp.ResponseHeader, info *http1.ResponseInfo, key string, offered []string) error {
 	if to := resp.PeekAll("Upgrade"); len(to) != 1 || !strings.EqualFold(string(to[0]), "websocket") {
-		return fmt.Errorf("Upgrade is %q, must be websocket (RFC 6455 §4.1)", to) //nolint:staticcheck // a field's name
+		return fmt.Errorf("its Upgrade is %q, must be websocket (RFC 6455 §4.1)", to)
 	}
 	if options := tokens(resp.PeekAll("Connection")); !slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(o, "upgrade") }) {
-		return fmt.Errorf("Connection is %q, must have Upgrade (RFC 6455 §4.1)", options) //nolint:staticcheck // likewise
+		return fmt.Errorf("its Connection is %q, must have Upgrade (RFC 6455 §4.1)", options)
 	}
 	if info.Chunked || info.ContentLength > 0 {
 		return errors.New("it announces a body, a 101 has none (RFC 9110 §15.2)")
