@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"encoding/binary"
 	"sync"
 
 	"weir/proxy/policy"
@@ -13,7 +12,7 @@ const (
 	peekSize   = 4 << 10   // of a message, seen by the event key and kept fields
 	peekFirst  = 64        // tried before the whole of peekSize
 	carrySize  = 2 << 10   // less than this waits in memory of its own, not in a buffer
-	maxRun     = 512       // messages judged before they are sent on
+	maxRun     = 1024      // messages judged before they are sent on
 )
 
 // buffer is what a pump borrows while it has bytes at hand. Bytes r..w of data
@@ -24,70 +23,31 @@ type buffer struct {
 	scratch [peekSize]byte // unmasked beginning of a message
 	key     [256]byte
 	msgs    []message
+	judged  int       // messages and control frames in msgs
+	apart   []message // msgs with each by itself
 
 	memos [2]memos // by direction
 }
 
-// memos are rules that were looked up lately. They last as long as the view
-// does that they are of, and serve whoever borrows the buffer.
-type memos struct {
-	view *policy.View
-	of   [4]memo
-	next int   // is replaced next
-	used uint8 // bits of those that the batch at hand used
-}
-
-type memo struct {
-	prefix string // of messages, as far as it decides their event key
-	tail   uint64 // its last 8 bytes, where prefixes differ; 0: not in use
-	key    string
-	rule   *policy.Rule
-}
-
-// Bytes of a prefix that is kept: what stands before a key is at least {"":".
-const (
-	memoPrefixMin = 8
-	memoPrefix    = 64
-)
-
-// find returns the rule for a message that begins with head; nil: not here.
-func (ms *memos) find(head []byte) *policy.Rule {
-	for i := range ms.of {
-		m := &ms.of[i]
-		n := len(m.prefix)
-		if n < memoPrefixMin || n > len(head) || binary.LittleEndian.Uint64(head[n-memoPrefixMin:]) != m.tail {
-			continue
-		}
-		if string(head[:n]) == m.prefix {
-			ms.used |= 1 << i
-			return m.rule
-		}
-	}
-	return nil
-}
-
-// keep adds a rule for messages that begin with prefix.
-func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
-	n := len(prefix)
-	if n < memoPrefixMin || n > memoPrefix {
-		return
-	}
-	ms.of[ms.next] = memo{prefix: string(prefix), tail: binary.LittleEndian.Uint64(prefix[n-memoPrefixMin:]), key: key, rule: rule}
-	ms.next = (ms.next + 1) % len(ms.of)
-}
-
-// message is one whole message (or control frame) of a run; it begins where the
-// one before it ends.
+// message is one whole message (or control frame) of a run, or many that were
+// found alike; it begins where the one before it ends.
 type message struct {
-	rule    *policy.Rule // nil when uncounted
+	rule    *policy.Rule // nil when uncounted, and of many
 	end     int          // of its frames, in the run's bytes
+	many    int          // that it stands for; 0: it is one
 	control bool
 	closing bool // a close frame
 	own     bool // an envelope in a message's place
 }
 
 // uncounted reports whether m is no message of a peer's.
-func (m *message) uncounted() bool { return m.rule == nil }
+func (m *message) uncounted() bool { return m.rule == nil && m.many == 0 }
+
+// judge adds one to what is to be sent.
+func (b *buffer) judge(m message) {
+	b.msgs = append(b.msgs, m)
+	b.judged++
+}
 
 // A pump reads into a large buffer. One that waits for the rest of a frame moves
 // to a small one: peers that stop inside a frame are many, readers at work are
@@ -142,7 +102,8 @@ func (b *buffer) compact() {
 // release gives the buffer back.
 func (b *buffer) release() {
 	clear(b.msgs)
-	b.msgs = b.msgs[:0]
+	clear(b.apart)
+	b.msgs, b.apart, b.judged = b.msgs[:0], b.apart[:0], 0
 	if len(b.data) == readSize {
 		largeBuffers.Put(b)
 	} else {

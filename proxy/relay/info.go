@@ -22,7 +22,10 @@ func (c *counter) add(n int64) { c.n.Add(n) }
 func (p *pump) count(ms []message, bytes int) {
 	n := 0
 	for i := range ms {
-		if !ms[i].uncounted() {
+		switch {
+		case ms[i].many > 0:
+			n += ms[i].many
+		case !ms[i].uncounted():
 			n++
 		}
 	}

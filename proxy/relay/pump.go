@@ -152,16 +152,14 @@ func (p *pump) frames() (*Cause, bool) {
 			run = b.r
 			continue
 		}
-		if p.seq.Whole(b.data[b.r:b.w], &h) && h.Length <= p.set.Limits.MaxMessageSize {
-			p.active = true
-			if c := p.message(&h, &run); c != nil {
-				return c, false
+		if b.judged == maxRun {
+			p.send(run)
+			run = b.r
+		}
+		if p.plain() {
+			if p.alike(run); b.judged == maxRun || b.r == b.w {
+				continue
 			}
-			if len(b.msgs) == maxRun {
-				p.send(run)
-				run = b.r
-			}
-			continue
 		}
 		ok, err := h.Parse(b.data[b.r:b.w])
 		if err == nil && ok {
@@ -199,10 +197,6 @@ func (p *pump) frames() (*Cause, bool) {
 				run = b.r
 			}
 		}
-		if len(b.msgs) == maxRun {
-			p.send(run)
-			run = b.r
-		}
 	}
 	p.send(run)
 	return nil, true
@@ -236,7 +230,7 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 		return p.notText(h.Length)
 	}
 	b.r = end
-	b.msgs = append(b.msgs, message{rule: rule, end: end - *run})
+	b.judge(message{rule: rule, end: end - *run})
 	return nil
 }
 
@@ -282,11 +276,10 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 	if ms.view != view {
 		*ms = memos{view: view}
 	}
-	head := p.peek(h, payload, memoPrefix)
-	if rule := ms.find(head); rule != nil {
-		return rule
+	if m := ms.find(payload, spread(h.Mask)); m != nil {
+		return m.rule
 	}
-	head = p.peek(h, payload, peekFirst)
+	head := p.peek(h, payload, peekFirst)
 	key, decisive, r := k.AppendFrom(p.buf.key[:0], head)
 	if r == jsonpeek.Truncated && len(payload) > peekFirst {
 		head = p.peek(h, payload, peekSize)
@@ -306,7 +299,7 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 // noteUsed remembers the event keys that memos were used for: they may be
 // another tunnel's.
 func (p *pump) noteUsed(ms *memos) {
-	for i := range ms.of {
+	for i := range ms.of[:ms.n] {
 		if key := ms.of[i].key; ms.used&(1<<i) != 0 && !slices.Contains(p.seen.keys, key) {
 			p.seen.note([]byte(key))
 		}
@@ -341,7 +334,7 @@ func (p *pump) send(start int) {
 	b := p.buf
 	if len(b.msgs) > 0 {
 		p.out.sink.send(p, b.data[start:b.r], b.msgs)
-		b.msgs = b.msgs[:0]
+		b.msgs, b.judged = b.msgs[:0], 0
 	}
 }
 
@@ -359,7 +352,7 @@ func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
 	}
 	m := message{end: end - *run, control: true}
 	if h.Opcode != wsframe.Close {
-		b.msgs = append(b.msgs, m)
+		b.judge(m)
 		b.r = end
 		return nil, true
 	}
@@ -369,7 +362,7 @@ func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
 		return p.t.broken(p.dir, err), false
 	}
 	m.closing = true
-	b.msgs = append(b.msgs, m)
+	b.judge(m)
 	b.r = end
 	p.t.closeReceived(p.dir, code, reason)
 	p.send(*run)

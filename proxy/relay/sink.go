@@ -91,7 +91,20 @@ func (s *sink) send(p *pump, wire []byte, ms []message) {
 	defer s.mu.Unlock()
 	first := 0
 	if s.idle() {
-		first = s.direct(p, wire, ms)
+		n, err := s.leg.tr.TryWrite(wire)
+		if err == nil && n == len(wire) {
+			p.count(ms, n)
+			s.closing = ms[len(ms)-1].closing
+			return
+		}
+		ms = p.each(wire, ms)
+		if err == nil {
+			first = s.cut(p, wire, ms, n)
+		} else {
+			s.fail(err)
+		}
+	} else {
+		ms = p.each(wire, ms)
 	}
 	if first == len(ms) {
 		return
@@ -111,19 +124,9 @@ func startOf(ms []message, i int) int {
 	return ms[i-1].end
 }
 
-// direct writes what the kernel takes of a run at once, and sees to the rest of
-// a message that was cut. It returns how many messages are done with.
-func (s *sink) direct(p *pump, wire []byte, ms []message) (done int) {
-	n, err := s.leg.tr.TryWrite(wire)
-	if err != nil {
-		s.fail(err)
-		return 0
-	}
-	if n == len(wire) {
-		p.count(ms, n)
-		s.closing = ms[len(ms)-1].closing
-		return len(ms)
-	}
+// cut is for a run of which the kernel took n bytes: it sees to the rest of the
+// message that they end in, and returns how many messages are done with.
+func (s *sink) cut(p *pump, wire []byte, ms []message, n int) (done int) {
 	for ms[done].end <= n {
 		done++
 	}

@@ -1,6 +1,9 @@
 package wsframe
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // Header is what stands before a frame's payload (RFC 6455 §5.2).
 type Header struct {
@@ -52,6 +55,30 @@ func (h *Header) Parse(b []byte) (ok bool, err error) {
 	h.Length = length
 	h.Size = size
 	return true, nil
+}
+
+// Ordinary is Parse and Sequence.Check for what most frames are: x, the first
+// four bytes in the order of a little-endian machine, begins a text or binary
+// message of one frame, less than 64 KiB long, masked or not as asked for, with
+// nothing wrong with its header, whose last four bytes are the mask. It must not
+// stand inside a fragmented message. A size of 0 says nothing; Parse and Check
+// do. (It is kept simple enough to be inlined.)
+func Ordinary(x uint32, masked bool) (size, length int) {
+	size, length = 2, int(x>>8&0x7F)
+	if length > 125 {
+		size, length = 4, int(bits.ReverseBytes16(uint16(x>>16)))
+		if length < 126 || x&0x100 != 0 { // 127 stands before 64 bits
+			return 0, 0
+		}
+	}
+	if masked {
+		x ^= 0x8000
+		size += 4
+	}
+	if x&0x80FF-0x81 > 1 {
+		return 0, 0
+	}
+	return size, length
 }
 
 // extendedLength reads the 16- or 64-bit length; size 0 means more is wanted,

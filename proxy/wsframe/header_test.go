@@ -2,9 +2,11 @@ package wsframe
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 )
 
@@ -236,5 +238,43 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// What Ordinary takes is what Parse and Check take, read alike.
+func FuzzOrdinary(f *testing.F) {
+	f.Add([]byte("\x81\x05Hello"), false)
+	f.Add([]byte("\x82\x85\x37\xFA\x21\x3D\x7F\x9F\x4D\x51\x58"), true)
+	f.Add([]byte("\x81\x7E\x00\x7D"), false)
+	f.Add([]byte("\x81\x7E\x00\x7E"+strings.Repeat("x", 126)), false)
+	f.Add([]byte("\x81\x7F\x00\x00\x00\x00\x00\x01\x00\x00"), false)
+	f.Fuzz(func(t *testing.T, b []byte, fromClient bool) {
+		if len(b) < MaxHeader {
+			b = append(b, make([]byte, MaxHeader)...)
+		}
+		size, length := Ordinary(binary.LittleEndian.Uint32(b), fromClient)
+		if size == 0 {
+			return
+		}
+		s := NewSequence(fromClient)
+		h, ok, err := Parse(b)
+		if err == nil {
+			err = s.Check(&h)
+		}
+		if !ok || err != nil || size != h.Size || int64(length) != h.Length || !h.Fin || h.Opcode.IsControl() {
+			t.Fatalf("Ordinary(% x) has %d, %d; Parse has %+v, %v, %v", b[:MaxHeader], size, length, h, ok, err)
+		}
+	})
+}
+
+func TestOrdinaryTakesOrdinaryMessages(t *testing.T) {
+	for _, n := range []int{0, 1, 125, 126, 65535, 65536} {
+		for _, mask := range []*[4]byte{nil, {1, 2, 3, 4}} {
+			b := AppendFrame(nil, Text, mask, make([]byte, n))
+			size, length := Ordinary(binary.LittleEndian.Uint32(append(b, 0, 0)), mask != nil)
+			if taken := size > 0; taken != (n < 1<<16) || taken && (length != n || size+length != len(b)) {
+				t.Errorf("%d bytes, mask %v: a header of %d, a payload of %d", n, mask, size, length)
+			}
+		}
 	}
 }

@@ -32,34 +32,6 @@ func (s *Sequence) Check(h *Header) error {
 	return nil
 }
 
-// Whole is Parse and Check for what most frames are: b begins with a whole
-// message of one frame, at most 64 KiB long, with nothing wrong with it. False
-// says nothing about b; Parse and Check do.
-func (s *Sequence) Whole(b []byte, h *Header) bool {
-	if len(b) < 2 || s.inMessage || (b[0] != 0x81 && b[0] != 0x82) || (b[1]&0x80 != 0) != s.masked {
-		return false
-	}
-	n, size := int(b[1]&0x7F), 2
-	if n > 125 {
-		if n == 127 || len(b) < 4 {
-			return false
-		}
-		n, size = int(b[2])<<8|int(b[3]), 4
-		if n <= 125 {
-			return false
-		}
-	}
-	if s.masked {
-		if len(b) < size+4 {
-			return false
-		}
-		h.Mask = [4]byte(b[size : size+4])
-		size += 4
-	}
-	h.Fin, h.RSV, h.Opcode, h.Masked, h.Length, h.Size = true, 0, Opcode(b[0]&0x0F), s.masked, int64(n), size
-	return n <= len(b)-size
-}
-
 // InMessage reports whether a fragmented message is open: the next data frame
 // must be a continuation.
 func (s *Sequence) InMessage() bool { return s.inMessage }

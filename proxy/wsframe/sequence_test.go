@@ -2,7 +2,6 @@ package wsframe
 
 import (
 	"errors"
-	"strings"
 	"testing"
 )
 
@@ -77,46 +76,6 @@ func TestMaskingPerDirection(t *testing.T) {
 		}
 		if server.Check(&Header{Fin: true, Opcode: op, Masked: true}) == nil {
 			t.Errorf("masked %s of a server passed", op)
-		}
-	}
-}
-
-// What Whole takes is what Parse and Check take, read alike.
-func FuzzWhole(f *testing.F) {
-	f.Add([]byte("\x81\x05Hello"), false, false)
-	f.Add([]byte("\x82\x85\x37\xFA\x21\x3D\x7F\x9F\x4D\x51\x58"), true, false)
-	f.Add([]byte("\x81\x7E\x00\x7D"), false, false)
-	f.Add([]byte("\x81\x7E\x00\x7E"+strings.Repeat("x", 126)), false, false)
-	f.Add([]byte("\x01\x00\x80\x00"), false, true)
-	f.Fuzz(func(t *testing.T, b []byte, fromClient, inMessage bool) {
-		s := NewSequence(fromClient)
-		s.inMessage = inMessage
-		var got, want Header
-		if !s.Whole(b, &got) {
-			return
-		}
-		ok, err := want.Parse(b)
-		if err == nil {
-			err = s.Check(&want)
-		}
-		if !ok || err != nil || got != want || s.InMessage() || int64(len(b)-got.Size) < got.Length {
-			t.Fatalf("Whole(% x) has %+v; Parse has %+v, %v, %v", b, got, want, ok, err)
-		}
-	})
-}
-
-func TestWholeTakesOrdinaryMessages(t *testing.T) {
-	for _, n := range []int{0, 1, 125, 126, 65535} {
-		for _, mask := range []*[4]byte{nil, {1, 2, 3, 4}} {
-			b := AppendFrame(nil, Text, mask, make([]byte, n))
-			s := NewSequence(mask != nil)
-			var h Header
-			if !s.Whole(b, &h) || h.Size+int(h.Length) != len(b) {
-				t.Errorf("%d bytes, mask %v: %+v", n, mask, h)
-			}
-			if s.Whole(b[:len(b)-1], &h) {
-				t.Errorf("%d bytes, mask %v: taken without its last byte", n, mask)
-			}
 		}
 	}
 }

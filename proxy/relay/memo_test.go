@@ -1,0 +1,140 @@
+package relay
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"weir/hostabi"
+	"weir/proxy/flow"
+	"weir/proxy/policy"
+	"weir/proxy/wsframe"
+)
+
+// A memo is found by messages that begin with all of its prefix, masked or not.
+func TestMemosAreFoundByTheirPrefix(t *testing.T) {
+	masks := [][4]byte{{}, {1, 2, 3, 4}, {0xFF, 0, 0x80, 7}}
+	for size := memoPrefixMin; size <= memoPrefix; size++ {
+		prefix := bytes.Repeat([]byte("abcdefg"), 10)[:size]
+		var ms memos
+		ms.keep(prefix, "key", &policy.Rule{})
+		for _, mask := range masks {
+			found := func(payload []byte) bool {
+				payload = slices.Clone(payload)
+				wsframe.Mask(payload, mask, 0)
+				return ms.find(payload, spread(mask)) != nil
+			}
+			if !found(prefix) || !found(append(slices.Clone(prefix), "more"...)) {
+				t.Errorf("a prefix of %d bytes is not found, mask %v", size, mask)
+			}
+			if found(prefix[:size-1]) {
+				t.Errorf("a prefix of %d bytes is found without its last, mask %v", size, mask)
+			}
+			for i := range prefix {
+				other := append(slices.Clone(prefix), "more"...)
+				other[i] ^= 1 << (i & 7)
+				if found(other) {
+					t.Errorf("a prefix of %d bytes is found with another byte %d, mask %v", size, i, mask)
+				}
+			}
+		}
+	}
+}
+
+func TestMemosKeepTheLastFew(t *testing.T) {
+	var ms memos
+	f := func(key string) *memo { return ms.find([]byte(strings.Repeat(key, memoPrefixMin)), 0) }
+	for _, key := range strings.Split("a b c d e", " ") {
+		ms.keep([]byte(strings.Repeat(key, memoPrefixMin)), key, &policy.Rule{})
+	}
+	if f("a") != nil {
+		t.Error("the oldest is kept")
+	}
+	for _, key := range strings.Split("b c d e", " ") {
+		if m := f(key); m == nil || m.key != key {
+			t.Errorf("%s: %+v", key, m)
+		}
+	}
+}
+
+// What alike passes over is judged message by message exactly as without it:
+// the same rules, the same ends, and nothing that is not a whole, valid frame.
+func TestAlikeJudgesLikeTheRest(t *testing.T) {
+	set := realSettings(t)
+	set.Limits.MaxMessageSize = 900
+	most := 0
+	seeds := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		seed := seeds.Uint64()
+		for d := range hostabi.Direction(2) {
+			r := rand.New(rand.NewPCG(seed, uint64(d)))
+			wire := randomFrames(r, d)
+			quick, slow := judged(set, d, wire, true), judged(set, d, wire, false)
+			if !slices.Equal(quick, slow) {
+				t.Fatalf("seed %d, direction %d: %d messages with alike, %d without", seed, d, len(quick), len(slow))
+			}
+			most = max(most, len(quick))
+		}
+	}
+	if most < 30 {
+		t.Errorf("%d messages at most before one was refused: too little is compared", most)
+	}
+}
+
+// randomFrames are messages of a few kinds, some with a byte changed.
+func randomFrames(r *rand.Rand, d hostabi.Direction) (wire []byte) {
+	for range 50 {
+		kind := []string{"m", "message", "presence", "small", strings.Repeat("long", 12)}[r.IntN(5)]
+		payload := []byte(event(kind, 1, 60+r.IntN(900)))
+		if kind == "small" && r.IntN(4) > 0 {
+			payload = []byte(`{"type":"small" }`)
+		}
+		if r.IntN(8) == 0 {
+			payload[r.IntN(min(30, len(payload)))] ^= byte(1 << r.IntN(7))
+		}
+		if r.IntN(8) == 0 {
+			payload = payload[:min(len(payload), r.IntN(20))]
+		}
+		var mask *[4]byte
+		if d == hostabi.ToUpstream {
+			mask = &[4]byte{byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}
+		}
+		at := len(wire)
+		wire = wsframe.AppendFrame(wire, wsframe.Opcode(1+r.IntN(2)), mask, payload)
+		if r.IntN(40) == 0 {
+			wire[at+r.IntN(2)] ^= byte(1 << r.IntN(8))
+		}
+	}
+	return wire
+}
+
+// judged are the messages of one read up to the first that is refused, no whole
+// message or no valid frame.
+func judged(set *Settings, d hostabi.Direction, wire []byte, quick bool) []message {
+	route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
+	route.Store(set)
+	tun := New(Options{Route: route, Metrics: sharedMetrics(), Client: Leg{Transport: &null{}}, Upstream: Leg{Transport: &null{}}})
+	p := &tun.pumps[d]
+	p.set = set
+	b := &buffer{data: wire, w: len(wire)}
+	p.buf = b
+	for {
+		if quick && p.plain() {
+			p.alike(0)
+		}
+		h, ok, err := wsframe.Parse(wire[b.r:])
+		if !ok || err != nil || p.seq.Check(&h) != nil || !h.Fin || h.Opcode.IsControl() || h.Length > int64(len(wire)-b.r-h.Size) {
+			break
+		}
+		end := b.r + h.Size + int(h.Length)
+		rule := p.rule(&h, wire[b.r+h.Size:end])
+		if code, _ := p.exceeds(h.Length, rule); code != "" {
+			break
+		}
+		b.r = end
+		b.judge(message{rule: rule, end: end})
+	}
+	return p.each(wire[:b.r], b.msgs)
+}
