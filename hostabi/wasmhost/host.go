@@ -65,5 +65,5 @@ func guestLog(in *instance, memory api.Memory, stack []uint64) {
 	if l := uint32(stack[0]); l < 3 {
 		level = [...]string{"debug", "info", "warn"}[l]
 	}
-	in.m.guestLog.line(level, line)
+	in.log(level, line)
 }

@@ -37,6 +37,7 @@ type instance struct {
 	late   bool // its time was up
 	absent int  // the function it called that is not there, counted from 1
 	broken bool // a call failed: it is not used again
+	quiet  bool // what it logs is for nobody
 	world  world
 }
 
@@ -52,6 +53,13 @@ type instanceKey struct{}
 
 // of returns the instance a host function was called by.
 func of(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
+
+// log passes on what the guest logs.
+func (in *instance) log(level string, line []byte) {
+	if !in.quiet {
+		in.m.guestLog.line(level, line)
+	}
+}
 
 // errAbsent ends a guest that called a function whose code is not there.
 var errAbsent = errors.New("a function is missing")

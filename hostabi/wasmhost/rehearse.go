@@ -65,6 +65,7 @@ func (k *core) perform(m *Module) (img *image, used set, err error) {
 		return nil, nil, err
 	}
 	if m.opts.Rehearse != nil {
+		in.quiet = true
 		m.opts.Rehearse(&Rehearsal{in, shape})
 	}
 	for n := range k.code.draft.marks() {

@@ -161,7 +161,7 @@ func (in *instance) print(level string, b []byte) {
 		room := hostabi.MaxLogLine - len(in.world.line)
 		in.world.line = append(in.world.line, line[:min(len(line), room)]...)
 		if whole {
-			in.m.guestLog.line(level, in.world.line)
+			in.log(level, in.world.line)
 			in.world.line = in.world.line[:0]
 			in.check()
 		}
