@@ -82,8 +82,9 @@ func (l *leg) poke(now int64, interval time.Duration) (time.Duration, bool) {
 	if l.token.Load() == 0 {
 		l.token.Store(rand.Uint64() | 1)
 	}
-	if l.sink.ping(binary.BigEndian.AppendUint64(nil, l.token.Load())) {
-		l.pinged.Store(now)
+	l.pinged.Store(now) // before the answer can come
+	if !l.sink.ping(binary.BigEndian.AppendUint64(nil, l.token.Load())) {
+		l.pinged.Store(0)
 	}
 	return interval, true
 }
