@@ -44,6 +44,7 @@ type Gateway struct {
 	log     *slog.Logger
 	metrics *metrics.Set
 	faults  *relay.FaultLog
+	panics  *relay.FaultLog // apart, so that a flood of refusals hides none
 	proxy   *stream.Proxy
 
 	listener net.Listener
@@ -88,7 +89,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		pressure: make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 	}
-	g.faults = relay.NewFaultLog(g.log)
+	g.faults, g.panics = relay.NewFaultLog(g.log), relay.NewFaultLog(g.log)
 	g.proxy = &stream.Proxy{Log: slog.New(quiet{g.log.Handler(), g.faults}), Metrics: g.metrics, TrustedProxies: g.trusted}
 	g.http = g.newServer(g.serve)
 	g.late = g.newServer(g.refuseLate)
@@ -177,7 +178,7 @@ func (g *Gateway) closeRooms() {
 
 // startLoops starts what tunnels live on.
 func (g *Gateway) startLoops() {
-	loops, err := poll.New(cmp.Or(g.options.Loops, runtime.GOMAXPROCS(0)))
+	loops, err := poll.New(cmp.Or(g.options.Loops, runtime.GOMAXPROCS(0)), g.panicked(metrics.InLoop).Tell)
 	if err != nil {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			g.log.Warn("tunnels run in goroutines of their own", "error", err.Error())

@@ -74,9 +74,7 @@ func (g *Gateway) newServer(handler func(*http1.Exchange)) *http1.Server {
 			l := &g.current.Load().cfg.Limits
 			return http1.Settings{HeadTimeout: l.HandshakeTimeout, IdleTimeout: l.IdleTimeout, WriteTimeout: l.WriteTimeout}
 		},
-		Panic: func(v any, stack []byte) {
-			g.log.Error("panic in a request", "panic", fmt.Sprint(v), "stack", string(stack))
-		},
+		Panic: g.panicked(metrics.InRequest).Tell,
 	}
 }
 

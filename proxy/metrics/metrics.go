@@ -30,6 +30,7 @@ type Set struct {
 	resumes     [numResumes]prometheus.Counter
 	reconnects  [numReconnects]prometheus.Counter
 	requests    [numStatusClasses]prometheus.Counter
+	panics      [numPlaces]prometheus.Counter
 
 	policyCalls     [hostabi.NumHooks]map[string]prometheus.Counter
 	policyDuration  [hostabi.NumHooks]prometheus.Observer
@@ -49,6 +50,7 @@ func New(version string) *Set {
 	)
 	s.traffic()
 	s.endings()
+	s.mishaps()
 	s.policies()
 	s.process(version)
 	return s

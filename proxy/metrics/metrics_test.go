@@ -32,6 +32,7 @@ var designed = map[string]string{
 	"weir_config_last_reload_success_timestamp_seconds": "",
 	"weir_build_info":                                   "abi,goversion,version",
 	"weir_http_requests_total":                          "code",
+	"weir_panics_total":                                 "in",
 }
 
 func TestNamesAndLabelsAreTheDesigns(t *testing.T) {
@@ -138,6 +139,7 @@ func TestEachMethodMovesItsSeries(t *testing.T) {
 	f(s.HTTPRequests(200), "weir_http_requests_total", "code=2xx")
 	f(s.HTTPRequests(599), "weir_http_requests_total", "code=5xx")
 	f(s.HTTPRequests(600), "weir_http_requests_total", "code=other")
+	f(s.Panics(InTunnel), "weir_panics_total", "in=tunnel")
 	f(s.HTTPRequests(-1), "weir_http_requests_total", "code=other")
 
 	s.Connections(StateOpen).Inc()

@@ -5,6 +5,7 @@ package poll
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +16,9 @@ import (
 type Handler interface {
 	// Ready runs on a loop. It must not wait, unless it calls leave first, once:
 	// from there on the goroutine is its own.
+	//
+	// A panic in it ends neither its loop nor those that share it: the socket is
+	// taken off the loop, and New's panicked is told.
 	Ready(leave func(), e Events)
 }
 
@@ -39,6 +43,8 @@ type loop struct {
 	epfd int
 	wake int // eventfd that ends it
 
+	panicked func(v any, stack []byte)
+
 	mu      sync.Mutex
 	sources []*Source // by slot; nil: free
 	free    []uint32
@@ -48,8 +54,9 @@ type loop struct {
 
 // New starts n loops: one for each processor is right. A loop that waits keeps
 // one of Go's Ps in a system call, so that whatever else runs needs GOMAXPROCS to
-// be larger than n.
-func New(n int) (*Poller, error) {
+// be larger than n. panicked is told of handlers that panic, on their loop; nil
+// lets that end the process.
+func New(n int, panicked func(v any, stack []byte)) (*Poller, error) {
 	p := &Poller{}
 	for range n {
 		l, err := newLoop()
@@ -57,6 +64,7 @@ func New(n int) (*Poller, error) {
 			p.Close()
 			return nil, err
 		}
+		l.panicked = panicked
 		p.loops = append(p.loops, l)
 		l.done.Go(func() { l.run(nil) })
 	}
@@ -213,6 +221,7 @@ type event struct {
 // worker is the goroutine that is the loop.
 type worker struct {
 	loop *loop
+	now  *event  // being delivered; nil: none
 	rest []event // not delivered yet
 	left bool    // another goroutine is the loop now
 }
@@ -232,21 +241,49 @@ func (w *worker) leave() {
 // maxEvents is how many readinesses are taken from the kernel at once.
 const maxEvents = 128
 
-// run is the loop: deliver, wait, look up, deliver. It ends when the loop is
-// closed or left to another goroutine.
+// run is the loop. It ends when the loop is closed or left to another goroutine.
 func (l *loop) run(events []event) {
-	w := &worker{loop: l}
+	w := &worker{loop: l, rest: events}
+	for !w.turns() {
+	}
+}
+
+// contain is what becomes of a panic: one of a handler ends its turn. over: so
+// does the goroutine, since it was the handler's own already.
+func (w *worker) contain(over *bool) {
+	if w.now == nil || w.loop.panicked == nil {
+		return // there is none, or it is nobody's to bear
+	}
+	v := recover()
+	if v == nil {
+		return
+	}
+	if s := w.now.source; s != nil {
+		s.Remove() // it would be ready again at once
+	}
+	w.now = nil
+	*over = w.left
+	w.loop.panicked(v, debug.Stack())
+}
+
+// turns is what a loop does: deliver, wait, look up, deliver. It returns true
+// when this goroutine is the loop no more, and false when a handler panicked.
+func (w *worker) turns() (over bool) {
+	defer w.contain(&over)
+	l, events := w.loop, w.rest
 	leave := w.leave // bound once
 	var raw [maxEvents]unix.EpollEvent
 	var found [maxEvents]event
 	for {
 		for i := range events {
-			w.rest = events[i+1:]
+			w.now, w.rest = &events[i], events[i+1:]
 			events[i].source.h.Ready(leave, events[i].what)
 			if w.left {
-				return
+				w.now = nil
+				return true
 			}
 		}
+		w.now = nil
 		n, err := l.wait(raw[:], len(events) > 1)
 		if err != nil {
 			panic(fmt.Sprintf("poll: epoll_wait: %v", err)) // EBADF or EINVAL: a bug
@@ -255,7 +292,7 @@ func (l *loop) run(events []event) {
 		l.mu.Lock()
 		if l.closed {
 			l.mu.Unlock()
-			return
+			return true
 		}
 		for i := range raw[:n] {
 			if s := l.sources[raw[i].Fd]; s != nil && s.gen == uint32(raw[i].Pad) {

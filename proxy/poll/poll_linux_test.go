@@ -36,7 +36,7 @@ func (h handler) Ready(leave func(), e Events) { h(leave, e) }
 
 func newPoller(t testing.TB, loops int) *Poller {
 	t.Helper()
-	p, err := New(loops)
+	p, err := New(loops, func(v any, _ []byte) { t.Errorf("panic: %v", v) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,5 +188,78 @@ func TestAHangUpIsBoth(t *testing.T) {
 	}
 	if e := <-got; e != Readable|Writable {
 		t.Errorf("got %v", e)
+	}
+}
+
+// A handler that panics is taken off its loop; those that were ready along with
+// it, and all others, are served as before. One that has left its loop already
+// takes nobody with it either.
+func TestAPanicEndsOneHandlersTurn(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		told := make(chan string, 10)
+		p, err := New(1, func(v any, stack []byte) {
+			if !strings.Contains(string(stack), "TestAPanicEndsOneHandlersTurn") {
+				t.Errorf("the stack does not show where: %s", stack)
+			}
+			told <- fmt.Sprint(v)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const others = 20
+		served := make(chan int, 10*others)
+		ready, release := make(chan struct{}), make(chan struct{})
+		var near *Source
+		var ends []int
+		for i := range others + 2 {
+			a, b := sockets(t)
+			s := p.Add(a, near, handler(func(leave func(), _ Events) {
+				switch i {
+				case 0: // holds the loop until all are ready
+					close(ready)
+					<-release
+					_, _ = unix.Read(a, make([]byte, 1))
+				case 1:
+					if leaves {
+						leave()
+					}
+					panic("made to")
+				default:
+					_, _ = unix.Read(a, make([]byte, 1))
+					served <- i
+				}
+			}))
+			defer s.Remove()
+			near, ends = s, append(ends, b)
+			if err := s.Arm(Readable); err != nil {
+				t.Fatal(err)
+			}
+			write(t, b, "x")
+			if i == 0 {
+				<-ready
+			}
+		}
+		close(release)
+		for range others {
+			<-served
+		}
+		if v := <-told; v != "made to" {
+			t.Errorf("told %q", v)
+		}
+		for i, b := range ends[2:] { // again
+			write(t, b, "x")
+			if got := <-served; got != i+2 {
+				t.Errorf("%d was served, not %d", got, i+2)
+			}
+		}
+		p.Close()
+		if !leaves && len(told) > 0 {
+			t.Errorf("it was called again: %q", <-told)
+		}
+		for len(told) > 0 {
+			if v := <-told; v != "made to" {
+				t.Errorf("told %q", v)
+			}
+		}
 	}
 }

@@ -10,7 +10,7 @@ import "errors"
 type Poller struct{}
 
 // New reports that there are no loops.
-func New(int) (*Poller, error) { return nil, errors.ErrUnsupported }
+func New(int, func(v any, stack []byte)) (*Poller, error) { return nil, errors.ErrUnsupported }
 
 // Close does nothing.
 func (*Poller) Close() {}

@@ -48,8 +48,8 @@ func (t *Tunnel) end(c Cause) {
 		past := time.Unix(1, 0)
 		for d := range t.legs {
 			t.legs[d].sink.stop()
-			_ = t.legs[d].tr.SetReadDeadline(past)
 			t.pumps[d].interrupt()
+			t.contain(func() { _ = t.legs[d].tr.SetReadDeadline(past) })
 		}
 		t.o.Metrics.Connections(metrics.StateOpen).Dec()
 		t.o.Metrics.Connections(metrics.StateClosing).Inc()
@@ -87,10 +87,7 @@ func sender(d hostabi.Direction) metrics.Initiator {
 // lost is the cause when a leg's connection ends without a close frame, unless
 // there is an earlier one.
 func (t *Tunnel) lost(d hostabi.Direction, err error) *Cause {
-	t.mu.Lock()
-	first := t.first
-	t.mu.Unlock()
-	if first != nil {
+	if first := t.known(); first != nil {
 		return first
 	}
 	what := "connection lost"
@@ -124,6 +121,13 @@ func (t *Tunnel) endSoon(c *Cause) {
 	}
 }
 
+// known returns what is known to have come first; nil: nothing yet.
+func (t *Tunnel) known() *Cause {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.first
+}
+
 // giveTime ends the tunnel with what came first after d. t.mu is held.
 func (t *Tunnel) giveTime(d time.Duration) {
 	if t.stopped {
@@ -133,20 +137,40 @@ func (t *Tunnel) giveTime(d time.Duration) {
 		t.grace.Stop()
 	}
 	t.grace = time.AfterFunc(d, func() {
-		t.mu.Lock()
-		c := *t.first
-		t.mu.Unlock()
-		t.end(c)
+		t.guard(func() { t.end(*t.known()) })
 	})
 }
 
-// guard turns a panic into the end of this tunnel alone.
-func (t *Tunnel) guard(f func()) {
+// guard turns a panic into the end of this tunnel alone. Whatever goroutine
+// works for a tunnel does so under a guard; what has to be done however a step
+// before it ended is under one of its own.
+func (t *Tunnel) guard(f func()) (ok bool) {
 	defer func() {
+		if ok {
+			return
+		}
 		if v := recover(); v != nil {
-			t.o.Log.Error("panic in a tunnel", "tunnel", t.o.ID, "route", t.o.Route.Name, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			t.panicked(v, debug.Stack())
 			t.end(Cause{Initiator: metrics.ByWeir, Code: 1011, Reason: "internal error", skip: [2]bool{true, true}})
 		}
 	}()
 	f()
+	return true
+}
+
+// contain is guard for what is part of ending.
+func (t *Tunnel) contain(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.panicked(v, debug.Stack())
+		}
+	}()
+	f()
+}
+
+// panicked counts and tells a panic. A log that panics itself is given up.
+func (t *Tunnel) panicked(v any, stack []byte) {
+	t.o.Metrics.Panics(metrics.InTunnel).Inc()
+	defer func() { _ = recover() }()
+	t.o.Log.Error("panic", "in", metrics.InTunnel.String(), "tunnel", t.o.ID, "route", t.o.Route.Name, "panic", fmt.Sprint(v), "stack", string(stack))
 }

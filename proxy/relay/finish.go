@@ -55,7 +55,7 @@ func (t *Tunnel) ended() bool {
 // have returned.
 func (t *Tunnel) finish() {
 	t.stopTimers()
-	t.answerLost()
+	t.guard(t.answerLost)
 	var both sync.WaitGroup
 	for d := range t.legs {
 		both.Go(func() { t.guard(func() { t.finishLeg(hostabi.Direction(d)) }) })
@@ -64,9 +64,9 @@ func (t *Tunnel) finish() {
 	t.writers.Wait()
 	t.o.Metrics.Connections(metrics.StateClosing).Dec()
 	t.o.Metrics.Closes(t.cause.Code, t.cause.Initiator).Inc()
-	t.logClosed()
+	t.guard(t.logClosed)
 	if t.o.Closed != nil {
-		t.o.Closed(t)
+		t.guard(func() { t.o.Closed(t) })
 	}
 }
 
@@ -94,10 +94,10 @@ func (t *Tunnel) answerLost() {
 		Retryable: f.Retryable, RetryAfterMS: f.RetryAfter.Milliseconds(), Limit: -1, Actual: -1, Count: n, TraceID: t.o.TraceID,
 	}, hostabi.ToClient)
 	down.mu.Lock()
+	defer down.mu.Unlock()
 	if !down.closing && !down.inMessage {
 		down.queue.Lend(flow.Message{Wire: wire, Own: true})
 	}
-	down.mu.Unlock()
 }
 
 // finishLeg delivers what waits toward one leg, sends the close frame unless
@@ -106,10 +106,8 @@ func (t *Tunnel) answerLost() {
 func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	l := &t.legs[d]
 	end := l.tr.Abort
-	defer func() {
-		_ = end()
-		l.sink.release()
-	}()
+	defer l.sink.release()
+	defer func() { t.guard(func() { _ = end() }) }()
 	if !l.sink.finish(t.cause.Code, t.cause.Reason, t.cause.skip[d]) {
 		return
 	}

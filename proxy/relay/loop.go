@@ -49,7 +49,9 @@ func (p *pump) listen() {
 	if l.over || !p.work(p.early) {
 		return
 	}
-	if err := l.tr.OnReadable(p.ready); err != nil {
+	err := errPanicked
+	p.t.guard(func() { err = l.tr.OnReadable(p.ready) })
+	if err != nil {
 		p.conclude(p.t.lost(p.dir, err))
 	}
 }
@@ -65,8 +67,8 @@ func (p *pump) ready(leave func()) {
 	l.leave, l.away = leave, false
 	more := p.work(p.readable)
 	l.leave = nil
-	if more && l.away {
-		l.tr.Resume()
+	if more && l.away && !p.t.guard(l.tr.Resume) {
+		p.conclude(nil)
 	}
 }
 
@@ -138,8 +140,8 @@ func (p *pump) interrupt() {
 // conclude ends the pump.
 func (p *pump) conclude(c *Cause) {
 	p.loop.over = true
-	p.loop.tr.StopReading()
-	p.release()
+	p.t.guard(p.loop.tr.StopReading)
+	p.t.guard(p.release)
 	if c != nil {
 		p.t.end(*c)
 	}

@@ -22,15 +22,28 @@ type loopWire struct {
 func newLoopWire(w *wire) *loopWire { return &loopWire{wire: w, paused: true} }
 
 func (w *loopWire) OnReadable(read func(leave func())) error {
+	w.hurt("OnReadable")
 	w.set(func() { w.read, w.paused = read, false })
 	w.loops.Go(w.loop)
 	return nil
 }
 
-func (w *loopWire) StopReading() { w.set(func() { w.read = nil }) }
-func (w *loopWire) Pause()       { w.set(func() { w.paused = true }) }
-func (w *loopWire) Resume()      { w.set(func() { w.paused = false }) }
-func (w *loopWire) Ahead() bool  { return w.record > 0 }
+func (w *loopWire) StopReading() {
+	w.set(func() { w.read = nil })
+	w.hurt("StopReading")
+}
+
+func (w *loopWire) Pause() {
+	w.hurt("Pause")
+	w.set(func() { w.paused = true })
+}
+
+func (w *loopWire) Resume() {
+	w.hurt("Resume")
+	w.set(func() { w.paused = false })
+}
+
+func (w *loopWire) Ahead() bool { return w.record > 0 }
 
 // set changes what the loop looks at, and wakes it.
 func (w *loopWire) set(f func()) {
@@ -80,9 +93,7 @@ func (w *loopWire) wait() (func(leave func()), bool) {
 }
 
 func (w *loopWire) TryRead(b sock.Buffer) (int, error) {
-	if w.panicOn.Load() == "ReadTo" {
-		panic("made to")
-	}
+	w.hurt("ReadTo")
 	s := w.in
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -91,10 +91,15 @@ type wire struct {
 	parked  bool         // a reader waits; under the lock of in
 }
 
-func (w *wire) ReadTo(b sock.Buffer) (int, error) {
-	if w.panicOn.Load() == "ReadTo" {
+// hurt panics when the test has chosen this method.
+func (w *wire) hurt(method string) {
+	if w.panicOn.Load() == method {
 		panic("made to")
 	}
+}
+
+func (w *wire) ReadTo(b sock.Buffer) (int, error) {
+	w.hurt("ReadTo")
 	s := w.in
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -123,9 +128,7 @@ func (w *wire) ReadTo(b sock.Buffer) (int, error) {
 }
 
 func (w *wire) TryWrite(p []byte) (total int, err error) {
-	if w.panicOn.Load() == "TryWrite" {
-		panic("made to")
-	}
+	w.hurt("TryWrite")
 	if w.record == 0 {
 		return w.out.put(p)
 	}
@@ -148,9 +151,7 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 func (w *wire) Pending() int { return w.accepted }
 
 func (w *wire) Drain(more func() bool) error {
-	if w.panicOn.Load() == "Drain" {
-		panic("made to")
-	}
+	w.hurt("Drain")
 	s := w.out
 	for {
 		s.mu.Lock()
@@ -169,26 +170,31 @@ func (w *wire) Drain(more func() bool) error {
 }
 
 func (w *wire) SetReadDeadline(t time.Time) error {
+	w.hurt("SetReadDeadline")
 	w.in.change(func() { w.read.set(w.in, t) })
 	return nil
 }
 
 func (w *wire) SetWriteDeadline(t time.Time) error {
+	w.hurt("SetWriteDeadline")
 	w.out.change(func() { w.write.set(w.out, t) })
 	return nil
 }
 
 func (w *wire) CloseWrite() error {
+	w.hurt("CloseWrite")
 	w.out.change(func() { w.out.eof = true })
 	return nil
 }
 
 func (w *wire) Close() error {
+	w.hurt("Close")
 	w.in.change(func() { w.closed, w.in.reset = true, true })
 	return w.CloseWrite()
 }
 
 func (w *wire) Abort() error {
+	w.hurt("Abort")
 	w.out.change(func() { w.out.reset, w.out.buf = true, nil })
 	w.in.change(func() { w.closed, w.in.reset = true, true })
 	return nil

@@ -328,38 +328,3 @@ func TestDrain(t *testing.T) {
 		r.u.closed(1012, "draining")
 	}, kernel(1000))
 }
-
-// A panic ends its own tunnel: both peers are told, as far as they can be.
-func TestPanic(t *testing.T) {
-	for _, c := range []struct {
-		in   string
-		way  int
-		kill func(r *rig)
-	}{
-		{"ReadTo", 0, func(r *rig) { r.c.send("x") }},
-		{"TryWrite", 1, func(r *rig) { r.c.send("x", "y") }},
-		{"Drain", 1, func(r *rig) { r.c.send(strings.Repeat("x", 5000)) }},
-	} {
-		t.Run(c.in, func(t *testing.T) {
-			inTunnel(t, func(r *rig) {
-				r.c.send("warm up")
-				r.u.expect("warm up")
-				[]*peer{r.c, r.u}[c.way].w.panicOn.Store(c.in)
-				c.kill(r)
-				synctest.Wait()
-				r.c.closed(1011, "internal error")
-				if c.way == 0 {
-					if r.pumps[0].loop.tr == nil { // its read was waiting already
-						r.u.expect("x")
-					}
-					r.u.closed(1011, "internal error")
-				}
-				r.u.w.panicOn.Store("")
-				<-r.ended
-				if !strings.Contains(r.log.String(), "panic in a tunnel") {
-					t.Error("nothing is logged")
-				}
-			}, kernel(1000))
-		})
-	}
-}

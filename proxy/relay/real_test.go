@@ -24,7 +24,7 @@ func realTunnel(t testing.TB, set *Settings) (tun *Tunnel, c, u *net.TCPConn, en
 	t.Helper()
 	cw, c := tcpPair(t)
 	uw, u := tcpPair(t)
-	p, err := poll.New(1)
+	p, err := poll.New(1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,8 +70,8 @@ func (s *sink) init(t *Tunnel, from hostabi.Direction, set *Settings) {
 // configure takes over settings that a reload changed.
 func (s *sink) configure(set *Settings) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.use(set)
-	s.mu.Unlock()
 }
 
 func (s *sink) use(set *Settings) {

@@ -159,7 +159,7 @@ func (t *Tunnel) pump(p *pump) {
 			t.end(*c)
 		}
 	})
-	p.release()
+	t.guard(p.release)
 	t.pumpEnded()
 }
 

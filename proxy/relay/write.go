@@ -31,7 +31,7 @@ func (s *sink) drain() {
 	err = s.leg.tr.Drain(s.more)
 }
 
-var errPanicked = errors.New("the writer panicked")
+var errPanicked = errors.New("panicked")
 
 // drained notes how the writer ended when it did not end itself, a panic
 // included: nobody may wait for a writer that is gone.

@@ -71,7 +71,7 @@ func over(t *testing.T, f func(t *testing.T, a, b leg)) {
 		})
 		t.Run(name+" on a loop", func(t *testing.T) {
 			a, b := pair(t)
-			p, err := poll.New(1)
+			p, err := poll.New(1, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
