@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"weir/proxy/mem"
 )
 
 // given fills a queue from words, in order: a critical message is a plain word,
@@ -12,6 +14,7 @@ import (
 func given(t *testing.T, limit int64, budget *Budget, words string) *Queue {
 	t.Helper()
 	q := NewQueue(limit, budget)
+	t.Cleanup(q.Close)
 	q.SetNotice(renderGap)
 	for w := range strings.FieldsSeq(words) {
 		push(q, w)
@@ -43,7 +46,7 @@ func drained(q *Queue) string {
 }
 
 func TestWhatIsDelivered(t *testing.T) {
-	const e = entryCost
+	const e, n = recordSize, stateCost + 1
 	for _, c := range []struct {
 		fact  string
 		limit int64
@@ -51,17 +54,17 @@ func TestWhatIsDelivered(t *testing.T) {
 		want  string
 	}{
 		{"everything, in order", 1000, "a ~b c", "abc"},
-		{"the oldest droppable goes first", e + 3, "~a ~b ~c ~d", "<gap 1>bcd"},
-		{"a run of shed messages leaves one notice", e + 2, "~a ~b ~c ~d ~e", "<gap 3>de"},
+		{"the oldest droppable goes first", 3*e + 3, "~a ~b ~c ~d", "<gap 1>bcd"},
+		{"a run of shed messages leaves one notice", 2*e + 2, "~a ~b ~c ~d ~e", "<gap 3>de"},
 		{"a message between shed ones ends the run", 2*e + 2, "~a k ~b", "<gap 1>kb"},
 		{"what arrives is shed when nothing else can be", e + 1, "k ~b ~c", "k<gap 2>"},
 		{"a lower priority goes first, even when it is younger", 2*e + 2, "~~a ~b ~~c", "a<gap 1>c"},
 		{"nobody makes room for himself above his priority", e + 1, "~~a ~b", "a<gap 1>"},
-		{"a superseded state goes before anything else, without a notice", 3*e + 8, "~a s=1 s=2 ~bbbb", "as=2bbbb"},
-		{"without pressure every state is delivered", 10 * e, "s=1 s=2 s=3", "s=1s=2s=3"},
-		{"a state takes the place of the one it supersedes", e + 3, "s=1 s=2 s=3", "s=3"},
-		{"a state without a predecessor sheds like others", e + 3, "s=1 r=1", "<gap 1>r=1"},
-		{"a critical message sheds droppable ones", e + 4, "~aa ~bb cccc", "<gap 2>cccc"},
+		{"a superseded state goes before anything else, without a notice", 3*e + 8 + n, "~a s=1 s=2 ~bbbb", "as=2bbbb"},
+		{"without pressure every state is delivered", 10*e + n, "s=1 s=2 s=3", "s=1s=2s=3"},
+		{"a state takes the place of the one it supersedes", e + 3 + n, "s=1 s=2 s=3", "s=3"},
+		{"a state without a predecessor sheds like others", e + 3 + n, "s=1 r=1", "<gap 1>r=1"},
+		{"a critical message sheds droppable ones", 2*e + 4, "~aa ~bb cccc", "<gap 2>cccc"},
 		{"control frames are exempt from the limit", e + 1, "a !ping", "aping"},
 		{"what can never fit sheds nothing", e + 2, "~a ~" + strings.Repeat("b", 5000), "a<gap 1>"},
 	} {
@@ -136,15 +139,15 @@ func TestNoticeCountsUntilItIsOnTheWire(t *testing.T) {
 }
 
 func TestBudgetHoldsAcrossQueues(t *testing.T) {
-	process := NewBudget(2*entryCost+10, nil)
+	process := NewBudget(2*recordSize+10, nil)
 	route := NewBudget(0, process)
 	a := given(t, 1<<20, route, "aaaa")
 	b := given(t, 1<<20, route, "~bbbb")
 	if push(a, strings.Repeat("a", 20)) {
 		t.Error("a message above the process' budget was queued")
 	}
-	if !route.Full() || process.Used() != 2*entryCost+8 {
-		t.Errorf("full %v with %d reserved, want %d of %d", route.Full(), process.Used(), 2*entryCost+8, process.Max())
+	if !route.Full() || process.Used() != 2*recordSize+8 {
+		t.Errorf("full %v with %d reserved, want %d of %d", route.Full(), process.Used(), 2*recordSize+8, process.Max())
 	}
 	b.Shed()
 	if !push(a, strings.Repeat("a", 4)) {
@@ -159,7 +162,7 @@ func TestBudgetHoldsAcrossQueues(t *testing.T) {
 
 func TestLoansAreWrittenInTheirTurn(t *testing.T) {
 	budget := NewBudget(0, nil)
-	q := given(t, entryCost+4, budget, "aaaa")
+	q := given(t, recordSize+4, budget, "aaaa")
 	mine := []byte("lent")
 	l := q.Lend(Message{Wire: mine})
 	push(q, "!ping")
@@ -189,12 +192,80 @@ func TestSmallMessagesAreGathered(t *testing.T) {
 	if got := len(q.Next(make([]byte, 256))); got != 256 {
 		t.Errorf("one write of %d bytes, want 256", got)
 	}
+	// Those of one kind lie together and are not even copied.
 	q = given(t, 1<<20, nil, "")
-	for i := range 100 {
-		push(q, fmt.Sprintf("~%02d", i))
+	for range 1000 {
+		push(q, "~"+strings.Repeat("x", 98))
 	}
-	if got := len(q.Next(nil)); got != 200 {
-		t.Errorf("one write of %d bytes, want 200: droppable messages stand in one entry", got)
+	for q.Next(nil); q.Bytes() > 50_000; {
+		q.Wrote(len(q.Next(nil)), 0)
+	}
+	if got := len(q.Next(nil)); got < 10_000 {
+		t.Errorf("one write of %d bytes without copying, want most of a block", got)
+	}
+}
+
+// What a full queue takes is its limit and little more, whatever waits in it.
+func TestMemoryOfAFullQueue(t *testing.T) {
+	const limit = 1 << 20
+	for _, c := range []struct {
+		fact string
+		most int // bytes
+		m    func(i int) Message
+	}{
+		{"critical and droppable messages by turns", limit + 4*maxBlock, func(i int) Message {
+			return Message{Wire: make([]byte, 130), Droppable: i%2 == 0}
+		}},
+		{"sizes of all kinds", limit + 4*maxBlock, func(i int) Message {
+			return Message{Wire: make([]byte, 1+i*i%3000), Droppable: i%3 == 0, Priority: uint8(i % 2)}
+		}},
+		{"tiny messages", limit + 4*maxBlock, func(i int) Message {
+			return Message{Wire: make([]byte, 2), Droppable: i%2 == 0}
+		}},
+		{"messages of several blocks", limit + 4*maxBlock, func(i int) Message {
+			return Message{Wire: make([]byte, 40_000), Droppable: i%2 == 0}
+		}},
+		{"states, of which few are superseded", limit + limit/4 + 2*maxBlock, func(i int) Message {
+			return Message{Wire: make([]byte, 130), Droppable: true, Conflate: fmt.Sprint(i * i % 9973)}
+		}},
+	} {
+		budget := NewBudget(0, nil)
+		q := given(t, limit, budget, "")
+		most := 0
+		for i, offered := 0, int64(0); offered < 5*limit/2; i++ {
+			m := c.m(i)
+			offered += m.Cost()
+			q.Push(m)
+			most = max(most, q.held)
+		}
+		if most > c.most || q.held < limit/4 {
+			t.Errorf("%s: up to %d bytes of blocks, %d at the end; allowed %d", c.fact, most, q.held, c.most)
+		}
+		if used := budget.Used(); used > limit || used < limit*3/4 {
+			t.Errorf("%s: %d reserved of %d", c.fact, used, limit)
+		}
+		q.Close()
+		if budget.Used() != 0 || mem.InUse() != 0 {
+			t.Errorf("%s: closed, and %d bytes are reserved, %d blocks are out", c.fact, budget.Used(), mem.InUse())
+		}
+	}
+}
+
+// One small message that waits does not take a block.
+func TestLittleWaitsInLittle(t *testing.T) {
+	q := given(t, 1<<20, nil, "hello ~world")
+	if q.held > 2*minBlock {
+		t.Errorf("two words take %d bytes", q.held)
+	}
+}
+
+func TestGapsOfBillions(t *testing.T) {
+	q := given(t, 1<<20, nil, "")
+	q.Drop()
+	q.gap = 1 << 33
+	push(q, "a")
+	if got := drained(q); got != "<gap 8589934592>a" {
+		t.Error(got)
 	}
 }
 
@@ -237,6 +308,7 @@ func BenchmarkPushAndDrain(b *testing.B) {
 					}
 				}
 			}
+			q.Close()
 		})
 	}
 }
@@ -251,4 +323,5 @@ func BenchmarkShed(b *testing.B) {
 	for b.Loop() {
 		q.Push(m)
 	}
+	q.Close()
 }

@@ -12,8 +12,6 @@ type model struct {
 	items []*item
 	told  bool // gaps are told
 	tally Tally
-
-	states int // superseded so far
 }
 
 // item is one message, control frame or notice.
@@ -25,18 +23,39 @@ type item struct {
 	ends       int // messages that end with it
 	priority   uint8
 	conflate   string
-	superseded int // which one, counted
+	superseded bool
 	gap        int64
-	run        *run // which entry it would stand in
 }
 
-// run is what several items share one entryCost for.
-type run struct {
-	size int // bytes that were ever in it
+type kind uint8
+
+const (
+	critical kind = iota
+	droppable
+	envelope
+	ping
+	notice
+)
+
+func kindOf(m *Message) kind {
+	switch {
+	case m.Own:
+		return envelope
+	case m.Begun:
+		return critical
+	case m.Droppable:
+		return droppable
+	case m.Control:
+		return ping
+	}
+	return critical
 }
 
 func (i *item) begun() bool { return i.off > 0 || i.fixed > 0 }
-func (i *item) paid() bool  { return !i.lent && i.kind != control && i.kind != notice }
+func (i *item) paid() bool  { return !i.lent && i.kind != ping && i.kind != notice }
+
+// named reports whether i is the newest state of its name.
+func (i *item) named() bool { return i.conflate != "" && !i.begun() && !i.superseded }
 
 func (i *item) rest() []byte {
 	if i.kind == notice {
@@ -56,14 +75,16 @@ func (m *model) bytes() (n int64) {
 	return n
 }
 
-func (m *model) room() int64 {
-	runs := map[*run]bool{}
+func (m *model) room() (n int64) {
 	for _, i := range m.items {
 		if i.paid() {
-			runs[i.run] = true
+			n += int64(len(i.rest())) + recordSize
+			if i.named() {
+				n += nameCost(i.conflate)
+			}
 		}
 	}
-	return m.bytes() + int64(len(runs))*entryCost
+	return n
 }
 
 func (m *model) messages() (n int) {
@@ -74,15 +95,17 @@ func (m *model) messages() (n int) {
 }
 
 // reserved is what the budget must show.
-func (m *model) reserved() (n int64) {
-	runs := map[*run]bool{}
+func (m *model) reserved() int64 {
+	n := m.room()
 	for _, i := range m.items {
-		runs[i.run] = true
-		if i.kind != notice && !i.lent {
-			n += int64(len(i.rest()))
+		switch {
+		case i.lent:
+			n += recordSize
+		case i.kind == ping:
+			n += recordSize + int64(len(i.rest()))
 		}
 	}
-	return n + int64(len(runs))*entryCost
+	return n
 }
 
 func (m *model) stream() []byte {
@@ -94,13 +117,11 @@ func (m *model) stream() []byte {
 }
 
 func (m *model) push(msg Message) bool {
-	i := &item{wire: slices.Clone(msg.Wire), ends: msg.count(), priority: msg.Priority, conflate: msg.Conflate}
+	i := &item{wire: slices.Clone(msg.Wire), kind: kindOf(&msg), ends: msg.count(), priority: msg.Priority, conflate: msg.Conflate}
 	if msg.Begun {
 		i.fixed = len(i.wire)
-	} else {
-		i.kind = newEntry(&msg, nil).kind
 	}
-	if i.kind != control && !m.fit(i, &msg) {
+	if i.kind != ping && !m.fit(i, &msg) {
 		if msg.Droppable {
 			m.tally.Shed++
 			m.gap(len(m.items))
@@ -108,49 +129,25 @@ func (m *model) push(msg Message) bool {
 		return false
 	}
 	if old := m.newest(msg.Conflate); old != nil {
-		m.states++
-		old.superseded = m.states
+		old.superseded = true
 	}
-	m.place(i)
+	m.items = append(m.items, i)
 	return true
 }
 
-// place appends i, into the run at the end when it goes there.
-func (m *model) place(i *item) {
-	if n := len(m.items); n > 0 && m.joins(m.items[n-1], i) {
-		i.run = m.items[n-1].run
-		i.run.size += len(i.wire)
-	}
-	if i.run == nil {
-		i.run = &run{size: len(i.wire)}
-	}
-	m.items = append(m.items, i)
-}
-
-func (m *model) joins(last, i *item) bool {
-	if (i.kind != critical && i.kind != droppable) || last.kind != i.kind || last.priority != i.priority && i.kind == droppable ||
-		i.kind == droppable && i.conflate+last.conflate != "" || i.lent || last.lent || i.begun() {
-		return false
-	}
-	begun := slices.ContainsFunc(m.items, func(o *item) bool { return o.run == last.run && o.begun() })
-	return !begun && last.run.size+len(i.wire) <= runSize
-}
-
 func (m *model) lend(msg Message) *item {
-	i := &item{wire: msg.Wire, ends: msg.count(), lent: true}
 	msg.Droppable = false
+	i := &item{wire: msg.Wire, kind: kindOf(&msg), ends: msg.count(), lent: true}
 	if msg.Begun {
 		i.fixed = len(i.wire)
-	} else {
-		i.kind = newEntry(&msg, nil).kind
 	}
-	m.place(i)
+	m.items = append(m.items, i)
 	return i
 }
 
 func (m *model) newest(name string) *item {
 	for _, i := range slices.Backward(m.items) {
-		if name != "" && i.conflate == name && !i.begun() && i.superseded == 0 {
+		if name != "" && i.conflate == name && i.named() {
 			return i
 		}
 	}
@@ -158,13 +155,14 @@ func (m *model) newest(name string) *item {
 }
 
 func (m *model) fit(i *item, arriving *Message) bool {
+	cost := int64(len(i.wire)) + recordSize
+	if cost+nameCost(i.conflate) > m.limit {
+		return false
+	}
 	for {
-		cost := int64(len(i.wire))
-		if n := len(m.items); n == 0 || !m.joins(m.items[n-1], i) {
-			cost += entryCost
-		}
-		if cost > m.limit {
-			return false
+		cost := cost
+		if m.newest(i.conflate) == nil {
+			cost += nameCost(i.conflate)
 		}
 		if m.room()+cost <= m.limit {
 			return true
@@ -185,25 +183,20 @@ func (m *model) fit(i *item, arriving *Message) bool {
 	}
 }
 
-// dropSuperseded drops the one that was superseded first, if there is one.
+// dropSuperseded drops the oldest state that a newer one has superseded.
 func (m *model) dropSuperseded() bool {
-	best := -1
-	for n, i := range m.items {
-		if i.superseded > 0 && !i.begun() && (best < 0 || i.superseded < m.items[best].superseded) {
-			best = n
-		}
-	}
-	if best >= 0 {
-		m.remove(best)
+	oldest := slices.IndexFunc(m.items, func(i *item) bool { return i.superseded && !i.begun() })
+	if oldest >= 0 {
+		m.remove(oldest)
 		m.tally.Conflated++
 	}
-	return best >= 0
+	return oldest >= 0
 }
 
 func (m *model) victim() int {
 	best := -1
 	for n, i := range m.items {
-		if i.kind == droppable && !i.begun() && i.superseded == 0 && (best < 0 || i.priority < m.items[best].priority) {
+		if i.kind == droppable && !i.begun() && !i.superseded && (best < 0 || i.priority < m.items[best].priority) {
 			best = n
 		}
 	}
@@ -224,7 +217,7 @@ func (m *model) remove(at int) {
 // gap notes one shed message before item at.
 func (m *model) gap(at int) {
 	if m.told {
-		m.items = slices.Insert(m.items, at, &item{kind: notice, gap: 1, run: &run{}})
+		m.items = slices.Insert(m.items, at, &item{kind: notice, gap: 1})
 		m.mend()
 	}
 }
@@ -247,7 +240,7 @@ func (m *model) wrote(n, pending int) {
 		i := m.items[0]
 		took := min(n, len(i.rest()))
 		n -= took
-		if i.kind != notice && i.kind != own {
+		if i.kind != notice && i.kind != envelope {
 			m.tally.WrittenBytes += int64(took)
 		}
 		if took < len(i.rest()) {
@@ -265,31 +258,12 @@ func (m *model) wrote(n, pending int) {
 		i.fixed = max(i.fixed, i.off+ahead)
 		pending -= ahead
 	}
-	m.split()
-}
-
-// split gives begun droppable messages a run apart from those that have not.
-func (m *model) split() {
-	apart := map[*run]*run{}
-	for _, i := range m.items {
-		if i.kind != droppable || !i.begun() {
-			continue
-		}
-		i.kind = critical
-		if apart[i.run] == nil {
-			apart[i.run] = i.run
-			if slices.ContainsFunc(m.items, func(o *item) bool { return o.run == i.run && !o.begun() }) {
-				apart[i.run] = &run{size: i.run.size}
-			}
-		}
-		i.run = apart[i.run]
-	}
 }
 
 func (m *model) clear() (dropped int) {
 	begun := true // from the head on
 	m.items = slices.DeleteFunc(m.items, func(i *item) bool {
-		if i.kind == control {
+		if i.kind == ping {
 			return false
 		}
 		begun = begun && i.begun()

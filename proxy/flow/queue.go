@@ -3,6 +3,8 @@
 // does no I/O, starts no goroutine and reads no clock.
 package flow
 
+import "slices"
+
 // Message is one message as it goes on the wire, or the rest of one.
 type Message struct {
 	Wire []byte // frames, never empty; Push copies it
@@ -35,24 +37,32 @@ type Tally struct {
 // Queue is a bounded FIFO of messages on their way to one peer. It is not safe
 // for concurrent use.
 //
-// Invariant: Bytes, and the memory that their entries take, never exceed the
-// limit; what is reserved in the budget is that, and the same of control frames
-// and notices.
+// Invariant: what messages cost, their bytes, a record and the name of a state,
+// never exceeds the limit; what is reserved in the budget is that, and the same
+// of control frames. The memory held is at most a quarter more than that is,
+// and 2 blocks, and 1 KiB for each priority in use.
 type Queue struct {
 	limit  int64 // bytes of memory for messages
 	budget *Budget
 	notice func(dst []byte, count int64) []byte // nil: gaps are not told
 
-	fifo     list
-	bytes    int64 // wire bytes of messages; control frames, notices and loans are exempt
-	room     int64 // bytes, and entryCost for each entry that holds them
-	control  int64 // wire bytes of control frames
-	messages int
-	tally    Tally
+	chains  []*chain // by ascending rank; none when nothing waits
+	number  uint64   // of the last message that came
+	begunTo uint64   // that number and every one before it have begun
+	gap     uint64   // messages shed behind everything that waits
+	notes   []note   // gaps on their way
+	loans   []*Loan  // oldest first
+	states  states
 
-	classes    []*class // by ascending priority; none is empty
-	newest     map[string]*entry
-	superseded list
+	messages   int   // that wait
+	superseded int   // of them
+	bytes      int64 // wire bytes of messages; control frames, notices and loans are exempt
+	room       int64 // what they cost
+	control    int64 // wire bytes of control frames
+	reserved   int64 // in the budget
+	owed       int64 // to the budget
+	held       int   // bytes of blocks
+	tally      Tally
 }
 
 // NewQueue returns a queue that holds at most limit bytes of messages, which
@@ -64,10 +74,7 @@ func NewQueue(limit int64, budget *Budget) *Queue {
 }
 
 // Init makes a zero Queue what NewQueue returns.
-func (q *Queue) Init(limit int64, budget *Budget) {
-	q.limit, q.budget = limit, budget
-	q.fifo.which, q.superseded.which = inFIFO, inClass
-}
+func (q *Queue) Init(limit int64, budget *Budget) { q.limit, q.budget = limit, budget }
 
 // SetLimit changes the limit for what comes; nothing that waits is given up.
 func (q *Queue) SetLimit(limit int64) { q.limit = limit }
@@ -87,7 +94,7 @@ func (q *Queue) ControlBytes() int64 { return q.control }
 func (q *Queue) Messages() int { return q.messages }
 
 // Empty reports whether nothing waits.
-func (q *Queue) Empty() bool { return q.fifo.empty() }
+func (q *Queue) Empty() bool { return len(q.chains) == 0 && q.gap == 0 && len(q.notes) == 0 }
 
 // Tally returns what happened since the last call.
 func (q *Queue) Tally() Tally {
@@ -100,154 +107,238 @@ func (q *Queue) Tally() Tally {
 // does not fit: a droppable one has then been shed and counted, a critical one
 // is still the caller's.
 func (q *Queue) Push(m Message) bool {
+	m.Droppable = m.Droppable && !m.Begun && !m.Own
 	n := int64(len(m.Wire))
-	if m.Control && !m.Begun {
+	rank := neverShed
+	r := record{arg: uint32(m.count())}
+	switch {
+	case m.Control && !m.Begun:
+		r.flags = control
 		q.control += n
-		q.budget.force(n + entryCost)
-		q.fifo.pushBack(&entry{kind: control, buf: append([]byte(nil), m.Wire...)})
-		return true
-	}
-	if !q.makeRoom(&m) {
+		q.reserved += n + recordSize
+		q.budget.force(n + recordSize)
+	case !q.makeRoom(&m):
 		if m.Droppable {
 			q.Drop()
 		}
 		return false
+	default:
+		q.bytes += n
+		switch {
+		case m.Own:
+			r.flags = own
+		case m.Droppable:
+			rank, r.arg = int(m.Priority), 0
+		}
+		if m.Begun {
+			r.flags |= begun
+		}
 	}
-	q.bytes += n
-	q.messages += m.count()
-	if tail := q.fifo.tail; tail.joins(&m) {
-		tail.join(m.Wire)
-		return true
-	}
-	e := newEntry(&m, nil)
-	if e.pooled = q.fifo.tail.fullFor(&m); e.pooled {
-		e.buf = append(runs.Get().(*[runSize]byte)[:0], m.Wire...)
-	} else {
-		e.buf = append(make([]byte, 0, n), m.Wire...)
-	}
-	q.fifo.pushBack(e)
-	if e.kind == droppable {
-		q.classify(e)
-	}
+	c := q.chain(rank)
+	q.append(c, m.Wire, r, m.Conflate)
 	return true
 }
 
-// Lend queues m without copying it and whatever the limit: its memory stays
-// the caller's, who waits until it is Returned or takes it back with Recall.
-func (q *Queue) Lend(m Message) *Loan {
-	m.Droppable = false
-	e := newEntry(&m, m.Wire)
-	e.loan, e.lent = &Loan{entry: e}, true
-	q.budget.force(entryCost)
-	q.messages += m.count()
-	q.fifo.pushBack(e)
-	return e.loan
+// append lays a message behind everything.
+func (q *Queue) append(c *chain, wire []byte, r record, conflate string) {
+	q.number++
+	if c.droppable() {
+		if conflate != "" {
+			r.arg = q.supersede(c, conflate)
+		}
+		c.waiting++
+		q.messages++
+	} else {
+		q.messages += int(r.arg)
+	}
+	r.gap, q.gap = q.gap, 0
+	if added := c.lay(q.number, wire, r, c.grow); added > 0 {
+		q.held += added
+		q.tidy()
+	}
 }
 
-// Loan is memory that a queue writes from and does not own.
-type Loan struct{ entry *entry }
+// Cost is what m takes of the limit and of the budget, the name of its state
+// aside.
+func (m *Message) Cost() int64 { return int64(len(m.Wire)) + recordSize }
 
-// Returned reports whether the queue needs the memory no more.
-func (l *Loan) Returned() bool { return l.entry == nil }
+// count is how many messages end with m.
+func (m *Message) count() int {
+	switch {
+	case m.Begun:
+		return m.Ends
+	case m.Own, m.Control:
+		return 0
+	}
+	return 1
+}
 
-// Recall gives the memory back at once: what is left of it is copied, whatever
-// the limit.
-func (q *Queue) Recall(l *Loan) {
-	e := l.entry
-	if e == nil {
+// chain returns the chain of a rank.
+func (q *Queue) chain(rank int) *chain {
+	i, found := slices.BinarySearchFunc(q.chains, rank, func(c *chain, rank int) int { return c.rank - rank })
+	if !found {
+		q.chains = slices.Insert(q.chains, i, &chain{rank: rank})
+	}
+	return q.chains[i]
+}
+
+// tidy is called when something went: it frees what nothing alive is in, and
+// holds the memory to its bound.
+func (q *Queue) tidy() {
+	if q.owed > 0 {
+		q.budget.Release(q.owed)
+		q.owed = 0
+	}
+	used := 0
+	for _, c := range q.chains {
+		q.held -= c.sweep()
+		used += c.live
+	}
+	switch {
+	case used == 0:
+		q.chains, q.states = nil, states{}
+	case q.held > bound(used, len(q.chains)):
+		for _, c := range q.chains {
+			before, after := c.compact()
+			q.held += after - before
+		}
+	}
+}
+
+// bound is the memory that may be held for used bytes in so many chains.
+func bound(used, chains int) int { return used + used/4 + 2*maxBlock + chains<<10 }
+
+// rewind sets every cursor to its chain's front.
+func (q *Queue) rewind() {
+	for _, c := range q.chains {
+		c.set(place{})
+	}
+}
+
+// oldest returns the chain whose cursor is at the oldest message, nil at the
+// end.
+func (q *Queue) oldest() (c *chain) {
+	for _, o := range q.chains {
+		if o.at.ok && (c == nil || o.at.number < c.at.number) {
+			c = o
+		}
+	}
+	return c
+}
+
+// rest returns the bytes of the record at c's cursor that are not written.
+func (q *Queue) rest(c *chain) []byte {
+	if c.at.flags&lent != 0 {
+		return q.loan(c.at.number).buf
+	}
+	b := c.here()
+	return b.mem[b.start(c.at.i):c.at.end]
+}
+
+// begin notes that a byte of the message at c's cursor can be recalled no more.
+func (q *Queue) begin(c *chain) {
+	if c.at.number <= q.begunTo {
 		return
 	}
-	if e.begun() {
-		e.fixed = len(e.rest())
-	}
-	e.buf, e.off = append([]byte(nil), e.rest()...), 0
-	e.loan, l.entry = nil, nil
+	q.begunTo = c.at.number
+	q.settle(c)
 }
 
-// Next returns bytes to write, from the head: those of one entry as they lie,
-// those of several small ones together in scratch. It is nil when nothing
-// waits. The slice is valid until the next call that changes the queue.
-func (q *Queue) Next(scratch []byte) []byte {
-	e := q.render(q.fifo.head)
-	if e == nil {
-		return nil
-	}
-	n := len(e.rest())
-	second := q.render(e.links[inFIFO].next)
-	if second == nil || n+len(second.rest()) > len(scratch) {
-		return e.rest()
-	}
-	copy(scratch, e.rest())
-	for e = second; e != nil && n+len(e.rest()) <= len(scratch); e = q.render(e.links[inFIFO].next) {
-		n += copy(scratch[n:], e.rest())
-	}
-	return scratch[:n]
-}
-
-// render returns e, or when e is a notice that says nothing the entry behind.
-func (q *Queue) render(e *entry) *entry {
-	for e != nil && e.kind == notice && e.buf == nil {
-		if q.notice != nil {
-			e.buf = q.notice(nil, e.gap)
+// settle takes the message at c's cursor from what can be given up.
+func (q *Queue) settle(c *chain) {
+	switch {
+	case !c.droppable():
+	case c.at.flags&superseded != 0:
+		c.here().superseded--
+		q.superseded--
+		c.at.flags &^= superseded
+		c.rewrite()
+	default:
+		c.waiting--
+		if c.at.arg != 0 {
+			q.giveBack(q.states.remove(c.at.arg))
 		}
-		if len(e.buf) > 0 {
-			break
-		}
-		next := e.links[inFIFO].next
-		q.discard(e)
-		e = next
 	}
-	return e
 }
 
-// Wrote takes the first n bytes away: they are on the wire. pending bytes
-// behind them are encrypted already and can be recalled no more.
-func (q *Queue) Wrote(n, pending int) {
-	for e := q.fifo.head; e != nil && (n > 0 || pending > 0); {
-		next := e.links[inFIFO].next
-		took := min(n, len(e.rest()))
-		n -= took
-		q.advance(e, took)
-		if len(e.rest()) == 0 && e.buf != nil {
-			q.remove(e)
+// remove takes the record at c's cursor out: it is written, or given up.
+func (q *Queue) remove(c *chain) {
+	r := &c.at.record
+	n := int64(len(q.rest(c)))
+	if r.flags&continued == 0 && c.at.number > q.begunTo {
+		q.settle(c)
+	}
+	c.gone()
+	cost := n
+	if r.flags&unfinished == 0 {
+		cost += recordSize
+		if c.droppable() {
+			q.messages--
 		} else {
-			ahead := min(pending, len(e.rest()))
-			pending -= ahead
-			q.begin(e, ahead)
-			if pending == 0 {
-				return
-			}
+			q.messages -= int(r.arg)
 		}
-		e = next
 	}
+	switch {
+	case r.flags&lent != 0:
+		q.returned(c.at.number)
+		q.release(recordSize)
+	case r.flags&control != 0:
+		q.control -= n
+		q.release(cost)
+	default:
+		q.bytes -= n
+		q.giveBack(cost)
+	}
+}
+
+// giveBack takes n bytes off what messages cost.
+func (q *Queue) giveBack(n int64) {
+	q.room -= n
+	q.release(n)
+}
+
+// release gives n bytes back to the budget, when the queue is tidied up.
+func (q *Queue) release(n int64) {
+	q.reserved -= n
+	q.owed += n
 }
 
 // Clear drops every message that waits but the rest of what has begun, and
 // returns their number. Control frames stay. Behind what is dropped nothing has
 // begun, whatever it says: parts of a large message say so from the first on.
 func (q *Queue) Clear() (messages int) {
-	before, begun := q.messages, true
-	for e := q.fifo.head; e != nil; {
-		next := e.links[inFIFO].next
-		switch {
-		case e.kind == control:
-		case begun && e.begun():
-			n := q.messages
-			q.cut(e)
-			begun = q.messages == n
-		default:
-			q.discard(e)
-			begun = false
+	before, keep := q.messages, true
+	q.withdraw()
+	q.rewind()
+	for c := q.oldest(); c != nil; c = q.oldest() {
+		r := &c.at.record
+		stays := r.flags&control != 0
+		keep = keep && r.gap == 0 && (stays || r.flags&begun != 0 || c.at.number <= q.begunTo)
+		if r.gap > 0 {
+			r.gap = 0
+			c.rewrite()
 		}
-		e = next
+		if !stays && !keep {
+			q.drop(c)
+		}
+		c.step()
 	}
+	q.gap = 0
+	q.tidy()
 	return before - q.messages
 }
 
 // Close gives every reservation back and every loan up. The queue is empty
 // afterwards.
 func (q *Queue) Close() {
-	for q.fifo.head != nil {
-		q.discard(q.fifo.head)
+	for _, c := range q.chains {
+		for _, b := range c.blocks {
+			b.free()
+		}
 	}
+	for _, l := range q.loans {
+		l.buf, l.done = nil, true
+	}
+	q.budget.Release(q.reserved)
+	*q = Queue{limit: q.limit, budget: q.budget, notice: q.notice, tally: q.tally, number: q.number}
 }

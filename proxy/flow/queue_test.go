@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"weir/proxy/mem"
 )
 
 // script is a queue and its model, driven with the same calls.
@@ -16,6 +18,7 @@ type script struct {
 	budget *Budget
 	loans  []lending
 	id     int
+	steps  int
 	log    []string
 }
 
@@ -47,7 +50,7 @@ func (s *script) wire(n int) []byte {
 func (s *script) step(op, arg uint32) {
 	size := 8 + int(arg%100)
 	if arg%37 == 0 {
-		size = int(arg % (runSize + 1000))
+		size = int(arg % (2 * maxBlock))
 	}
 	switch op % 16 {
 	case 0, 1, 2:
@@ -160,10 +163,38 @@ func (s *script) same() {
 	if s.budget.Used() != m.reserved() {
 		s.fatalf("budget %d, want %d", s.budget.Used(), m.reserved())
 	}
+	if s.steps++; s.steps%8 == 0 {
+		s.memory()
+	}
 	if got := q.Tally(); got != m.tally {
 		s.fatalf("tally %+v, want %+v", got, m.tally)
 	}
 	m.tally = Tally{}
+}
+
+// memory holds what the queue has in blocks to what it says, and to its bound.
+func (s *script) memory() {
+	held, used, pieces := 0, 0, 0
+	for _, c := range s.q.chains {
+		live := 0
+		for _, b := range c.blocks {
+			held += len(b.mem)
+			for i := b.first; i < b.n; i++ {
+				if r := b.record(i); r.flags&dead == 0 {
+					if r.flags&unfinished != 0 {
+						pieces++
+					}
+					live += int(r.end) - b.start(i) + recordSize
+				}
+			}
+		}
+		if used += live; live != c.live {
+			s.fatalf("%d bytes alive of rank %d, want %d", c.live, c.rank, live)
+		}
+	}
+	if most := bound(used, len(s.q.chains)); held != s.q.held || held > most || int64(used-pieces*recordSize) > s.budget.Used() {
+		s.fatalf("%d bytes of blocks, counted as %d, for %d alive, %d reserved; at most %d", held, s.q.held, used, s.budget.Used(), most)
+	}
 }
 
 func (s *script) fatalf(format string, args ...any) {
@@ -174,7 +205,7 @@ func (s *script) fatalf(format string, args ...any) {
 func (s *script) close() {
 	s.q.Close()
 	if s.budget.Used() != 0 || s.budget.parent.Used() != 0 || s.q.Bytes() != 0 || s.q.ControlBytes() != 0 || s.q.Messages() != 0 || s.q.room != 0 ||
-		len(s.q.classes) != 0 || len(s.q.newest) != 0 || !s.q.superseded.empty() {
+		len(s.q.chains) != 0 || s.q.held != 0 {
 		s.fatalf("closed, and left over: budget %d, bytes %d, control %d, messages %d, room %d", s.budget.Used(), s.q.Bytes(), s.q.ControlBytes(), s.q.Messages(), s.q.room)
 	}
 	for _, l := range s.loans {
@@ -188,8 +219,12 @@ func (s *script) close() {
 func TestQueueAgainstModel(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
-	for round := range 400 {
-		s := newScript(t, int64(500+r.IntN(6000)), round%4 > 0)
+	for round := range 200 {
+		limit := 500 + r.IntN(6000)
+		if round%10 == 0 { // several blocks
+			limit = 30_000 + r.IntN(50_000)
+		}
+		s := newScript(t, int64(limit), round%4 > 0)
 		for range 300 {
 			s.step(r.Uint32(), r.Uint32())
 		}
@@ -197,6 +232,9 @@ func TestQueueAgainstModel(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
+	}
+	if n := mem.InUse(); n != 0 {
+		t.Errorf("%d blocks are out when every queue is closed", n)
 	}
 }
 

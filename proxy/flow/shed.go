@@ -1,43 +1,157 @@
 package flow
 
-import (
-	"cmp"
-	"slices"
-)
-
-// class is the droppable messages of one priority, oldest first.
-type class struct {
-	list
-	priority uint8
+// makeRoom takes what m costs of the limit and of the budget. In this order is
+// given up: states that a newer one has superseded, the oldest first, then the
+// state that m supersedes, then droppable messages by priority and age. A
+// droppable m makes no room for itself among what has a higher priority.
+func (q *Queue) makeRoom(m *Message) bool {
+	bare := m.Cost()
+	name := ""
+	if m.Droppable {
+		name = m.Conflate
+	}
+	if bare+nameCost(name) > q.limit {
+		return false
+	}
+	for {
+		id := q.states.of(name)
+		cost := bare
+		if id == 0 { // else it takes the name over
+			cost += nameCost(name)
+		}
+		if q.room+cost <= q.limit && q.budget.Reserve(cost) {
+			q.room += cost
+			q.reserved += cost
+			return true
+		}
+		if q.superseded > 0 {
+			q.conflate(q.oldestSuperseded())
+			continue
+		}
+		if id != 0 {
+			st := q.states.get(id)
+			st.chain.find(st.number)
+			q.conflate(st.chain)
+			continue
+		}
+		c := q.cheapest()
+		if c == nil || m.Droppable && c.rank > int(m.Priority) {
+			return false
+		}
+		q.shedOldest(c)
+	}
 }
 
-// makeRoom takes what m costs of the limit and of the budget. In this order is
-// given up: states that a newer one has superseded, then the state that m
-// supersedes, then droppable messages by priority and age. A droppable m makes
-// no room for itself among what has a higher priority.
-func (q *Queue) makeRoom(m *Message) bool {
-	for {
-		cost := int64(len(m.Wire))
-		if !q.fifo.tail.joins(m) { // not for good: what is given up may be the tail
-			cost += entryCost
+// supersede makes the message that comes the newest of a name. It returns the
+// name's id.
+func (q *Queue) supersede(c *chain, name string) uint32 {
+	id := q.states.of(name)
+	if id == 0 {
+		id = q.states.add(name)
+	} else {
+		old := q.states.get(id).chain
+		old.find(q.states.get(id).number)
+		old.at.arg = 0
+		old.at.flags |= superseded
+		old.rewrite()
+		old.waiting--
+		old.here().superseded++
+		q.superseded++
+	}
+	st := q.states.get(id)
+	st.number, st.chain = q.number, c
+	return id
+}
+
+// oldestSuperseded sets the cursor of the chain that it returns to the oldest
+// superseded state; there is one.
+func (q *Queue) oldestSuperseded() (oldest *chain) {
+	for _, c := range q.chains {
+		for i, b := range c.blocks {
+			if b.superseded == 0 {
+				continue
+			}
+			for c.set(place{i, b.first}); c.at.flags&superseded == 0; {
+				c.step()
+			}
+			if oldest == nil || c.at.number < oldest.at.number {
+				oldest = c
+			}
+			break
 		}
-		switch {
-		case cost > q.limit:
-			return false
-		case q.room+cost <= q.limit && q.budget.Reserve(cost):
-			q.room += cost
-			return true
-		case !q.superseded.empty():
-			q.discard(q.superseded.head)
-			q.tally.Conflated++
-		case m.Conflate != "" && q.newest[m.Conflate] != nil:
-			q.discard(q.newest[m.Conflate])
-			q.tally.Conflated++
-		case len(q.classes) == 0, m.Droppable && q.classes[0].priority > m.Priority:
-			return false
-		default:
-			q.shedOldest()
+	}
+	return oldest
+}
+
+// cheapest returns the chain of the lowest rank that has something to give up;
+// nil: none has.
+func (q *Queue) cheapest() *chain {
+	for _, c := range q.chains {
+		if c.waiting > 0 {
+			return c
 		}
+	}
+	return nil
+}
+
+// conflate gives up the state at c's cursor, of which a newer one is here or
+// comes.
+func (q *Queue) conflate(c *chain) {
+	number := c.at.number
+	q.missed(c, number, q.giveUp(c))
+	q.tally.Conflated++
+	q.tidy()
+}
+
+// shedOldest gives up the oldest message of c and counts it in front of what
+// follows.
+func (q *Queue) shedOldest(c *chain) {
+	c.find(max(c.shed, q.begunTo+1))
+	c.shed = c.at.number + 1
+	gap := q.giveUp(c)
+	q.tally.Shed++
+	if q.notice != nil {
+		gap++
+	}
+	q.missed(c, c.shed-1, gap)
+	q.tidy()
+}
+
+// giveUp drops the message that begins at c's cursor, all its pieces. It
+// returns the gap that stood before it.
+func (q *Queue) giveUp(c *chain) (gap uint64) {
+	number := c.at.number
+	gap = c.at.gap
+	for c.at.ok && c.at.number == number {
+		q.drop(c)
+		c.step()
+	}
+	return gap
+}
+
+// drop marks the record at c's cursor as dead.
+func (q *Queue) drop(c *chain) {
+	q.remove(c)
+	c.at.flags |= dead
+	c.rewrite()
+}
+
+// missed adds a gap in the place of a message that was given up: to what
+// follows it. The cursor of its chain is behind it.
+func (q *Queue) missed(of *chain, number, gap uint64) {
+	if gap == 0 {
+		return
+	}
+	for _, c := range q.chains {
+		if c != of {
+			c.find(number)
+		}
+	}
+	if c := q.oldest(); c != nil {
+		c.at.gap += gap
+		c.rewrite()
+	} else {
+		q.gap += gap
 	}
 }
 
@@ -45,116 +159,40 @@ func (q *Queue) makeRoom(m *Message) bool {
 // whole, and leaves a notice.
 func (q *Queue) Drop() {
 	q.tally.Shed++
-	q.mark(q.fifo.tail)
+	if q.notice != nil {
+		q.gap++
+	}
 }
 
 // Shed gives up every droppable message that has not begun: what a full memory
 // budget asks of every queue.
 func (q *Queue) Shed() {
-	for !q.superseded.empty() {
-		q.discard(q.superseded.head)
-		q.tally.Conflated++
-	}
-	for len(q.classes) > 0 {
-		q.shedOldest()
-	}
-}
-
-// shedOldest gives up the oldest message of the lowest priority and leaves a
-// notice in its place.
-func (q *Queue) shedOldest() {
-	e := q.classes[0].head
-	before := e.links[inFIFO].prev
-	if e.waiting() > 1 {
-		end := int(e.ends[e.done])
-		q.uncount(e, end-e.off)
-		q.messages--
-		e.off = end
-		e.done++
-	} else {
-		q.discard(e)
-	}
-	q.tally.Shed++
-	q.mark(before)
-}
-
-// mark notes one shed message behind at: on the notice that stands there or
-// next to there, else by a new one.
-func (q *Queue) mark(at *entry) {
-	if q.notice == nil {
-		return
-	}
-	next := q.after(at)
-	switch {
-	case waitingNotice(at):
-		at.gap++
-		at.buf = nil
-		q.mend(at)
-	case waitingNotice(next):
-		next.gap++
-		next.buf = nil
-	default:
-		q.budget.force(entryCost)
-		q.fifo.insertAfter(&entry{kind: notice, gap: 1}, at)
-	}
-}
-
-// mend makes the notices at and behind at one, if that is what stands there.
-func (q *Queue) mend(at *entry) {
-	if next := q.after(at); waitingNotice(at) && waitingNotice(next) {
-		at.gap += next.gap
-		at.buf = nil
-		q.remove(next)
-	}
-}
-
-// after returns the entry behind at, the head for nil.
-func (q *Queue) after(at *entry) *entry {
-	if at == nil {
-		return q.fifo.head
-	}
-	return at.links[inFIFO].next
-}
-
-func waitingNotice(e *entry) bool { return e != nil && e.kind == notice && !e.begun() }
-
-// classify puts a droppable entry where makeRoom finds it.
-func (q *Queue) classify(e *entry) {
-	if e.conflate != "" {
-		if q.newest == nil {
-			q.newest = map[string]*entry{}
+	gap := uint64(0)
+	number := q.begunTo
+	q.rewind()
+	for c := q.oldest(); c != nil; c = q.oldest() {
+		switch {
+		case c.droppable() && c.at.number > q.begunTo:
+			gap += c.at.gap
+			if c.at.number > number { // its first piece
+				number = c.at.number
+				if c.at.flags&superseded != 0 {
+					q.tally.Conflated++
+				} else {
+					q.tally.Shed++
+					if q.notice != nil {
+						gap++
+					}
+				}
+			}
+			q.drop(c)
+		case gap > 0:
+			c.at.gap += gap
+			gap = 0
+			c.rewrite()
 		}
-		if old := q.newest[e.conflate]; old != nil {
-			q.ungive(old)
-			old.given = &q.superseded
-			q.superseded.pushBack(old)
-		}
-		q.newest[e.conflate] = e
+		c.step()
 	}
-	i, found := slices.BinarySearchFunc(q.classes, e.priority, func(c *class, p uint8) int { return cmp.Compare(c.priority, p) })
-	if !found {
-		q.classes = slices.Insert(q.classes, i, &class{priority: e.priority, list: list{which: inClass}})
-	}
-	e.given = &q.classes[i].list
-	e.given.pushBack(e)
-}
-
-// settle takes e out of every list that it could be given up from.
-func (q *Queue) settle(e *entry) {
-	q.ungive(e)
-	if e.conflate != "" && q.newest[e.conflate] == e {
-		delete(q.newest, e.conflate)
-	}
-}
-
-// ungive takes e out of its class, and an empty class away.
-func (q *Queue) ungive(e *entry) {
-	if e.given == nil {
-		return
-	}
-	e.given.remove(e)
-	if e.given != &q.superseded && e.given.empty() {
-		q.classes = slices.DeleteFunc(q.classes, func(c *class) bool { return &c.list == e.given })
-	}
-	e.given = nil
+	q.gap += gap
+	q.tidy()
 }

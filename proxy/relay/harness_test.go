@@ -19,6 +19,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/flow"
+	"weir/proxy/mem"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
 	"weir/proxy/policy/policytest"
@@ -30,6 +31,10 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	if left := leaked(2 * time.Second); code == 0 && left != "" {
 		fmt.Fprintln(os.Stderr, "goroutines left over:\n"+left)
+		code = 1
+	}
+	if n := mem.InUse(); code == 0 && n != 0 {
+		fmt.Fprintln(os.Stderr, n, "blocks of queues left over")
 		code = 1
 	}
 	os.Exit(code)

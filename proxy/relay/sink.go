@@ -191,7 +191,7 @@ func (s *sink) put(p *pump, m flow.Message) {
 		s.write()
 		return
 	}
-	if memory := s.t.o.Route.Memory; !memory.Fits(int64(len(m.Wire))) {
+	if memory := s.t.o.Route.Memory; !memory.Fits(m.Cost()) {
 		s.t.o.Pressure()
 	}
 	if !m.Droppable {

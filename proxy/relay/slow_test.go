@@ -133,7 +133,7 @@ func TestSheddingByRule(t *testing.T) {
 				synctest.Wait()
 				r.c.expect(append([]string{full}, c.want...)...)
 				r.c.silent()
-			}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1800 }), under(events(t)))
+			}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1650 }), under(events(t)))
 		})
 	}
 }
@@ -307,7 +307,7 @@ func TestMaxMemory(t *testing.T) {
 			r.u.send(event("critical", i, 200))
 		}
 		synctest.Wait()
-		if n := r.memory.Used(); n > 10_000+2*192 {
+		if n := r.memory.Used(); n > 10_000+2*16 {
 			t.Errorf("%d bytes are reserved of 10000", n)
 		}
 		if r.pressure.Load() == 0 {
