@@ -67,12 +67,16 @@ lint: ## formatting, vet, staticcheck, direction of imports, known vulnerabiliti
 vuln: ## known vulnerabilities, when their database can be reached
 	@tools/vuln.sh $(TOOL) govulncheck ./...
 
-e2e: build ## end-to-end tests on real sockets, with Node's ws package among the clients; then fuzz
+# What TestMain of e2e looks for.
+e2e/node/node_modules/ws/package.json: e2e/node/package-lock.json
 	npm ci --prefix e2e/node --no-audit --no-fund --silent
+	@touch $@
+
+e2e: build e2e/node/node_modules/ws/package.json ## end-to-end tests on real sockets, with Node's ws package among the clients; then fuzz
 	go test -tags e2e -count=1 -timeout 20m ./e2e/...
 	@$(MAKE) fuzz
 
-soak: build ## everything at once at random for SOAK=10m, each message accounted for
+soak: build e2e/node/node_modules/ws/package.json ## everything at once at random for SOAK=10m, each message accounted for
 	go test -tags e2e -count=1 -timeout 0 -run '^TestSoak$$' ./e2e -args -soak $(SOAK) -round 30s
 
 bench: build ## Weir beside nginx and HAProxy on one load generator; BENCH='-quick' or other flags

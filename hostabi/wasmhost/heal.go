@@ -17,21 +17,26 @@ const (
 // discard closes an instance that faulted and has its slot filled again in the
 // background.
 func (m *Module) discard(in *instance, f *Fault) {
+	// Close waits for healing after it has collected every slot, and this one is
+	// not collected before heal has filled it: so Go happens before Wait.
+	defer m.healing.Go(m.heal)
 	in.close()
 	opened, wait := m.breaker.failure(time.Now())
 	m.log.say("warn", fmt.Sprintf("hook %s: %s: %s", f.Hook, f.Kind, firstLine(f.Err)))
 	if opened {
 		m.log.say("error", fmt.Sprintf("not called for %v after repeated faults", wait))
 	}
-	// Close waits for healing after it has collected every slot, and this one is
-	// not collected before heal has filled it: so Go happens before Wait.
-	m.healing.Go(m.heal)
 }
 
 // heal fills one slot: with a new instance, or with nil once the module closes.
 func (m *Module) heal() {
 	for pause := healFirst; ; pause = min(2*pause, healMax) {
-		if m.replace() {
+		done := false
+		_ = m.contain(func() error {
+			done = m.replace()
+			return nil
+		})
+		if done {
 			return
 		}
 		if !m.rest(pause) {
@@ -66,16 +71,29 @@ func (m *Module) another() (*instance, time.Duration) {
 	default:
 	}
 	start := m.now()
-	in, shape, err := makeInstance(m)
-	if err == nil && !bytes.Equal(shape, m.shape) {
-		in.close()
-		err = errDiffers
-	}
+	in, err := m.alike()
 	if err != nil {
 		m.log.say("error", "an instance cannot be replaced: "+firstLine(err))
 		return nil, 0
 	}
 	return in, m.now() - start
+}
+
+// alike makes an instance that answers as the first did.
+func (m *Module) alike() (in *instance, err error) {
+	var shape []byte
+	err = m.contain(func() (err error) {
+		in, shape, err = makeInstance(m)
+		return err
+	})
+	if err == nil && !bytes.Equal(shape, m.shape) {
+		in.close()
+		err = errDiffers
+	}
+	if err != nil {
+		return nil, err
+	}
+	return in, nil
 }
 
 // rest waits for d and reports false when the module closes meanwhile.

@@ -28,7 +28,14 @@ type logger struct {
 }
 
 func newLogger(sink func(level, msg string), now func() time.Duration) *logger {
-	return &logger{sink: sink, now: now, used: -logBurst * logEvery}
+	l := &logger{now: now, used: -logBurst * logEvery}
+	if sink != nil {
+		l.sink = func(level, msg string) {
+			defer func() { _ = recover() }() // a line that is lost loses no instance
+			sink(level, msg)
+		}
+	}
+	return l
 }
 
 // line logs what a guest wrote, cut at hostabi.MaxLogLine.

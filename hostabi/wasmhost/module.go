@@ -49,6 +49,9 @@ type Options struct {
 	// status ("ok", "no_opinion", "bad_input", "unsupported", "guest_error") or
 	// the Kind of the fault. May be nil.
 	OnCall func(hook hostabi.Hook, result string, d time.Duration)
+	// Panic is told of a panic in the host itself, which has become a fault; nil:
+	// Log is.
+	Panic func(v any, stack []byte)
 	// Rehearse asks an instance as it will be asked, before the module serves; may
 	// be nil. It is called only for a large module whose bytes are not yet in use.
 	Rehearse func(*Rehearsal)
@@ -232,14 +235,20 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 		m.breaker.cancel()
 		return out, 0, m.fault(h, Unavailable, err)
 	}
-	out, r, kind, err := inst.call(h, in, out, m.opts.CallTimeout)
+	var r hostabi.Result
+	kind := Trap
+	call := func() (err error) {
+		out, r, kind, err = inst.call(h, in, out, m.opts.CallTimeout)
+		return err
+	}
+	err = m.contain(call)
 	for err != nil && inst.absent > 0 {
 		if inst, err = m.completed(inst); err != nil {
 			m.breaker.cancel()
 			m.healing.Go(m.heal) // as in discard
 			return out, 0, m.fault(h, Unavailable, err)
 		}
-		out, r, kind, err = inst.call(h, in, out, m.opts.CallTimeout)
+		err = m.contain(call)
 	}
 	if err == nil {
 		m.put(inst)
@@ -257,7 +266,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 func (m *Module) completed(in *instance) (*instance, error) {
 	grown := make(chan error, 1)
 	m.healing.Go(func() { // as in discard
-		grown <- in.complete()
+		grown <- m.contain(in.complete)
 		m.trimLater()
 	})
 	limit := wall(m.opts.CallTimeout)
@@ -271,12 +280,7 @@ func (m *Module) completed(in *instance) (*instance, error) {
 	case <-wait.C:
 		return nil, fmt.Errorf("a function that it had not called before was not compiled within %v", limit)
 	}
-	fresh, shape, err := makeInstance(m)
-	if err == nil && !bytes.Equal(shape, m.shape) {
-		fresh.close()
-		fresh, err = nil, errDiffers
-	}
-	return fresh, err
+	return m.alike()
 }
 
 func (m *Module) fault(h hostabi.Hook, k Kind, err error) *Fault {

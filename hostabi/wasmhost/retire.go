@@ -43,10 +43,7 @@ func (m *Module) outgrown(in *instance) *instance {
 	}
 	if m.renewing.CompareAndSwap(false, true) {
 		// As in discard: Close has not collected this slot yet.
-		m.healing.Go(func() {
-			m.renew()
-			m.renewing.Store(false)
-		})
+		m.healing.Go(m.renewed)
 	}
 	return in
 }
@@ -59,6 +56,14 @@ func (m *Module) retire(in *instance) {
 	m.log.say("debug", fmt.Sprintf("an instance is replaced after %d calls: %s", in.calls, why))
 	m.retired.Add(1)
 	in.close()
+}
+
+func (m *Module) renewed() {
+	defer m.renewing.Store(false)
+	_ = m.contain(func() error {
+		m.renew()
+		return nil
+	})
 }
 
 // renew makes an instance to replace one that has grown, and puts it in the

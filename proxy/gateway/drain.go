@@ -9,6 +9,7 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/http1"
+	"weir/proxy/metrics"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
 )
@@ -151,12 +152,16 @@ func (g *Gateway) shedOnPressure() {
 	for {
 		select {
 		case <-g.pressure:
-			for _, t := range g.open() {
-				t.Shed()
-			}
+			g.panicked(metrics.InGateway).Contain(g.shedAll)
 		case <-g.stop:
 			return
 		}
+	}
+}
+
+func (g *Gateway) shedAll() {
+	for _, t := range g.open() {
+		t.Shed()
 	}
 }
 

@@ -102,7 +102,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		return nil, err
 	}
 	if err := g.listen(cfg); err != nil {
-		gen.close()
+		gen.close(g.panicked(metrics.InGateway))
 		g.closeRooms()
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (g *Gateway) close() {
 	if g.admin != nil {
 		_ = g.admin.Shutdown(ctx)
 	}
-	g.current.Load().close()
+	g.current.Load().close(g.panicked(metrics.InGateway))
 	g.closeRooms()
 }
 

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/crash"
 	"weir/proxy/demo"
+	"weir/proxy/metrics"
 	"weir/proxy/policy"
 	"weir/proxy/upstream"
 )
@@ -51,8 +53,15 @@ func (s *shared[T]) close() {
 }
 
 // build makes the generation of cfg beside the running one, old, which may be
-// nil. Every problem is reported, and nothing is left behind when there is one.
-func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation) (*generation, error) {
+// nil. Every problem is reported, and nothing is left behind when there is one,
+// nor when it panics, on whatever goroutine.
+func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation) (gen *generation, err error) {
+	err = errPanicked
+	g.panicked(metrics.InReload).Contain(func() { gen, err = g.assemble(ctx, cfg, old) })
+	return gen, err
+}
+
+func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generation) (*generation, error) {
 	gen := &generation{
 		number:    1,
 		cfg:       cfg,
@@ -62,6 +71,12 @@ func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation
 	if old != nil {
 		gen.number = old.number + 1
 	}
+	whole := false
+	defer func() {
+		if !whole {
+			gen.close(g.panicked(metrics.InReload))
+		}
+	}()
 	var problems config.Errors
 	note := func(err error) {
 		if e, ok := errors.AsType[config.Error](err); ok {
@@ -78,9 +93,9 @@ func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation
 		note(gen.addUpstream(g, cfg.Upstreams[name], old))
 	}
 	if len(problems) > 0 {
-		gen.close()
 		return nil, problems
 	}
+	whole = true
 	return gen, nil
 }
 
@@ -201,16 +216,16 @@ func (g *Gateway) retire(old *generation) {
 		}
 		break
 	}
-	old.close()
+	old.close(g.panicked(metrics.InGateway))
 }
 
 // close gives the generation's parts back; those that another generation holds
-// live on.
-func (gen *generation) close() {
+// live on. A part that panics keeps no other open.
+func (gen *generation) close(panicked crash.Report) {
 	for _, p := range gen.policies {
-		p.close()
+		panicked.Contain(p.close)
 	}
 	for _, u := range gen.upstreams {
-		u.close()
+		panicked.Contain(u.close)
 	}
 }

@@ -61,8 +61,11 @@ func (h *adminHandler) use(token string) {
 	h.current.Store(&n)
 }
 
+// ServeHTTP answers 500 for a panic; an answer that has begun ends there.
 func (h *adminHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	(*h.current.Load()).ServeHTTP(w, r)
+	if !h.g.panicked(metrics.InAdmin).Contain(func() { (*h.current.Load()).ServeHTTP(w, r) }) {
+		http.Error(w, errPanicked.Error(), http.StatusInternalServerError)
+	}
 }
 
 // newServer returns a connection loop whose limits are those of the moment.

@@ -23,6 +23,7 @@ type liveRoute struct {
 // of each route what it says from now on.
 func (g *Gateway) publish(gen *generation) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	routes := make(map[string]*liveRoute, len(gen.cfg.Routes))
 	for i := range gen.cfg.Routes {
 		cfg := &gen.cfg.Routes[i]
@@ -44,7 +45,6 @@ func (g *Gateway) publish(gen *generation) {
 		live.relay.Memory.SetMax(ownLimit(cfg.Own.MaxMemory, cfg.Limits.MaxMemory))
 		live.relay.Store(&relay.Settings{View: gen.view(cfg), Limits: cfg.Limits})
 	}
-	g.mu.Unlock()
 }
 
 func ownLimit(own bool, limit int64) int64 {

@@ -13,6 +13,7 @@ import (
 
 	"weir/proxy/admin"
 	"weir/proxy/config"
+	"weir/proxy/metrics"
 )
 
 // Reload reads the configuration anew and publishes it. On any error the
@@ -21,7 +22,8 @@ import (
 func (g *Gateway) Reload(ctx context.Context) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	changed, err := g.reload(ctx)
+	changed, err := false, errPanicked
+	g.panicked(metrics.InReload).Contain(func() { changed, err = g.reload(ctx) })
 	switch {
 	case err != nil:
 		g.metrics.ReloadFailed()
@@ -34,6 +36,9 @@ func (g *Gateway) Reload(ctx context.Context) error {
 	}
 	return err
 }
+
+// errPanicked is all that is said of a bug to whoever asked; the log has more.
+var errPanicked = errors.New("weir itself failed; its log says where")
 
 func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	if g.stopping() {

@@ -13,6 +13,7 @@ const (
 	InUpstream              // a request body, or a health check
 	InPolicy                // a call, which falls back, or the making of an instance
 	InReload                // the running configuration stays
+	InAdmin                 // a request to the admin listener
 	InGateway               // a service of the process, which goes on
 	InDemo                  // a connection of the embedded backend
 	numPlaces
@@ -20,7 +21,7 @@ const (
 
 // String returns the place as it stands in labels and logs.
 func (p Place) String() string {
-	return [numPlaces]string{"request", "tunnel", "loop", "upstream", "policy", "reload", "gateway", "demo"}[p]
+	return [numPlaces]string{"request", "tunnel", "loop", "upstream", "policy", "reload", "admin", "gateway", "demo"}[p]
 }
 
 // mishaps registers what counts Weir's own bugs.

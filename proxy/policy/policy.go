@@ -76,6 +76,12 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	m, err := wasmhost.Load(ctx, wasmhost.Options{
 		Name: c.Name, Wasm: c.Bytes, Engine: c.Engine, Configure: input, Log: report.guest,
 		CallTimeout: o.CallTimeout, InitTimeout: o.InitTimeout,
+		Panic: func(v any, stack []byte) {
+			if o.Metrics != nil {
+				o.Metrics.Panics(metrics.InPolicy).Inc()
+			}
+			report.log.Error("panic", "in", metrics.InPolicy.String(), "panic", fmt.Sprint(v), "stack", string(stack))
+		},
 		Rehearse: func(r *wasmhost.Rehearsal) {
 			quiet := Options{Config: o.Config}
 			_, _ = load(ctx, quiet, r, newReporter(nil, c.Name)) // told when it is loaded in earnest

@@ -1,0 +1,28 @@
+package wasmhost
+
+import (
+	"fmt"
+	"runtime/debug"
+)
+
+// contain calls f, which works for a slot of the pool: a panic in the host
+// itself is reported once and becomes an error, so that the slot is filled again
+// as after any fault, and Close does not wait for it for ever.
+func (m *Module) contain(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			m.panicked(v, debug.Stack())
+			err = fmt.Errorf("panic in the host: %v", v)
+		}
+	}()
+	return f()
+}
+
+func (m *Module) panicked(v any, stack []byte) {
+	if m.opts.Panic == nil {
+		m.log.say("error", fmt.Sprintf("panic in the host: %v\n%s", v, stack))
+		return
+	}
+	defer func() { _ = recover() }() // what tells of a panic must not be the next
+	m.opts.Panic(v, stack)
+}

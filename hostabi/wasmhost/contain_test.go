@@ -1,0 +1,94 @@
+package wasmhost
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"weir/hostabi"
+)
+
+// A panic of the host's own, in a call, or while an instance is replaced in the
+// background, is a fault like a guest's: it is told once with its stack, the hook
+// falls back, and the pool is whole again afterwards.
+func TestAPanicInTheHostIsAFault(t *testing.T) {
+	wasm := newGuest().hook(hostabi.Classify, when(trap)).build()
+	synctest.Test(t, func(t *testing.T) {
+		var panics atomic.Int32
+		var where atomic.Value
+		var badLine atomic.Bool
+		m, err := Load(t.Context(), Options{
+			Name: "p", Wasm: wasm, Engine: Interpreter, Instances: 1,
+			Panic: func(_ any, stack []byte) {
+				panics.Add(1)
+				where.Store(string(stack))
+				panic("telling fails too")
+			},
+			Log: func(string, string) {
+				if badLine.Load() {
+					panic("so does logging")
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close() // waits for every slot
+		told := func(n int32, in string) {
+			t.Helper()
+			if s, _ := where.Load().(string); panics.Load() != n || !strings.Contains(s, in) {
+				t.Errorf("%d panics, want %d in %s: %s", panics.Load(), n, in, s)
+			}
+		}
+
+		in := <-m.slots
+		in.memory = nil // as no instance has it
+		m.slots <- in
+		if got := ask(m, hostabi.Classify, "x"); got != "fault: trap" {
+			t.Errorf("a call in which the host panics: %q", got)
+		}
+		told(1, "(*instance).call")
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if got := ask(m, hostabi.Classify, "good"); got != "good" {
+			t.Errorf("after it: %q", got)
+		}
+
+		code := m.code
+		m.makeMu.Lock()
+		m.code = nil // nothing can be made of it
+		m.makeMu.Unlock()
+		badLine.Store(true)
+		in = <-m.slots
+		m.discard(in, m.fault(hostabi.Classify, Trap, errClosed))
+		synctest.Wait()
+		told(2, "(*Module).heal")
+		m.makeMu.Lock()
+		m.code = code
+		m.makeMu.Unlock()
+		time.Sleep(healMax)
+		synctest.Wait()
+		if got := ask(m, hostabi.Classify, "good"); got != "good" {
+			t.Errorf("once it can be made: %q", got)
+		}
+
+		if m.renewing.CompareAndSwap(false, true) {
+			m.makeMu.Lock()
+			m.code = nil
+			m.makeMu.Unlock()
+			m.healing.Go(m.renewed)
+			synctest.Wait()
+			m.makeMu.Lock()
+			m.code = code
+			m.makeMu.Unlock()
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		told(3, "(*Module).renew")
+		if m.renewing.Load() {
+			t.Error("it is still renewing")
+		}
+	})
+}

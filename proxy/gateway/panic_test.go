@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"weir/proxy/metrics"
+)
+
+// panics waits until n panics in a place have been logged, each with its stack.
+func (r *rig) panics(in metrics.Place, n int, where string) {
+	r.t.Helper()
+	until(r.t, "a panic in "+in.String(), func() bool {
+		lines := 0
+		for line := range strings.Lines(r.logs.String()) {
+			if strings.Contains(line, `"msg":"panic","in":"`+in.String()+`"`) && strings.Contains(line, where) {
+				lines++
+			}
+		}
+		return lines == n
+	})
+}
+
+// counted holds that as many have been counted.
+func (r *rig) counted(in metrics.Place, n float64) {
+	r.t.Helper()
+	families, err := r.g.metrics.Registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "weir_panics_total" && m.GetLabel()[0].GetValue() == in.String() && m.GetCounter().GetValue() != n {
+				r.t.Errorf("%v panics are counted in %s, want %v", m.GetCounter().GetValue(), in, n)
+			}
+		}
+	}
+}
+
+// A bug in a reload is a reload that failed: the running configuration stays,
+// what was built beside it is given back, and the next one works.
+func TestAPanicInAReloadKeepsWhatRuns(t *testing.T) {
+	r := start(t, policyRoute(`"a"`, ""))
+	c := r.ws("/ws")
+	was := r.g.current.Load()
+	refs := was.upstreams["demo"].refs
+	was.upstreams["demo"].refs = nil // whoever would share it panics
+	r.write(policyRoute(`"a"`, "[limits]\nmax_inbox = 7\n"))
+	if err := r.g.Reload(t.Context()); err == nil || err.Error() != errPanicked.Error() {
+		t.Fatalf("got %v", err)
+	}
+	if err := echo(t.Context(), c, `{"type":"a"}`); err != nil || r.g.current.Load() != was {
+		t.Errorf("the tunnel: %v, generation %d", err, r.g.current.Load().number)
+	}
+	if got := was.policies["p"].refs.Load(); got != 1 {
+		t.Errorf("%d hold the policy", got)
+	}
+	until(t, "the watcher's reload too", func() bool { return strings.Count(r.logs.String(), "reload failed") == 2 })
+	r.panics(metrics.InReload, 2, "(*generation).addUpstream")
+	r.counted(metrics.InReload, 2)
+	was.upstreams["demo"].refs = refs
+	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load().number != 2 {
+		t.Errorf("the next reload: %v", err)
+	}
+	if err := echo(t.Context(), c, `{"type":"a"}`); err != nil {
+		t.Error(err)
+	}
+}
+
+// A bug in one of the process's services ends its turn, not the service.
+func TestServicesSurviveAPanic(t *testing.T) {
+	r := start(t, policyRoute(`"a"`, ""))
+	c := r.ws("/ws")
+
+	// Shedding meets a tunnel that is none.
+	r.g.mu.Lock()
+	r.g.tunnels["broken"] = nil
+	r.g.mu.Unlock()
+	defer r.g.mend()
+	r.g.askForShedding()
+	r.panics(metrics.InGateway, 1, "(*Gateway).shedAll")
+	r.g.askForShedding()
+	r.panics(metrics.InGateway, 2, "(*Gateway).shedAll")
+
+	// So does a request to the admin listener.
+	h := &adminHandler{g: r.g}
+	h.use("")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/connections", nil))
+	if w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "goroutine") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	r.panics(metrics.InAdmin, 1, "(*Gateway).open")
+	r.g.mend()
+
+	// An old generation has a part that cannot be closed: the others are.
+	old := r.g.current.Load()
+	p := old.policies["p"].part
+	old.upstreams["demo"].part = nil
+	r.write(strings.ReplaceAll(policyRoute(`"b"`, ""), "[upstream.demo]", "[upstream.demo]\nretries = 3"))
+	if err := r.g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.panics(metrics.InGateway, 1, "(*shared[")
+	r.counted(metrics.InGateway, 3)
+	r.counted(metrics.InAdmin, 1)
+	until(t, "the old policy is closed", func() bool { return p.Info().Instances == 0 })
+	if err := echo(t.Context(), c, `{"type":"a"}`); err != nil {
+		t.Error(err)
+	}
+}
+
+func (g *Gateway) mend() {
+	g.mu.Lock()
+	delete(g.tunnels, "broken")
+	g.mu.Unlock()
+}
