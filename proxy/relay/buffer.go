@@ -59,10 +59,15 @@ var (
 
 // Space implements sock.Buffer.
 func (p *pump) Space() []byte {
-	if p.buf == nil {
-		p.buf = largeBuffers.Get().(*buffer)
-		p.buf.r, p.buf.w = 0, copy(p.buf.data, p.carry)
-		p.carry = nil
+	switch b := p.buf; {
+	case b == nil:
+		p.buf = borrow(&largeBuffers, p.carry)
+		p.carry = p.carry[:0]
+	case b.small() && p.got >= b.w-b.r:
+		// More comes at a time than has to be moved. To go on in the small one
+		// would be to read little for as long as every read ends inside a frame.
+		p.buf = borrow(&largeBuffers, b.data[b.r:b.w])
+		b.release()
 	}
 	return p.buf.data[p.buf.w:]
 }
@@ -77,18 +82,25 @@ func (p *pump) Idle() {
 	left := b.data[b.r:b.w]
 	switch {
 	case len(left) == 0:
-		p.buf = nil
+		p.carry, p.buf = nil, nil
 	case len(left) <= carrySize:
-		p.carry = append([]byte(nil), left...)
-		p.buf = nil
-	case len(b.data) == readSize:
-		p.buf = smallBuffers.Get().(*buffer)
-		p.buf.r, p.buf.w = 0, copy(p.buf.data, left)
+		p.carry, p.buf = append(p.carry[:0], left...), nil
+	case !b.small():
+		p.buf = borrow(&smallBuffers, left)
 	default:
 		return
 	}
 	b.release()
 }
+
+// borrow takes a buffer that begins with left.
+func borrow(from *sync.Pool, left []byte) *buffer {
+	b := from.Get().(*buffer)
+	b.r, b.w = 0, copy(b.data, left)
+	return b
+}
+
+func (b *buffer) small() bool { return len(b.data) < readSize }
 
 // compact makes room behind what is not consumed. A full buffer always has
 // something consumed: what is larger is passed on in parts.
@@ -104,9 +116,9 @@ func (b *buffer) release() {
 	clear(b.msgs)
 	clear(b.apart)
 	b.msgs, b.apart, b.judged = b.msgs[:0], b.apart[:0], 0
-	if len(b.data) == readSize {
-		largeBuffers.Put(b)
-	} else {
+	if b.small() {
 		smallBuffers.Put(b)
+	} else {
+		largeBuffers.Put(b)
 	}
 }

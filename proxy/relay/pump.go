@@ -27,6 +27,7 @@ type pump struct {
 	set   *Settings // of the batch at hand
 	now   time.Time // of the batch at hand
 	buf   *buffer   // nil while there is nothing to hold
+	got   int       // bytes that the last read brought
 	carry []byte    // bytes of an incomplete frame while there is no buffer
 
 	state  state
@@ -116,6 +117,7 @@ func (p *pump) release() {
 // of the clock, and sends them on. False: the pump has come to its end.
 func (p *pump) batch(n int) (*Cause, bool) {
 	p.buf.w += n
+	p.got = n
 	p.now = time.Now()
 	now := p.t.since(p.now)
 	p.in.lastRead.Store(now)
