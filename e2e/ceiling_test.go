@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -178,33 +177,6 @@ func TestFragmentsAreSummed(t *testing.T) {
 	c.send("after")
 	if got := c.message(); got != "after" {
 		t.Errorf("%q", got)
-	}
-}
-
-// The declared length decides, before its bytes are there; what is declared
-// beyond the drain ceiling ends the tunnel.
-func TestTheDeclaredLengthDecides(t *testing.T) {
-	t.Parallel()
-	n := startNode(t)
-	s := n.serve(nil)
-	g := start(t, settings{urls: s.url, native: true, limits: `max_message_size = 1000`})
-	c := g.socket(t, "/")
-	up := s.accept()
-	c.send(frameOf(0x81, true, 64*1000, strings.Repeat("x", 4096)))
-	if op, payload := c.frame(); op != 0x81 || decodeError(t, payload).Error.Actual != 64_000 {
-		t.Errorf("%x %s", op, payload)
-	}
-	c.send(strings.Repeat("x", 64_000-4096) + frame(0x81, true, "fits"))
-	if got := up.message(); got != "fits" {
-		t.Errorf("%q", got)
-	}
-	c.send(frameOf(0x81, true, 1<<40, "x"))
-	op, payload := c.frame()
-	if op != 0x88 || len(payload) < 2 || binary.BigEndian.Uint16([]byte(payload)) != 1009 {
-		t.Errorf("%x %q", op, payload)
-	}
-	if code, _ := up.closed(); code != 1009 {
-		t.Errorf("upstream was closed with %d", code)
 	}
 }
 

@@ -339,14 +339,6 @@ func TestASlowClientSlowsItsUpstream(t *testing.T) {
 	}
 }
 
-func TestAClientThatTakesNothingIsEnded(t *testing.T) {
-	t.Parallel()
-	g := start(t, settings{native: true, limits: `write_timeout = "300ms"`})
-	c := dialRaw(t, g.addr)
-	c.send("GET /stream?bytes=1000000000 HTTP/1.1\r\nHost: a\r\n\r\n")
-	g.logs.wait("the fault", "msg=http fault", "code=slow_consumer")
-}
-
 func TestFaultsOverHTTP(t *testing.T) {
 	t.Parallel()
 	silent := backend(t, func(c *raw) { _, _ = io.Copy(io.Discard, c.br) })

@@ -223,20 +223,6 @@ func TestAHalfOpenUpstream(t *testing.T) {
 	}
 }
 
-func TestSlowHeadsAreEnded(t *testing.T) {
-	t.Parallel()
-	g := start(t, settings{limits: `handshake_timeout = "300ms"`})
-	silent := dialRaw(t, g.addr)
-	silent.ended()
-	half := dialRaw(t, g.addr)
-	half.send("GET / HTTP/1.1\r\nHost: a\r\nX-Never")
-	a := half.response("GET")
-	if a.StatusCode != 408 || !a.Close {
-		t.Errorf("%s", a.Status)
-	}
-	half.ended()
-}
-
 func TestIdleKeepAliveConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{limits: `idle_timeout = "300ms"`})
@@ -246,20 +232,6 @@ func TestIdleKeepAliveConnectionsAreClosed(t *testing.T) {
 		t.Errorf("%s", a.Status)
 	}
 	c.ended()
-}
-
-func TestUpstreamsThatNeverAnswerAHandshake(t *testing.T) {
-	t.Parallel()
-	n := startNode(t)
-	silent := backend(t, func(c *raw) { _, _ = io.Copy(io.Discard, c.br) })
-	g := start(t, settings{urls: silent, limits: `handshake_timeout = "300ms"`})
-	e := n.refused(g.ws("/"), nil, 504)
-	if p := decodeProblem(t, e.Text); p.Code != "upstream_timeout" || !p.Retryable {
-		t.Errorf("%v", e)
-	}
-	if strings.Join(e.Headers["content-type"], "") != "application/problem+json" {
-		t.Errorf("%v", e)
-	}
 }
 
 func TestUpstreamsThatNobodyListensAt(t *testing.T) {
