@@ -27,7 +27,16 @@ func besiege(t *testing.T, s settings) *siege {
 		if head := c.request(); field(head, "Upgrade") != "" {
 			_ = c.SetDeadline(time.Time{}) // it outlives every attack
 			c.send(accept(head))
-			_, _ = io.Copy(c, unmasked{c.br})
+			for {
+				op, _, payload, err := c.anyFrame()
+				switch {
+				case err != nil:
+					return
+				case op == 0x89:
+					op = 0x8A
+				}
+				_, _ = io.WriteString(c, frame(op, false, payload))
+			}
 		}
 	})
 	s.rest += "\n[[route]]\nname = \"innocent\"\npath = \"/innocent\"\nupstream = \"innocent\"\nlimits = { idle_timeout = \"10m\" }\n\n[upstream.innocent]\nurls = [\"" + url + "\"]\n"
@@ -43,21 +52,6 @@ func besiege(t *testing.T, s settings) *siege {
 	b := &siege{g, innocent}
 	b.works("before the first attack")
 	return b
-}
-
-// unmasked takes the mask bit and the mask, which changes nothing (frameOf), out
-// of frames of fewer than 126 bytes.
-type unmasked struct{ r io.Reader }
-
-func (u unmasked) Read(p []byte) (int, error) {
-	var h [6]byte
-	if _, err := io.ReadFull(u.r, h[:]); err != nil {
-		return 0, err
-	}
-	n := int(h[1] & 0x7F)
-	p[0], p[1] = h[0], byte(n)
-	_, err := io.ReadFull(u.r, p[2:2+n])
-	return 2 + n, err
 }
 
 // works has the innocent tunnel carry a message there and back.

@@ -130,6 +130,9 @@ func TestUpstreamsThatAnswerBadly(t *testing.T) {
 			up.say(c.does)
 			conn := dialRaw(t, b.addr)
 			conn.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+			if _, err := conn.br.Peek(1); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
 			a := conn.response("GET")
 			var p problem
 			if err := json.Unmarshal([]byte(a.body), &p); err != nil || fmt.Sprint(a.StatusCode, " ", p.Code) != c.want {
@@ -170,6 +173,9 @@ func TestUpstreamsThatAnswerBadly(t *testing.T) {
 			up.say(c.does)
 			conn := dialRaw(t, b.addr)
 			conn.send(upgrade("/"))
+			if _, err := conn.br.Peek(1); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
 			a := conn.response("GET")
 			var p problem
 			if err := json.Unmarshal([]byte(a.body), &p); err != nil || fmt.Sprint(a.StatusCode, " ", p.Code) != c.want {

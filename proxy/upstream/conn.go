@@ -146,9 +146,10 @@ func (c *conn) Read(p []byte) (int, error) {
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		// A deadline that passed while nobody waited means nothing.
+		// A deadline that passed while nobody waited means nothing, and keeps
+		// what is here from being read: the next wait sets another.
 		now := time.Now()
-		due := c.e.due(now)
+		var due time.Time
 		if c.waited {
 			if due, err = c.e.tick(now); err != nil {
 				return 0, err

@@ -1,0 +1,60 @@
+package upstream
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"weir/proxy/config"
+)
+
+// A deadline may pass between two reads, when the upstream sends a byte now and
+// then: what is there is read, and the wait for more ends the exchange.
+func TestADeadlineBetweenReads(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.send("x")
+		_ = p.ended()
+	}))
+	c, err := u.targets[0].dial(t.Context(), patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.nc.Close()
+	e := &Exchange{u: u, timeout: time.Millisecond}
+	if !e.attach(c) {
+		t.Fatal("not attached")
+	}
+	defer c.dropReader()
+	if err := c.tcp.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.raw.Read(func(fd uintptr) bool { // until the byte is here
+		c.gone = false
+		c.lookFD(fd)
+		return c.gone
+	}); err != nil {
+		t.Fatal(err)
+	}
+	e.began = time.Now().Add(-time.Second)
+	if err := c.arm(e.due(time.Now()), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan error, 2)
+	go func() {
+		var b [10]byte
+		n, err := c.Read(b[:])
+		if n != 1 {
+			err = errors.Join(err, errors.New("the byte was not read"))
+		}
+		read <- err
+		_, err = c.Read(b[:])
+		read <- err
+	}()
+	if err := within(t, read, "the first read"); err != nil {
+		t.Error(err)
+	}
+	if err := within(t, read, "the second read"); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the second read: %v", err)
+	}
+}
