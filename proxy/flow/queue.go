@@ -87,6 +87,10 @@ func (q *Queue) SetNotice(notice func(dst []byte, count int64) []byte) { q.notic
 // memory.
 func (q *Queue) Bytes() int64 { return q.bytes }
 
+// Room returns how many bytes of memory for messages are free; below 0 when the
+// limit was lowered.
+func (q *Queue) Room() int64 { return q.limit - q.room }
+
 // ControlBytes returns the wire bytes of the control frames that wait.
 func (q *Queue) ControlBytes() int64 { return q.control }
 

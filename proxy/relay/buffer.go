@@ -8,6 +8,7 @@ import (
 
 const (
 	readSize   = 128 << 10 // what one read takes
+	slowSize   = 16 << 10  // what one read takes toward a peer whose queue is full
 	bufferSize = 64 << 10  // frames up to this are waited for whole; larger ones are passed through in parts
 	peekSize   = 4 << 10   // of a message, seen by the event key and kept fields
 	peekFirst  = 64        // tried before the whole of peekSize
@@ -51,25 +52,63 @@ func (b *buffer) judge(m message) {
 
 // A pump reads into a large buffer. One that waits for the rest of a frame moves
 // to a small one: peers that stop inside a frame are many, readers at work are
-// few.
+// few. So are those that wait with what they read because the queue is full:
+// theirs are slow.
 var (
-	largeBuffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, readSize)} }}
-	smallBuffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, bufferSize)} }}
+	largeBuffers = buffers(readSize)
+	smallBuffers = buffers(bufferSize)
+	slowBuffers  = buffers(slowSize)
 )
 
-// Space implements sock.Buffer.
+func buffers(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { return &buffer{data: make([]byte, size)} }}
+}
+
+// pool is where b is from.
+func (b *buffer) pool() *sync.Pool {
+	switch len(b.data) {
+	case readSize:
+		return largeBuffers
+	case bufferSize:
+		return smallBuffers
+	}
+	return slowBuffers
+}
+
+// Space implements sock.Buffer. Behind what waits no more is read at once than
+// half of what there is room for, so that a pump that has to wait holds little,
+// and one that has much shed comes back to its loop soon.
 func (p *pump) Space() []byte {
+	most := max(p.out.sink.room.Load()/2, slowSize)
+	slow := most == slowSize
 	switch b := p.buf; {
 	case b == nil:
-		p.buf = borrow(&largeBuffers, p.carry)
+		from := largeBuffers
+		if slow && len(p.carry) < slowSize {
+			from = slowBuffers
+		}
+		p.buf = borrow(from, p.carry)
 		p.carry = p.carry[:0]
-	case b.small() && p.got >= b.w-b.r:
+	case slow && b.w < slowSize:
+		if len(b.data) > slowSize {
+			p.move(slowBuffers)
+		}
+	case b.w == len(b.data): // a slow one, with the beginning of a longer frame
+		p.move(smallBuffers)
+	case !slow && b.small() && p.got >= b.w-b.r:
 		// More comes at a time than has to be moved. To go on in the small one
 		// would be to read little for as long as every read ends inside a frame.
-		p.buf = borrow(&largeBuffers, b.data[b.r:b.w])
-		b.release()
+		p.move(largeBuffers)
 	}
-	return p.buf.data[p.buf.w:]
+	space := p.buf.data[p.buf.w:]
+	return space[:min(int64(len(space)), most)]
+}
+
+// move takes what is not consumed to a buffer of another size.
+func (p *pump) move(to *sync.Pool) {
+	b := p.buf
+	p.buf = borrow(to, b.data[b.r:b.w])
+	b.release()
 }
 
 // Idle implements sock.Buffer: a pump that waits holds no buffer unless a good
@@ -86,7 +125,7 @@ func (p *pump) Idle() {
 	case len(left) <= carrySize:
 		p.carry, p.buf = append(p.carry[:0], left...), nil
 	case !b.small():
-		p.buf = borrow(&smallBuffers, left)
+		p.buf = borrow(smallBuffers, left)
 	default:
 		return
 	}
@@ -116,9 +155,5 @@ func (b *buffer) release() {
 	clear(b.msgs)
 	clear(b.apart)
 	b.msgs, b.apart, b.judged = b.msgs[:0], b.apart[:0], 0
-	if b.small() {
-		smallBuffers.Put(b)
-	} else {
-		largeBuffers.Put(b)
-	}
+	b.pool().Put(b)
 }

@@ -35,7 +35,10 @@ type onLoop struct {
 // serve starts the pump on its loop. What came early is carried by a goroutine,
 // which may wait.
 func (p *pump) serve() {
-	if len(p.carry) > 0 {
+	p.loop.mu.Lock()
+	early := len(p.carry) > 0
+	p.loop.mu.Unlock()
+	if early {
 		go p.listen()
 	} else {
 		p.listen()

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type sink struct {
 	grace *time.Timer
 
 	bytes, queued atomic.Int64 // wire bytes and messages in the queue, for /connections
+	room          atomic.Int64 // bytes that the queue takes still; any number when nothing waits
 }
 
 const (
@@ -77,6 +79,7 @@ func (s *sink) configure(set *Settings) {
 func (s *sink) use(set *Settings) {
 	s.set = set
 	s.queue.SetLimit(set.Limits.MaxBufferedBytes)
+	s.measure()
 	if env := s.gapEnvelope(); env == nil || env.Recipient == hostabi.ToNobody {
 		s.queue.SetNotice(nil)
 	} else {
@@ -398,6 +401,16 @@ func (s *sink) settle() {
 	}
 	s.bytes.Store(s.queue.Bytes())
 	s.queued.Store(int64(s.queue.Messages()))
+	s.measure()
+}
+
+// measure publishes how much room there is.
+func (s *sink) measure() {
+	if s.queue.Empty() {
+		s.room.Store(math.MaxInt64)
+	} else {
+		s.room.Store(s.queue.Room())
+	}
 }
 
 func (s *sink) gapEnvelope() *policy.Envelope {

@@ -56,6 +56,42 @@ func TestBackpressure(t *testing.T) {
 	}
 }
 
+// A pump that waits because a queue is full holds a small part of what it could
+// read at once.
+func TestWhoWaitsHoldsLittle(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		var sent []string
+		for i := range 2000 {
+			sent = append(sent, event([]string{"critical", "presence"}[i%2], i, 1000))
+			r.u.send(sent[i])
+		}
+		synctest.Wait()
+		if b := r.pumps[hostabi.ToClient].buf; b == nil || len(b.data) > slowSize {
+			t.Error("it holds a buffer for readers at work")
+		}
+		if r.u.w.in.unread() == 0 {
+			t.Error("everything is read")
+		}
+	}, kernel(2000), buffered(600_000), under(events(t)))
+}
+
+// Little is read at once toward a peer that reads nothing, and yet frames that
+// are longer than that come whole.
+func TestLongFramesToASlowPeer(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		var sent []string
+		for i := range 40 {
+			sent = append(sent, event("critical", i, 1000+i%3*30_000))
+			r.u.send(sent[i])
+		}
+		synctest.Wait()
+		if r.u.w.in.unread() == 0 {
+			t.Error("everything is read")
+		}
+		r.c.expect(sent...)
+	}, kernel(2000), buffered(20_000), under(events(t)))
+}
+
 // The limit is strict: at no moment does more wait, whatever the sizes.
 func TestBufferedBytesAreStrict(t *testing.T) {
 	inTunnel(t, func(r *rig) {
