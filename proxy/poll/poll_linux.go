@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -224,6 +225,8 @@ type worker struct {
 	now  *event  // being delivered; nil: none
 	rest []event // not delivered yet
 	left bool    // another goroutine is the loop now
+
+	yielded time.Time // when the scheduler last had a turn
 }
 
 // leave makes the handler's goroutine its own: another one goes on being the
@@ -284,6 +287,7 @@ func (w *worker) turns() (over bool) {
 			}
 		}
 		w.now = nil
+		w.yield()
 		n, err := l.wait(raw[:], len(events) > 1)
 		if err != nil {
 			panic(fmt.Sprintf("poll: epoll_wait: %v", err)) // EBADF or EINVAL: a bug

@@ -1,6 +1,8 @@
 package poll
 
 import (
+	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,4 +16,18 @@ func epollNow(epfd int, raw []unix.EpollEvent) (int, unix.Errno) {
 		return 0, errno
 	}
 	return int(n), 0
+}
+
+// yieldEvery is less than the 10 ms after which sysmon preempts a goroutine.
+const yieldEvery = 8 * time.Millisecond
+
+// yield gives the scheduler a turn when that is due: a goroutine that has not
+// been scheduled for long is signalled, has its P taken whenever sysmon finds it
+// waiting, and keeps sysmon awake by that (docs/RATIONALE.md, "Why does a loop
+// yield?").
+func (w *worker) yield() {
+	if now := time.Now(); now.Sub(w.yielded) >= yieldEvery {
+		w.yielded = now
+		runtime.Gosched()
+	}
 }
