@@ -14,6 +14,9 @@ type held struct {
 	wire     []byte // frames as they came
 	payload  int64  // bytes of payload declared so far
 	reserved int64  // in the memory budget
+
+	mask [4]byte // of the frame that comes in
+	at   int     // bytes of its payload that have come
 }
 
 // heldStart is the memory that a held message begins with, in bytes.
@@ -49,6 +52,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		p.hold = &held{}
 	}
 	p.hold.payload = sum(p.hold.payload, h.Length)
+	p.hold.mask, p.hold.at = h.Mask, 0
 	p.state = holding
 	frames := int64(len(p.hold.wire) + h.Size)
 	switch {
@@ -115,12 +119,17 @@ func (p *pump) payload() *Cause {
 		}
 		p.out.sink.part(p, part, p.left == 0)
 	case holding:
-		if !p.keep(part) {
-			limit, used := p.t.o.Route.Memory.Exceeded(int64(len(part)))
-			p.takePrefix()
-			p.refusal(hostabi.PendingLimit, limit, used)
-			p.state = refusing
+		if p.keep(part) {
+			p.hold.at += len(part)
+			break
 		}
+		limit, used := p.t.o.Route.Memory.Exceeded(int64(len(part)))
+		mask, at := p.hold.mask, p.hold.at
+		p.takePrefix()
+		p.refusal(hostabi.PendingLimit, limit, used)
+		p.refuse.mask, p.refuse.at, p.refuse.drained = mask, at, int64(n)+p.left
+		p.refuse.take(part)
+		p.state = refusing
 	case refusing:
 		p.refuse.take(part)
 	}

@@ -56,9 +56,8 @@ const (
 	// controlCeiling bounds queued control frames, which no limit counts: beyond
 	// it their sender waits like everybody else. In bytes.
 	controlCeiling = 16 << 10
-	// deferredCeiling bounds envelopes that wait for a large message to pass. Its
-	// sender may never finish it, so nobody waits for that; what exceeds the
-	// bound is counted like every fault, but not told. In bytes.
+	// deferredCeiling bounds envelopes that wait for a large message to pass:
+	// beyond it whoever is refused is not read until it has. In bytes.
 	deferredCeiling = 64 << 10
 )
 
@@ -281,6 +280,7 @@ func (s *sink) unlockMessage() {
 	}
 	s.deferred, s.waiting = nil, 0
 	s.write()
+	s.wake.Broadcast()
 }
 
 // inject sends an envelope to this leg's peer, which sent p a message that is
@@ -293,8 +293,16 @@ func (s *sink) inject(p *pump, wire []byte) {
 	case s.gone() || s.closing:
 		return
 	case s.inMessage:
-		if s.waiting += len(wire); s.waiting <= deferredCeiling {
-			s.deferred = append(s.deferred, wire)
+		s.waiting += len(wire)
+		s.deferred = append(s.deferred, wire)
+		if s.waiting > deferredCeiling {
+			p.leaveLoop()
+			p.in.paused.Store(true)
+			for s.inMessage && !s.gone() {
+				s.wake.Wait()
+			}
+			p.in.lastRead.Store(s.t.since(time.Now()))
+			p.in.paused.Store(false)
 		}
 		return
 	}

@@ -377,6 +377,75 @@ func TestMaxMemoryHeld(t *testing.T) {
 	}, memory(10_000))
 }
 
+// What is refused for want of memory is told by its fields all the same, in
+// whichever of its fragments the memory ran out, and however its bytes came.
+func TestWhatFindsNoMemoryIsQuoted(t *testing.T) {
+	p := events(t, func(f *policytest.Funcs) {
+		f.Error = func(in *hostabi.ErrorInput) (hostabi.ErrorOutput, bool) {
+			return hostabi.ErrorOutput{Template: `{"no":{{code}},"id":{{field:/id}}}`}, in.Transport == hostabi.WebSocket
+		}
+	})
+	inTunnel(t, func(r *rig) {
+		r.memory.Reserve(9000)
+		for _, way := range r.ways() {
+			from := way[0]
+			for id, sizes := range [][]int{{5000, 10}, {10, 5000, 10}, {0, 5000, 0}, {300, 300, 5000}} {
+				for _, pieces := range []int{1 << 20, 700} {
+					var wire []byte
+					text := event("x", id, 6000)
+					for i, n := range sizes {
+						n = min(n, len(text))
+						b := from.frame(i == len(sizes)-1, wsframe.Continuation, text[:n])
+						if i == 0 {
+							b = from.frame(false, wsframe.Text, text[:n])
+						}
+						wire, text = append(wire, b...), text[n:]
+					}
+					for len(wire) > 0 {
+						n := min(pieces, len(wire))
+						from.raw(wire[:n])
+						wire = wire[n:]
+						synctest.Wait()
+						time.Sleep(time.Second)
+					}
+					from.expect(fmt.Sprintf(`{"no":"pending_limit","id":%d}`, id))
+				}
+			}
+		}
+		r.memory.Release(9000)
+	}, memory(10_000), under(p))
+}
+
+// While a large message passes, nothing comes between; who is refused meanwhile
+// is answered behind it, and not read any more when too many answers wait.
+func TestAnswersWaitForALargeMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.u.frame(true, wsframe.Binary, strings.Repeat("x", large))
+		r.u.raw(wire[:large/2])
+		synctest.Wait()
+		const burst, all = 100, 1000
+		for i := range all {
+			r.c.send(fmt.Sprint(i))
+		}
+		r.c.send(strings.Repeat("end", 100_000))
+		synctest.Wait()
+		if r.c.w.in.unread() == 0 {
+			t.Error("a client whose answers wait is read")
+		}
+		for i := range burst {
+			r.u.expect(fmt.Sprint(i))
+		}
+		r.c.expectBytes(wire[:large/2])
+		r.c.silent()
+		r.u.raw(wire[large/2:])
+		r.c.expectBytes(wire[large/2:])
+		for range all - burst + 1 {
+			r.c.refused(hostabi.RateLimited, 1, -1)
+		}
+		r.u.silent()
+	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 100 }))
+}
+
 // An envelope that finds its peer slow waits its turn, and so does who caused
 // it.
 func TestEnvelopesToASlowPeer(t *testing.T) {
