@@ -11,20 +11,26 @@ import (
 	"testing"
 )
 
-// guests are variants of testdata/guest, each built once.
-var guests = &guestCache{built: map[int]string{}}
+// guests are built from testdata, each once.
+var guests = &guestCache{built: map[string]string{}}
 
 type guestCache struct {
 	mu    sync.Mutex
 	dir   string
-	built map[int]string
+	built map[string]string
 }
 
 // guest returns the module that refuses messages of type "note" above maxSize
 // bytes.
 func guest(t *testing.T, maxSize int) []byte {
 	t.Helper()
-	path, err := guests.build(maxSize)
+	return built(t, "guest", fmt.Sprintf("-X main.maxSize=%d", maxSize))
+}
+
+// built returns the module made of a directory of testdata.
+func built(t *testing.T, dir, ldflags string) []byte {
+	t.Helper()
+	path, err := guests.build(dir, ldflags)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,10 +41,11 @@ func guest(t *testing.T, maxSize int) []byte {
 	return b
 }
 
-func (g *guestCache) build(maxSize int) (path string, err error) {
+func (g *guestCache) build(dir, ldflags string) (path string, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if path := g.built[maxSize]; path != "" {
+	of := dir + " " + ldflags
+	if path := g.built[of]; path != "" {
 		return path, nil
 	}
 	if g.dir == "" {
@@ -46,14 +53,14 @@ func (g *guestCache) build(maxSize int) (path string, err error) {
 			return "", err
 		}
 	}
-	path = filepath.Join(g.dir, fmt.Sprintf("%d.wasm", maxSize))
+	path = filepath.Join(g.dir, fmt.Sprintf("%d.wasm", len(g.built)))
 	cmd := exec.Command("go", "build", "-buildmode=c-shared", "-buildvcs=false", "-trimpath",
-		fmt.Sprintf("-ldflags=-s -w -X main.maxSize=%d", maxSize), "-o", path, "./testdata/guest")
+		"-ldflags=-s -w "+ldflags, "-o", path, "./testdata/"+dir)
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
-	g.built[maxSize] = path
+	g.built[of] = path
 	return path, nil
 }
 

@@ -109,7 +109,8 @@ func (w *oneWay) fault(id int, code string) {
 	case w.refused[id] != "":
 		w.of.wrong("%s: message %d is refused twice, %s and %s", directions[w.dir], id, w.refused[id], code)
 	case p.class == oversize && code == "payload_too_large":
-	case p.class != oversize && w.dir == toUpstream && (code == "inbox_full" || code == "pending_limit"):
+	case p.class != oversize && w.dir == toUpstream && (code == "inbox_full" || code == "pending_limit" || code == "rate_limited"):
+	case p.fragments > 1 && code == "pending_limit": // max_memory had no room for them
 	default:
 		w.of.wrong("%s: message %d (%s, %d bytes) is refused with %s", directions[w.dir], id, p.kind, p.size, code)
 	}
@@ -167,7 +168,7 @@ func (w *oneWay) account(id int) {
 		case p.class == state:
 			may++
 			states = append(states, i)
-		case w.untold && (p.class == oversize || w.dir == toUpstream):
+		case w.untold && (p.class == oversize || p.fragments > 1 || w.dir == toUpstream):
 			w.silent++
 		default:
 			w.of.wrong("%s: message %d (%s, %d bytes, %d fragments) is missing between %d and %d, gap of %d",

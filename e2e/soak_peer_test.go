@@ -120,15 +120,12 @@ func (p *soakPeer) write(r *rand.Rand) {
 				p.sendClose(uint16(1000 + 3001*r.IntN(2)))
 				return
 			case endReset:
-				if tcp, ok := p.c.(*net.TCPConn); ok {
-					_ = tcp.SetLinger(0)
-				}
-				p.c.Close()
+				tcp := underlying(p.c)
+				_ = tcp.SetLinger(0)
+				tcp.Close()
 				return
 			case endCut:
-				if tcp, ok := p.c.(*net.TCPConn); ok {
-					_ = tcp.CloseWrite()
-				}
+				_ = underlying(p.c).CloseWrite()
 				return
 			}
 		case <-pause.C:

@@ -6,17 +6,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -28,6 +26,7 @@ var (
 )
 
 // Everything at once, at random: what becomes of each message is accounted for.
+// Even seeds have TLS on the client leg.
 func TestSoak(t *testing.T) {
 	seeds := []int64{1, 2, 1 + rand.Int64N(1<<40)}
 	if *soakSeed != 0 {
@@ -52,11 +51,14 @@ const (
 
 // chaos is one run of the soak.
 type chaos struct {
-	t    *testing.T
-	seed int64
-	g    *gateway
-	ups  []*soakUpstream
-	stop chan struct{} // closed when everything is to end in order
+	t      *testing.T
+	seed   int64
+	g      *gateway
+	ups    []*soakUpstream
+	policy soakPolicy
+	server string        // lines of [server]
+	tls    *tls.Config   // of clients; nil: plain TCP
+	stop   chan struct{} // closed when everything is to end in order
 
 	mu      sync.Mutex
 	tunnels map[uint32]*soakTunnel
@@ -74,45 +76,19 @@ func (c *chaos) wrong(format string, args ...any) {
 	}
 }
 
-// soakSettings is a configuration of the soak; what differs changes nothing that a checker
-// could mistake.
-func soakSettings(r *rand.Rand, urls string) settings {
-	conflate := `conflate = { cursor = "/name" }`
-	if r.IntN(4) == 0 {
-		conflate = ""
-	}
-	return settings{
-		urls: urls, upstream: `response_timeout = "5s"` + "\n" + `connect_timeout = "2s"`, limits: fmt.Sprintf(`max_message_size = %d
-max_buffered_bytes = "%dKiB"
-max_inbox = %d
-max_pending_bytes = "%dKiB"
-slow_consumer_grace = "%ds"
-ping_interval = "4s"`, soakMaxMessage, 32+r.IntN(200), 4+r.IntN(60), 16+r.IntN(100), 1+r.IntN(4)),
-		policy: fmt.Sprintf(`droppable = ["presence"%s]
-droppable_unless = "/seq"
-gap_notice = true
-%s
-priority = { typing = %d }
-error_to = { payload_too_large = "%s" }
-error_format = { websocket = '{"type":"error","error":{"code":{{code}}{{?count}}{{?limit}}{{?actual}}{{?field:/id}}{{?field:/from}}}}' }`,
-			[]string{"", `, "typing"`}[r.IntN(2)], conflate, r.IntN(3), []string{"sender", "receiver"}[r.IntN(2)]),
-	}
-}
-
 func soak(t *testing.T, seed int64) {
 	r := rand.New(rand.NewPCG(uint64(seed), 0))
 	c := &chaos{t: t, seed: seed, stop: make(chan struct{}), tunnels: map[uint32]*soakTunnel{}}
-	var urls []string
 	for range 2 {
 		u := &soakUpstream{addr: freeAddr(t)}
 		u.start(t, seed, c.noteUpstream)
 		t.Cleanup(func() { u.kill() })
 		c.ups = append(c.ups, u)
-		urls = append(urls, "http://"+u.addr)
 	}
-	c.g = start(t, soakSettings(r, strings.Join(urls, ",")))
-	for range urls {
-		eventually(t, "the upstreams to answer", func() bool { return c.g.get("/bytes?n=2").StatusCode == 200 })
+	c.prepare(seed%2 == 0)
+	c.g = start(t, c.settings(r))
+	for range c.ups {
+		eventually(t, "the upstreams to answer", c.answers)
 	}
 	requests := c.requests()
 	goroutines, files := c.g.goroutines(), c.g.files()
@@ -124,7 +100,7 @@ func soak(t *testing.T, seed int64) {
 	for i := range soakHTTP {
 		all.Go(func() { c.requestAfterRequest(rand.New(rand.NewPCG(uint64(seed), uint64(1000+i)))) })
 	}
-	c.disturb(r, strings.Join(urls, ","))
+	c.disturb(r)
 	close(c.stop)
 	all.Wait()
 	c.settled(goroutines, files)
@@ -134,57 +110,6 @@ func soak(t *testing.T, seed int64) {
 	c.verdict(requests)
 	for _, w := range c.wrongs {
 		t.Error(w)
-	}
-}
-
-// disturb does to Weir and its upstreams what can happen to them, for the time
-// of the round.
-func (c *chaos) disturb(r *rand.Rand, urls string) {
-	for over := time.Now().Add(*soakRound); time.Now().Before(over); {
-		<-time.After(time.Duration(100+r.IntN(700)) * time.Millisecond)
-		u := c.ups[r.IntN(len(c.ups))]
-		wait := time.After(time.Duration(r.IntN(1500)) * time.Millisecond)
-		switch r.IntN(8) {
-		case 0:
-			u.kill()
-			<-wait
-			u.start(c.t, c.seed, c.noteUpstream)
-		case 1, 2:
-			_ = u.cmd.Process.Signal(syscall.SIGSTOP)
-			<-wait
-			_ = u.cmd.Process.Signal(syscall.SIGCONT)
-		case 3, 4:
-			c.g.configure(soakSettings(r, urls))
-			c.reload(200)
-		case 5:
-			bad := c.g.settings
-			bad.policy += "\n" + []string{"unknown = 1", `event_key = "type"`, "= broken"}[r.IntN(3)]
-			replace(c.t, c.g.config, []byte(bad.toml(c.g.addr, c.g.admin)))
-			c.reload(422)
-			c.g.configure(c.g.settings)
-			c.reload(200)
-		case 6:
-			c.g.signal(syscall.SIGHUP)
-		case 7:
-			if all := c.g.tunnels(); len(all) > 0 {
-				c.g.ask("DELETE", "/connections/"+all[r.IntN(len(all))].ID)
-			}
-		}
-	}
-}
-
-// reload asks for a reload that must end so. A machine that is too busy for a
-// policy's first half second is asked again.
-func (c *chaos) reload(want int) {
-	for range 5 {
-		status, body := c.g.ask("POST", "/reload")
-		if status == want {
-			return
-		}
-		if !bytes.Contains(body, []byte("time is up")) {
-			c.wrong("a reload gives %d, not %d: %s", status, want, body)
-			return
-		}
 	}
 }
 
@@ -202,7 +127,7 @@ func (c *chaos) tunnelAfterTunnel() {
 
 func (c *chaos) tunnel(id uint32) {
 	r := rand.New(rand.NewPCG(uint64(c.seed), uint64(id)<<1))
-	conn, err := (&net.Dialer{Control: smallBuffers}).Dial("tcp", c.g.addr)
+	conn, err := c.dial()
 	if err != nil {
 		c.wrong("tunnel %d: %v", id, err)
 		return
@@ -260,7 +185,7 @@ func (c *chaos) noteUpstream(id uint32, h happening) {
 
 // requestAfterRequest asks for answers whose bytes are known.
 func (c *chaos) requestAfterRequest(r *rand.Rand) {
-	client := &http.Client{Timeout: soakPatience, Transport: &http.Transport{}}
+	client := &http.Client{Timeout: soakPatience, Transport: &http.Transport{TLSClientConfig: c.tls}}
 	defer client.CloseIdleConnections()
 	for {
 		select {
@@ -285,22 +210,32 @@ func (c *chaos) requestAfterRequest(r *rand.Rand) {
 			}
 			want = append(want, "data: end\n\n"...)
 		}
-		req, err := http.NewRequestWithContext(context.Background(), method, c.g.http(path), body)
+		ctx, leave := context.WithCancel(context.Background())
+		req, err := http.NewRequestWithContext(ctx, method, c.url(path), body)
 		if err != nil {
+			leave()
 			c.wrong("%v", err)
 			return
 		}
 		c.asked.Add(1)
 		resp, err := client.Do(req)
 		if err != nil {
+			leave()
 			if method != "POST" { // whose answer may be cut off with the request
 				c.wrong("%s %s: %v", method, path, err)
 			}
 			continue
 		}
 		c.answered.Add(1)
-		got, err := io.ReadAll(resp.Body)
+		var got []byte
+		if r.IntN(8) == 0 { // goes in the middle
+			got, _ = io.ReadAll(io.LimitReader(resp.Body, int64(r.IntN(20_000))))
+			leave()
+		}
+		rest, err := io.ReadAll(resp.Body)
+		got = append(got, rest...)
 		resp.Body.Close()
+		leave()
 		switch {
 		case resp.StatusCode >= 502 && resp.StatusCode <= 504:
 		case resp.StatusCode != 200:

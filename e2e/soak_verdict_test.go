@@ -47,7 +47,13 @@ func (c *chaos) settled(goroutines, files int) {
 		return c.g.goroutines() <= goroutines+kept && c.g.files() <= files+kept
 	})
 	c.reload(200)
-	if m := c.metrics(); m["weir_config_last_reload_successful"] != 1 {
+	m = c.metrics()
+	for series, n := range m {
+		if strings.HasPrefix(series, "weir_panics_total") && n != 0 {
+			c.wrong("%s is %v", series, n)
+		}
+	}
+	if m["weir_config_last_reload_successful"] != 1 {
 		c.wrong("the last reload counts as failed")
 	}
 }
@@ -150,7 +156,7 @@ func (c *chaos) verdict(before float64) {
 		}
 	}
 	dropped := 0.0
-	for reason, code := range map[string]string{"oversize": "payload_too_large", "inbox_full": "inbox_full", "pending_limit": "pending_limit"} {
+	for reason, code := range map[string]string{"oversize": "payload_too_large", "inbox_full": "inbox_full", "pending_limit": "pending_limit", "rate_limited": "rate_limited"} {
 		n := m[fmt.Sprintf("weir_messages_dropped_total{reason=%q}", reason)]
 		dropped += n
 		series := fmt.Sprintf("weir_faults_total{code=%q}", code)
