@@ -165,15 +165,16 @@ func TestFragmentsAreSummed(t *testing.T) {
 			t.Errorf("%d bytes came back", m.Size)
 		}
 	}
-	// A refused message is over at its end, whatever comes between.
+	// A refused message is over at its end, whatever comes between, and is
+	// answered there.
 	c.do("fragment", args{"text": part + part + part})
 	c.do("ping", args{"text": "still there?"})
+	c.next("pong")
 	c.do("fragment", args{"text": part})
 	c.do("fragment", args{"text": "", "fin": true})
 	if e := decodeError(t, c.message()); e.Error.Code != "payload_too_large" {
 		t.Errorf("%+v", e)
 	}
-	c.next("pong")
 	c.send("after")
 	if got := c.message(); got != "after" {
 		t.Errorf("%q", got)
