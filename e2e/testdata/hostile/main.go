@@ -11,8 +11,11 @@ import (
 	"weir/plugins/sdk/go"
 )
 
-// envelope is what the soak has the standard policy say as well.
-const envelope = `{"type":"error","error":{"code":{{code}}{{?count}}{{?limit}}{{?actual}}{{?field:/id}}{{?field:/from}}}}`
+// What the soak has the standard policy say as well.
+const (
+	gap      = `{"type":"gap","dropped":{{count}}}`
+	envelope = `{"type":"error","error":{"code":{{code}}{{?count}}{{?limit}}{{?actual}}{{?field:/id}}{{?field:/from}}}}`
+)
 
 func init() {
 	sdk.Register(sdk.Policy{
@@ -39,6 +42,8 @@ func init() {
 		},
 		Error: func(in *sdk.ErrorInput) (sdk.ErrorOutput, sdk.Answer) {
 			switch in.Code {
+			case "gap":
+				return sdk.ErrorOutput{Template: gap}, sdk.Always
 			case "payload_too_large", "inbox_full", "pending_limit", "rate_limited", "upstream_closed":
 				if in.Transport == hostabi.WebSocket {
 					return sdk.ErrorOutput{Template: envelope}, sdk.Always
