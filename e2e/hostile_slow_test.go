@@ -287,3 +287,60 @@ func TestOneAddressTakesNoMoreThanItsShare(t *testing.T) {
 		}
 	})
 }
+
+// A client that is lost after any number of bytes leaves nothing behind, and
+// nothing of a message that it did not finish reaches its upstream.
+func TestClientsLostAtEveryOffset(t *testing.T) {
+	t.Parallel()
+	const n = 600
+	heard := make(chan string, 2*n)
+	b := besiege(t, settings{native: true, urls: backend(t, func(c *raw) {
+		head := c.request()
+		if head == "" {
+			return
+		}
+		_, _ = io.WriteString(c, accept(head))
+		said := ""
+		for {
+			op, _, payload, err := c.anyFrame()
+			if err != nil {
+				heard <- said
+				return
+			}
+			said += fmt.Sprintf("%x %s;", op, payload)
+		}
+	})})
+	text := upgrade("/") + frame(0x81, true, "one") + frame(0x01, true, "t") + frame(0x80, true, "wo") + frame(0x88, true, closing(4000, "done"))
+	for _, reset := range []bool{false, true} {
+		b.withstands(fmt.Sprintf("clients lost at every offset, reset %v", reset), func(t *testing.T) {
+			b.crowd(t, len(text)+1, "127.0.0.2", func(i int, c net.Conn) error {
+				if _, err := io.WriteString(c, text[:i]); err != nil {
+					return err
+				}
+				if tunnel := strings.Index(text, "\r\n\r\n") + 4; i > tunnel && i%2 == 0 { // others leave before they are answered
+					if _, err := c.Read(make([]byte, 1)); err != nil {
+						return err
+					}
+				}
+				if reset {
+					return c.(*net.TCPConn).SetLinger(0)
+				}
+				return nil
+			})
+		})
+	}
+	ends := map[string]bool{}
+	for len(heard) > 0 {
+		said := <-heard
+		messages, end, _ := strings.Cut(said, "88 ")
+		ends[end] = true
+		switch {
+		case messages != "" && messages != "81 one;" && messages != "81 one;1 t;80 wo;",
+			end != "" && end != closing(4000, "done")+";" && !strings.HasPrefix(end, closing(1001, "client connection")):
+			t.Errorf("an upstream heard %q", said)
+		}
+	}
+	if len(ends) < 2 {
+		t.Errorf("all tunnels ended with %v", ends)
+	}
+}

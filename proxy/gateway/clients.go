@@ -14,13 +14,18 @@ type clients struct {
 
 func newClients() *clients { return &clients{byIP: map[netip.Addr]int{}} }
 
-// add counts one more for ip and returns how many there are in all and of ip.
-func (c *clients) add(ip netip.Addr) (total, of int) {
+// admit counts one more for ip, unless there are most in all or mostOf of ip
+// already (0: no limit), and returns how many there were.
+func (c *clients) admit(ip netip.Addr, most, mostOf int) (total, of int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	total, of = c.total, c.byIP[ip]
+	if most > 0 && total >= most || mostOf > 0 && of >= mostOf {
+		return total, of, false
+	}
 	c.total++
 	c.byIP[ip]++
-	return c.total, c.byIP[ip]
+	return total, of, true
 }
 
 func (c *clients) remove(ip netip.Addr) {

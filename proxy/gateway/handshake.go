@@ -66,13 +66,9 @@ func (h *handshake) check() *stream.Fault {
 func (h *handshake) run() bool {
 	g, x := h.g, h.x
 	conn := x.Conn().(*clientConn)
-	g.metrics.Connections(metrics.StateHTTP).Dec()
-	g.metrics.Connections(metrics.StateHandshake).Inc()
-	conn.upgraded.Store(true)
+	conn.count(g.metrics.Connections(metrics.StateHandshake))
 	back := func() bool {
-		g.metrics.Connections(metrics.StateHandshake).Dec()
-		g.metrics.Connections(metrics.StateHTTP).Inc()
-		conn.upgraded.Store(false)
+		conn.count(g.metrics.Connections(metrics.StateHTTP)) // unless it has ended
 		return false
 	}
 	key := string(x.Req.Peek("Sec-Websocket-Key"))
@@ -106,7 +102,6 @@ func (h *handshake) run() bool {
 		_ = conn.Close()
 		_ = other.Close()
 		up.Finish(false)
-		g.metrics.Connections(metrics.StateHandshake).Dec()
 		return false
 	}
 	client.Transport = near
@@ -123,7 +118,7 @@ func (h *handshake) run() bool {
 			rt.leave(addr)
 		},
 	})
-	g.metrics.Connections(metrics.StateHandshake).Dec()
+	conn.count(nil)
 	g.log.Info("upgraded", "tunnel", t.ID(), "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,
 		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
 	g.start(t)

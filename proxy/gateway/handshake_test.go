@@ -2,11 +2,15 @@ package gateway
 
 import (
 	"bufio"
+	"io"
+	"net"
 	"strings"
 	"testing"
 
 	"weir/proxy/http1"
+	"weir/proxy/metrics"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/valyala/fasthttp"
 )
 
@@ -43,4 +47,31 @@ func TestCheckUpgrade(t *testing.T) {
 	f(fine+"Sec-WebSocket-Protocol: chat, other\r\n", "was not offered")
 	f(fine+"Content-Length: 5\r\n", "announces a body")
 	f(fine+"Transfer-Encoding: chunked\r\n", "announces a body")
+}
+
+// A client that leaves within its handshake is counted nowhere any more.
+func TestAClientThatLeavesItsHandshake(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // accepts, in the kernel, and never answers
+	r := start(t, "[upstream.silent]\nurls = [\"http://"+l.Addr().String()+"\"]\n[[route]]\nupstream = \"silent\"\n")
+	connections := func(s metrics.State) float64 { return testutil.ToFloat64(r.g.metrics.Connections(s)) }
+	for range 3 {
+		c, err := net.Dial("tcp", r.g.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the handshake is under way", func() bool { return connections(metrics.StateHandshake) == 1 })
+		_ = c.Close()
+		until(t, "the handshake is over", func() bool { return connections(metrics.StateHandshake) == 0 })
+	}
+	r.stop() // nothing is under way any more
+	if n := connections(metrics.StateHTTP); n != 0 {
+		t.Errorf("%v connections are counted, none is open", n)
+	}
 }

@@ -19,6 +19,8 @@ import (
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
 	"weir/proxy/sock"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // listen opens the listeners; the addresses stay as they are until a restart.
@@ -132,11 +134,13 @@ func (g *Gateway) stopping() bool {
 // clientConn is a client's connection with what it counts as.
 type clientConn struct {
 	*sock.Conn
-	g        *Gateway
-	peer     netip.Addr
-	over     string      // not empty: it is above a connection limit, which it does not count in
-	upgraded atomic.Bool // its state is the handshake's or the tunnel's now
-	closing  sync.Once
+	g    *Gateway
+	peer netip.Addr
+	over string // not empty: it is above a connection limit, which it does not count in
+
+	mu      sync.Mutex
+	counted prometheus.Gauge // of weir_connections; nil: none, or its tunnel's
+	ended   bool
 }
 
 // overrun is how many connections above a limit may wait at once to be told so;
@@ -155,19 +159,18 @@ func (g *Gateway) serveConn(tcp *net.TCPConn) {
 	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 		c.peer = a.AddrPort().Addr().Unmap()
 	}
-	total, of := g.clients.add(c.peer)
-	g.metrics.Connections(metrics.StateHTTP).Inc()
-	l := &gen.cfg.Limits
-	switch {
-	case l.MaxConnections > 0 && total > l.MaxConnections:
-		c.over = fmt.Sprintf("%d connections are open, max_connections is %d", total-1, l.MaxConnections)
-	case l.MaxConnectionsPerIP > 0 && of > l.MaxConnectionsPerIP && !within(gen.cfg.Server.TrustedProxies, c.peer):
-		c.over = fmt.Sprintf("%d connections are open from %s, max_connections_per_ip is %d", of-1, c.peer, l.MaxConnectionsPerIP)
+	c.count(g.metrics.Connections(metrics.StateHTTP))
+	most, mostOf := gen.cfg.Limits.MaxConnections, gen.cfg.Limits.MaxConnectionsPerIP
+	if within(gen.cfg.Server.TrustedProxies, c.peer) {
+		mostOf = config.Unlimited
 	}
-	if c.over != "" {
+	if total, of, ok := g.clients.admit(c.peer, most, mostOf); !ok {
 		// It takes no place of anybody's: otherwise one address could fill
 		// max_connections with what it is not allowed.
-		g.clients.remove(c.peer)
+		c.over = fmt.Sprintf("%d connections are open, max_connections is %d", total, most)
+		if mostOf > 0 && of >= mostOf {
+			c.over = fmt.Sprintf("%d connections are open from %s, max_connections_per_ip is %d", of, c.peer, mostOf)
+		}
 		if g.overrun.Add(1) > overrun {
 			g.metrics.Fault(hostabi.TooManyConnections).Inc()
 			_ = c.Close()
@@ -203,16 +206,34 @@ func (c *clientConn) Abort() error {
 }
 
 func (c *clientConn) gone() {
-	c.closing.Do(func() {
-		if c.over != "" {
-			c.g.overrun.Add(-1)
-		} else {
-			c.g.clients.remove(c.peer)
-		}
-		if !c.upgraded.Load() {
-			c.g.metrics.Connections(metrics.StateHTTP).Dec()
-		}
-	})
+	c.count(nil)
+	c.mu.Lock()
+	first := !c.ended
+	c.ended = true
+	c.mu.Unlock()
+	switch {
+	case !first:
+	case c.over != "":
+		c.g.overrun.Add(-1)
+	default:
+		c.g.clients.remove(c.peer)
+	}
+}
+
+// count moves the connection to another state of weir_connections, unless it
+// has ended.
+func (c *clientConn) count(in prometheus.Gauge) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	if c.counted != nil {
+		c.counted.Dec()
+	}
+	if c.counted = in; in != nil {
+		in.Inc()
+	}
 }
 
 // refuseMalformed answers a request that could not be read.

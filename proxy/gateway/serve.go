@@ -76,26 +76,22 @@ func (g *Gateway) serve(x *http1.Exchange) {
 // enter counts one more exchange or tunnel on the route, unless a limit of the
 // route's own is reached.
 func (rt *route) enter(ip netip.Addr) *stream.Fault {
-	total, of := rt.live.clients.add(ip)
-	rt.live.active.Add(1)
-	l := &rt.Limits
-	var f *stream.Fault
+	most, mostOf := rt.Limits.MaxConnections, rt.Limits.MaxConnectionsPerIP
+	total, of, ok := rt.live.clients.admit(ip, most, mostOf)
 	switch {
-	case l.MaxConnections > 0 && total > l.MaxConnections:
-		f = &stream.Fault{
-			Code: hostabi.TooManyConnections, Limit: int64(l.MaxConnections), Actual: int64(total),
-			Message: fmt.Sprintf("%d connections are open on route %s, max_connections is %d", total, rt.Name, l.MaxConnections),
-		}
-	case l.MaxConnectionsPerIP > 0 && of > l.MaxConnectionsPerIP:
-		f = &stream.Fault{
-			Code: hostabi.TooManyConnections, Limit: int64(l.MaxConnectionsPerIP), Actual: int64(of),
-			Message: fmt.Sprintf("%d connections are open from %s on route %s, max_connections_per_ip is %d", of, ip, rt.Name, l.MaxConnectionsPerIP),
+	case ok:
+		rt.live.active.Add(1)
+		return nil
+	case most > 0 && total >= most:
+		return &stream.Fault{
+			Code: hostabi.TooManyConnections, Limit: int64(most), Actual: int64(total),
+			Message: fmt.Sprintf("%d connections are open on route %s, max_connections is %d", total, rt.Name, most),
 		}
 	}
-	if f != nil {
-		rt.leave(ip)
+	return &stream.Fault{
+		Code: hostabi.TooManyConnections, Limit: int64(mostOf), Actual: int64(of),
+		Message: fmt.Sprintf("%d connections are open from %s on route %s, max_connections_per_ip is %d", of, ip, rt.Name, mostOf),
 	}
-	return f
 }
 
 func (rt *route) leave(ip netip.Addr) {

@@ -49,8 +49,9 @@ func TestTextMustBeUTF8(t *testing.T) {
 						p.closed(1007, "protocol_error: text message is not UTF-8, its first ")
 					}
 					<-r.ended
-					if n := r.metric("weir_faults_total", "protocol_error"); n != 1 {
-						t.Errorf("%v faults counted, want 1", n)
+					faults, dropped := r.metric("weir_faults_total", "protocol_error"), r.metric("weir_messages_dropped_total", "invalid")
+					if faults != 1 || dropped != 1 {
+						t.Errorf("%v faults and %v invalid messages counted, want 1", faults, dropped)
 					}
 					who := []string{"client", "upstream"}[way]
 					if n := r.metric("weir_ws_closes_total", "1007", who); n != 1 || !strings.Contains(r.log.String(), "code=1007") {
