@@ -10,26 +10,22 @@ import (
 	"weir/hostabi"
 )
 
-// Each module is refused at the stage, by an error that names what is wrong.
-func TestRefusedModules(t *testing.T) {
+// refused is a module that does not load.
+type refused struct {
+	wasm  []byte
+	stage Stage
+	names []string // the words that help
+}
+
+// refusedModules are modules that must not load, whatever the engine.
+func refusedModules() map[string]refused {
 	with := func(change func(*guest)) []byte {
 		g := newGuest()
 		change(g)
 		return g.build()
 	}
 	without := func(name string) []byte { return with(func(g *guest) { delete(g.exports, name) }) }
-	var deep []byte // loops within each other
-	for range 300 {
-		deep = append(deep, opLoop, blockEmpty)
-	}
-	for range 300 {
-		deep = append(deep, opEnd)
-	}
-	for name, c := range map[string]struct {
-		wasm  []byte
-		stage Stage
-		names []string // the words that help
-	}{
+	return map[string]refused{
 		"empty":         {nil, Validate, []string{"not a WebAssembly module"}},
 		"a component":   {[]byte("\x00asm\x0d\x00\x01\x00"), Validate, []string{"component", "core module"}},
 		"cut off":       {newGuest().build()[:50], Validate, []string{"malformed"}},
@@ -78,10 +74,18 @@ func TestRefusedModules(t *testing.T) {
 		"configure too long":   {with(func(g *guest) { g.hook(hostabi.Configure, i64(8193)) }), Configure, []string{"8193", "8192"}},
 		"refused without word": {with(func(g *guest) { g.hook(hostabi.Configure, i64(2<<32)) }), Configure, []string{"status 2"}},
 		"refused with a word":  {with(func(g *guest) { g.hook(hostabi.Configure, join([]byte{opLocalGet, 0, 0xAD}, i64(2<<32), []byte{0x84})) }), Configure, []string{"droppable: no"}},
-	} {
+	}
+}
+
+// refusal is the configuration that the modules are refused with, for those
+// that refuse it.
+var refusal = (&hostabi.Refusal{Message: "droppable: no"}).AppendTo(nil)
+
+// Each module is refused at the stage, by an error that names what is wrong.
+func TestRefusedModules(t *testing.T) {
+	for name, c := range refusedModules() {
 		t.Run(name, func(t *testing.T) {
 			engines(t, func(t *testing.T, engine string) {
-				refusal := (&hostabi.Refusal{Message: "droppable: no"}).AppendTo(nil)
 				m, err := Load(t.Context(), on(engine, Options{Name: "p", Wasm: c.wasm, Configure: refusal}))
 				if err == nil {
 					m.Close()
@@ -101,6 +105,13 @@ func TestRefusedModules(t *testing.T) {
 	}
 
 	t.Run("only by the compiler", func(t *testing.T) {
+		var deep []byte // loops within each other
+		for range 300 {
+			deep = append(deep, opLoop, blockEmpty)
+		}
+		for range 300 {
+			deep = append(deep, opEnd)
+		}
 		g := newGuest().hook(hostabi.Classify, join(deep, echo))
 		g.exports["weir_classify"].locals = []byte{1, 50, 0x7F}
 		wasm := g.build()

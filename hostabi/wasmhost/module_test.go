@@ -70,53 +70,67 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// misbehaviour is code that ends a call, and the fault that this is.
+type misbehaviour struct {
+	bad  func(*guest) []byte
+	want Kind // "": one or the other
+}
+
+// misbehaviours are the ways in which a guest can fail in a call.
+func misbehaviours() map[string]misbehaviour {
+	recursive := func(g *guest) []byte { // a function that calls itself
+		call := g.helper(signature{})
+		g.helpers[0].body = call
+		return call
+	}
+	exponential := func(g *guest) []byte { // 2^40 calls and no loop
+		call := g.helper(signature{})
+		for range 40 {
+			call = g.helper(signature{}, join(call, call)...)
+		}
+		return call
+	}
+	result := func(r hostabi.Result) func(*guest) []byte {
+		return func(*guest) []byte { return append(i64(int64(r)), 0x0F) }
+	}
+	constant := func(b []byte) func(*guest) []byte { return func(*guest) []byte { return b } }
+	bulk := func(g *guest) []byte { // 1,000 times 16 MB
+		call := join(i32(0), i32(0), i32(250<<16), []byte{opMisc, 11, 0})
+		for range 3 {
+			call = g.helper(signature{}, bytes.Repeat(call, 10)...)
+		}
+		return join(i32(250), []byte{opMemoryGrow, 0, 0x1A}, call)
+	}
+	return map[string]misbehaviour{
+		"unreachable":          {constant(trap), Trap},
+		"division by zero":     {constant(join(i32(1), i32(0), []byte{0x6D, 0x1A})), Trap},
+		"read outside memory":  {constant(join(i32(-1), []byte{0x28, 2, 0, 0x1A})), Trap},
+		"loop":                 {constant(forever), Timeout},
+		"recursion":            {recursive, ""}, // of the stack, or late: the compiler's stack is large
+		"calls without a loop": {exponential, Timeout},
+		"bulk without a loop":  {bulk, Timeout},
+		"output too long":      {result(hostabi.MakeResult(hostabi.MaxOutput+1, 0, 0)), Output},
+		"output beyond memory": {result(hostabi.MakeResult(1<<32-1, 0, 0)), Output},
+		"reserved status":      {result(hostabi.MakeResult(0, 17, 0)), Output},
+		"exit": {func(g *guest) []byte {
+			return join(i32(3), g.importing(wasiModule, "proc_exit", sig("i", "")))
+		}, Trap},
+		"log without end": {func(g *guest) []byte {
+			log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
+			return join([]byte{opLoop, blockEmpty}, i32(1), i32(0), i32(9), log, []byte{0x0C, 0, opEnd})
+		}, Timeout},
+		"random without end": {func(g *guest) []byte {
+			random := g.importing(wasiModule, "random_get", sig("ii", "i"))
+			return join([]byte{opLoop, blockEmpty}, i32(0), i32(1<<17), random, []byte{0x1A, 0x0C, 0, opEnd})
+		}, Timeout},
+	}
+}
+
 // Every way a guest can fail in a call: the fault it is, and that the next call
 // is served by a new instance.
 func TestFaultsAreContained(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		recursive := func(g *guest) []byte { // a function that calls itself
-			call := g.helper(signature{})
-			g.helpers[0].body = call
-			return call
-		}
-		exponential := func(g *guest) []byte { // 2^40 calls and no loop
-			call := g.helper(signature{})
-			for range 40 {
-				call = g.helper(signature{}, join(call, call)...)
-			}
-			return call
-		}
-		result := func(r hostabi.Result) func(*guest) []byte {
-			return func(*guest) []byte { return append(i64(int64(r)), 0x0F) }
-		}
-		constant := func(b []byte) func(*guest) []byte { return func(*guest) []byte { return b } }
-		fill := join(i32(0), i32(0), i32(250<<16), []byte{opMisc, 11, 0})
-		for name, c := range map[string]struct {
-			bad  func(*guest) []byte
-			want Kind
-		}{
-			"unreachable":          {constant(trap), Trap},
-			"division by zero":     {constant(join(i32(1), i32(0), []byte{0x6D, 0x1A})), Trap},
-			"read outside memory":  {constant(join(i32(-1), []byte{0x28, 2, 0, 0x1A})), Trap},
-			"loop":                 {constant(forever), Timeout},
-			"recursion":            {recursive, ""}, // of the stack, or late: the compiler's stack is large
-			"calls without a loop": {exponential, Timeout},
-			"bulk without a loop":  {constant(join(i32(250), []byte{opMemoryGrow, 0, 0x1A}, bytes.Repeat(fill, 1000))), Timeout},
-			"output too long":      {result(hostabi.MakeResult(hostabi.MaxOutput+1, 0, 0)), Output},
-			"output beyond memory": {result(hostabi.MakeResult(1<<32-1, 0, 0)), Output},
-			"reserved status":      {result(hostabi.MakeResult(0, 17, 0)), Output},
-			"exit": {func(g *guest) []byte {
-				return join(i32(3), g.importing(wasiModule, "proc_exit", sig("i", "")))
-			}, Trap},
-			"log without end": {func(g *guest) []byte {
-				log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
-				return join([]byte{opLoop, blockEmpty}, i32(1), i32(0), i32(9), log, []byte{0x0C, 0, opEnd})
-			}, Timeout},
-			"random without end": {func(g *guest) []byte {
-				random := g.importing(wasiModule, "random_get", sig("ii", "i"))
-				return join([]byte{opLoop, blockEmpty}, i32(0), i32(1<<17), random, []byte{0x1A, 0x0C, 0, opEnd})
-			}, Timeout},
-		} {
+		for name, c := range misbehaviours() {
 			t.Run(name, func(t *testing.T) {
 				g := newGuest()
 				m := load(t, engine, g.hook(hostabi.Classify, when(c.bad(g))).build())
