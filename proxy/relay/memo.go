@@ -15,27 +15,30 @@ import (
 // does that they are of, and serve whoever borrows the buffer.
 type memos struct {
 	view *policy.View
-	of   [4]memo
+	of   [8]memo
 	used uint8 // bits of those that the batch at hand used
 	n    int   // of them are kept
 	next int   // is replaced next
 }
 
-// memo is the rule of every message that begins with prefix.
+// memo is the rule of every message that begins with a prefix, which decides its
+// event key. The prefix is kept in words of 8 bytes.
 type memo struct {
-	prefix      string // decides the event key
-	first, next uint64 // its first 8 bytes, and the 8 behind them if it has them
-	last        uint64 // its last 8 bytes,
-	at          int    // from here on
-	most        int    // bytes that a message may have by the rule
-	rule        *policy.Rule
-	key         string
+	words [memoPrefix / 8]uint64 // as many whole ones as it has, and what the second one has of it
+	known uint64                 // bits of the second word that are the prefix's
+	last  uint64                 // the prefix's last 8 bytes,
+	at    int                    // from here on
+	most  int                    // bytes that a message may have by the rule
+	rule  *policy.Rule
+	key   string
 }
 
-// Bytes of a prefix that is kept: what stands before a key is at least {"":".
+// Bytes of a prefix that is kept. What stands before a key is at least {"":",
+// and messages too short for two words are no work to look up.
 const (
 	memoPrefixMin = 8
 	memoPrefix    = 64
+	memoMessage   = 16 // bytes that a message has at least
 )
 
 // spread is a mask as words of payload are masked with it, 0 without.
@@ -44,14 +47,15 @@ func spread(mask [4]byte) uint64 {
 	return m<<32 | m
 }
 
-// find returns the memo for a message, nil when there is none.
+func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
+
+// find returns the memo for a message of memoMessage bytes or more, nil when
+// there is none. It compares under the mask.
 func (ms *memos) find(payload []byte, mask uint64) *memo {
-	if len(payload) < memoPrefixMin {
-		return nil
-	}
-	first := word(payload) ^ mask
+	first, second := word(payload)^mask, word(payload[8:])^mask
 	for i := range ms.of[:ms.n] {
-		if m := &ms.of[i]; m.first == first && m.ends(payload, mask) && m.agrees(payload, mask) {
+		m := &ms.of[i]
+		if m.starts(first, second) && m.ends(payload, mask) {
 			ms.used |= 1 << i
 			return m
 		}
@@ -59,26 +63,26 @@ func (ms *memos) find(payload []byte, mask uint64) *memo {
 	return nil
 }
 
-// ends compares the last word, where prefixes differ, under the mask.
+// starts compares the first two words.
+func (m *memo) starts(first, second uint64) bool {
+	return m.words[0]^first|(m.words[1]^second)&m.known == 0
+}
+
+// ends compares what stands behind them, if anything does.
 func (m *memo) ends(payload []byte, mask uint64) bool {
-	return m.at <= len(payload)-8 && word(payload[m.at:])^bits.RotateLeft64(mask, -8*m.at) == m.last
-}
-
-// agrees compares what first and last leave.
-func (m *memo) agrees(payload []byte, mask uint64) bool {
-	return m.at <= 8 || word(payload[8:])^mask == m.next && (m.at <= 16 || m.agreesFar(payload, mask))
-}
-
-func (m *memo) agreesFar(payload []byte, mask uint64) bool {
-	for i := 16; i < m.at; i++ {
-		if payload[i]^byte(mask>>(8*(i&7))) != m.prefix[i] {
+	if m.at <= 8 {
+		return true
+	}
+	if m.at > len(payload)-8 || word(payload[m.at:])^bits.RotateLeft64(mask, -8*m.at) != m.last {
+		return false
+	}
+	for i := 16; i <= m.at; i += 8 {
+		if word(payload[i:])^mask != m.words[i/8] {
 			return false
 		}
 	}
 	return true
 }
-
-func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 // keep adds a rule for messages that begin with prefix.
 func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
@@ -86,10 +90,11 @@ func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
 	if n < memoPrefixMin || n > memoPrefix {
 		return
 	}
-	m := memo{prefix: string(prefix), first: word(prefix), at: n - 8, last: word(prefix[n-8:]), most: math.MaxInt, rule: rule, key: key}
-	if n >= 16 {
-		m.next = word(prefix[8:])
+	m := memo{last: word(prefix[n-8:]), at: n - 8, most: math.MaxInt, rule: rule, key: key}
+	for i := range n {
+		m.words[i/8] |= uint64(prefix[i]) << (8 * (i & 7))
 	}
+	m.known = ^uint64(0) >> (8 * (16 - min(n, 16)))
 	if rule.MaxSize > 0 {
 		m.most = int(min(rule.MaxSize, math.MaxInt))
 	}
@@ -110,28 +115,54 @@ func (p *pump) plain() bool {
 func (p *pump) alike(run int) {
 	b := p.buf
 	ms := &b.memos[p.dir]
-	limit := int(min(p.set.Limits.MaxMessageSize, math.MaxInt))
 	masked := p.dir == hostabi.ToUpstream
+	limit := int(min(p.set.Limits.MaxMessageSize, math.MaxInt))
 	data, r := b.data[:b.w], b.r
 	n, most := 0, maxRun-b.judged
+
+	// Of the header before. One that is equal has its lengths, so that the
+	// processor need not wait for them to know where the next header stands.
+	var size, length int
+	header, bits := uint32(1), uint32(0)
+	memos, used := ms.of[:ms.n], ms.used
+next:
 	for n < most && len(data)-r >= wsframe.MaxHeader {
-		size, length := wsframe.Ordinary(binary.LittleEndian.Uint32(data[r:]), masked)
+		x := binary.LittleEndian.Uint32(data[r:])
+		if x&bits != header {
+			size, length = wsframe.Ordinary(x, masked)
+			if size == 0 || length < memoMessage || length > limit {
+				break
+			}
+			bits = 0xFFFF
+			if length > 125 {
+				bits = 0xFFFFFFFF
+			}
+			header = x & bits
+		}
 		start := r + size
-		if size == 0 || length < memoPrefixMin || length > limit || length > len(data)-start {
+		if length > len(data)-start {
 			break
 		}
-		payload := data[start : start+length]
 		var mask uint64
 		if masked {
 			mask = spread([4]byte(data[start-4:]))
 		}
-		m := ms.find(payload, mask)
-		if m == nil || length > m.most {
-			break
+		payload := data[start : start+length]
+		first, second := word(payload)^mask, word(payload[8:])^mask
+		for i := range memos {
+			if m := &memos[i]; m.starts(first, second) && m.ends(payload, mask) {
+				if length > m.most {
+					break next
+				}
+				used |= 1 << i
+				r = start + length
+				n++
+				continue next
+			}
 		}
-		r = start + length
-		n++
+		break
 	}
+	ms.used = used
 	if n > 0 {
 		b.r = r
 		b.judged += n

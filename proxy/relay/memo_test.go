@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -21,21 +22,21 @@ func TestMemosAreFoundByTheirPrefix(t *testing.T) {
 		var ms memos
 		ms.keep(prefix, "key", &policy.Rule{})
 		for _, mask := range masks {
-			found := func(payload []byte) bool {
-				payload = slices.Clone(payload)
+			found := func(payload []byte, more string) bool {
+				payload = append(slices.Clone(payload), more...)
 				wsframe.Mask(payload, mask, 0)
 				return ms.find(payload, spread(mask)) != nil
 			}
-			if !found(prefix) || !found(append(slices.Clone(prefix), "more"...)) {
+			if !found(prefix, "and more") || size >= memoMessage && !found(prefix, "") {
 				t.Errorf("a prefix of %d bytes is not found, mask %v", size, mask)
 			}
-			if found(prefix[:size-1]) {
+			if size > memoMessage && found(prefix[:size-1], "") {
 				t.Errorf("a prefix of %d bytes is found without its last, mask %v", size, mask)
 			}
 			for i := range prefix {
-				other := append(slices.Clone(prefix), "more"...)
+				other := slices.Clone(prefix)
 				other[i] ^= 1 << (i & 7)
-				if found(other) {
+				if found(other, "and more") {
 					t.Errorf("a prefix of %d bytes is found with another byte %d, mask %v", size, i, mask)
 				}
 			}
@@ -45,16 +46,16 @@ func TestMemosAreFoundByTheirPrefix(t *testing.T) {
 
 func TestMemosKeepTheLastFew(t *testing.T) {
 	var ms memos
-	f := func(key string) *memo { return ms.find([]byte(strings.Repeat(key, memoPrefixMin)), 0) }
-	for _, key := range strings.Split("a b c d e", " ") {
-		ms.keep([]byte(strings.Repeat(key, memoPrefixMin)), key, &policy.Rule{})
+	prefix := func(key int) []byte { return bytes.Repeat([]byte{byte('a' + key)}, memoMessage) }
+	for key := range len(ms.of) + 1 {
+		ms.keep(prefix(key), fmt.Sprint(key), &policy.Rule{})
 	}
-	if f("a") != nil {
+	if ms.find(prefix(0), 0) != nil {
 		t.Error("the oldest is kept")
 	}
-	for _, key := range strings.Split("b c d e", " ") {
-		if m := f(key); m == nil || m.key != key {
-			t.Errorf("%s: %+v", key, m)
+	for key := 1; key <= len(ms.of); key++ {
+		if m := ms.find(prefix(key), 0); m == nil || m.key != fmt.Sprint(key) {
+			t.Errorf("%d: %+v", key, m)
 		}
 	}
 }

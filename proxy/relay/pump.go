@@ -278,8 +278,11 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 	if ms.view != view {
 		*ms = memos{view: view}
 	}
-	if m := ms.find(payload, spread(h.Mask)); m != nil {
-		return m.rule
+	long := len(payload) >= memoMessage
+	if long {
+		if m := ms.find(payload, spread(h.Mask)); m != nil {
+			return m.rule
+		}
 	}
 	head := p.peek(h, payload, peekFirst)
 	key, decisive, r := k.AppendFrom(p.buf.key[:0], head)
@@ -291,7 +294,7 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 		return p.ruleOf(nil)
 	}
 	rule := p.ruleOf(key)
-	if name, ok := p.seen.note(key); ok && rule == view.Cached(p.dir, key) {
+	if name, ok := p.seen.note(key); ok && long && rule == view.Cached(p.dir, key) {
 		p.noteUsed(ms)
 		ms.keep(head[:decisive], name, rule)
 	}
