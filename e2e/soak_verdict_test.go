@@ -139,7 +139,7 @@ func (c *chaos) verdict(before float64) {
 		if !v.exact {
 			untold += t.closed.number("refused") - v.ways[0].told - v.ways[1].told
 		} else {
-			untold += v.ways[0].silent + v.ways[1].silent + v.ways[0].vague
+			untold += v.ways[0].silent + v.ways[1].silent + v.ways[0].vague + v.ways[1].vague
 		}
 		for code, n := range v.faults {
 			told[code] += n
