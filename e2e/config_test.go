@@ -23,6 +23,7 @@ type settings struct {
 	native                                 bool   // no policy
 	rest                                   string // further tables
 	env                                    []string
+	args                                   []string // of weir run
 }
 
 // toml is the file that s describes.

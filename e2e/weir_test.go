@@ -86,7 +86,7 @@ func (g *gateway) launch(env ...string) {
 	g.t.Helper()
 	g.logs, g.stdout = newLogs(g.t), &output{}
 	g.exited, g.stopped = make(chan struct{}), false
-	g.cmd = exec.Command(weir, "run", "-c", g.config)
+	g.cmd = exec.Command(weir, append([]string{"run", "-c", g.config}, g.settings.args...)...)
 	g.cmd.Env = append(os.Environ(), env...)
 	g.cmd.Stdout = g.stdout
 	stderr, err := g.cmd.StderrPipe()
