@@ -107,4 +107,3 @@ func TestSecretsAreNeverLogged(t *testing.T) {
 		t.Errorf("%d tunnels are logged", n)
 	}
 }
-

@@ -22,7 +22,7 @@ import (
 var (
 	soakSeed  = flag.Int64("seed", 0, "seed of TestSoak; 0: two fixed ones and a random one")
 	soakTime  = flag.Duration("soak", 0, "how long TestSoak goes on, with random seeds; 0: once for each seed")
-	soakRound = flag.Duration("round", 10*time.Second, "how long TestSoak keeps one Weir busy")
+	soakRound = flag.Duration("round", 15*time.Second, "how long TestSoak keeps one Weir busy")
 )
 
 // Everything at once, at random: what becomes of each message is accounted for.

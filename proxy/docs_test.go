@@ -9,6 +9,42 @@ import (
 	"testing"
 )
 
+// docs/dependencies.md names every module that go.mod has, and no other.
+func TestEveryDependencyIsExplained(t *testing.T) {
+	mod, err := os.ReadFile("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("../docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	required, explained := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\t(\S+) v\S+`).FindAllSubmatch(mod, -1) {
+		required[string(m[1])] = true
+	}
+	for line := range strings.Lines(string(doc)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			for _, m := range regexp.MustCompile("`([a-z]+\\.[^`]+/[^`]+)`").FindAllStringSubmatch(cells[1], -1) {
+				explained[m[1]] = true
+			}
+		}
+	}
+	if len(required) < 10 {
+		t.Fatalf("go.mod has %d modules", len(required))
+	}
+	for m := range required {
+		if !explained[m] {
+			t.Errorf("%s is not explained", m)
+		}
+	}
+	for m := range explained {
+		if !required[m] {
+			t.Errorf("%s is explained, and go.mod has none", m)
+		}
+	}
+}
+
 // Every test that docs/security.md names exists.
 func TestTheThreatModelNamesRealTests(t *testing.T) {
 	doc, err := os.ReadFile("../docs/security.md")
