@@ -47,7 +47,7 @@ type block struct {
 	base       uint64 // number of the message of record 0
 	n          int    // records
 	fill       int    // bytes of messages
-	first      int    // records before it are written
+	first      int    // records before it are written or dead
 	off        int    // bytes of the first that are written
 	live       int    // records neither written nor dead
 	superseded int    // records

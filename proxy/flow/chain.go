@@ -53,8 +53,12 @@ func (c *chain) set(p place) {
 func (c *chain) step() { c.set(place{c.at.block, c.at.i + 1}) }
 
 // find sets the cursor to the first record alive whose message has that number
-// or a later one.
+// or a later one. Where the cursor is, it looks first.
 func (c *chain) find(number uint64) {
+	if p, ok := c.near(number); ok {
+		c.set(p)
+		return
+	}
 	p := place{block: sort.Search(len(c.blocks), func(i int) bool { return c.blocks[i].base >= number })}
 	if p.block > 0 {
 		b := c.blocks[p.block-1]
@@ -63,6 +67,26 @@ func (c *chain) find(number uint64) {
 		}
 	}
 	c.set(p)
+}
+
+// near looks for a message behind the cursor, not far.
+func (c *chain) near(number uint64) (p place, ok bool) {
+	const far = 8 // records
+	p = c.at.place
+	if p.block >= len(c.blocks) {
+		return p, false
+	}
+	b := c.blocks[p.block]
+	p.i = max(p.i, 1)
+	if p.i >= b.n || b.number(p.i-1) >= number {
+		return p, false
+	}
+	for end := min(b.n, p.i+far); p.i < end; p.i++ {
+		if b.number(p.i) >= number {
+			return p, true
+		}
+	}
+	return p, false
 }
 
 // here returns the block that the cursor is in.

@@ -325,3 +325,25 @@ func BenchmarkShed(b *testing.B) {
 	}
 	q.Close()
 }
+
+// What a peer that stopped reading costs until its queue is full of what has to
+// stay, for each message that arrives.
+func BenchmarkFill(b *testing.B) {
+	b.ReportAllocs()
+	var q *Queue
+	m := Message{Wire: make([]byte, 130)}
+	for i := 0; b.Loop(); i++ {
+		if q == nil {
+			q = NewQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
+			q.SetNotice(renderGap)
+		}
+		m.Droppable = i%2 == 0
+		if !q.Push(m) && !m.Droppable {
+			q.Close()
+			q = nil
+		}
+	}
+	if q != nil {
+		q.Close()
+	}
+}

@@ -106,7 +106,10 @@ func (q *Queue) conflate(c *chain) {
 // shedOldest gives up the oldest message of c and counts it in front of what
 // follows.
 func (q *Queue) shedOldest(c *chain) {
-	c.find(max(c.shed, q.begunTo+1))
+	first := max(c.shed, q.begunTo+1)
+	if c.set(place{}); c.at.number < first {
+		c.find(first)
+	}
 	c.shed = c.at.number + 1
 	gap := q.giveUp(c)
 	q.tally.Shed++
@@ -134,6 +137,9 @@ func (q *Queue) drop(c *chain) {
 	q.remove(c)
 	c.at.flags |= dead
 	c.rewrite()
+	if b := c.here(); b.first == c.at.i {
+		b.first, b.off = b.first+1, 0
+	}
 }
 
 // missed adds a gap in the place of a message that was given up: to what
