@@ -18,9 +18,13 @@ type Handler interface {
 	// Ready runs on a loop. It must not wait, unless it calls leave first, once:
 	// from there on the goroutine is its own.
 	//
+	// Sockets whose turns are long are called when no other is ready, and a few
+	// at a time: what it returns is the loop's only way to tell. After leave it
+	// does not matter.
+	//
 	// A panic in it ends neither its loop nor those that share it: the socket is
 	// taken off the loop, and New's panicked is told.
-	Ready(leave func(), e Events)
+	Ready(leave func(), e Events) Turn
 }
 
 // Events say what a socket is ready for. An error or a hang-up is both.
@@ -51,6 +55,8 @@ type loop struct {
 	free    []uint32
 	done    sync.WaitGroup // goroutines that are or were the loop
 	closed  bool
+
+	long queue // of the goroutine that is the loop
 }
 
 // New starts n loops: one for each processor is right. A loop that waits keeps
@@ -116,6 +122,8 @@ type Source struct {
 	want    Events // armed for
 	added   bool
 	removed bool // never armed again: fd may be another's by now
+
+	long, queued bool // its last turn was, and it is in the loop's queue; of the goroutine that is the loop
 }
 
 // Add puts the non-blocking socket fd on a loop, the one of near when that is
@@ -224,6 +232,7 @@ type worker struct {
 	loop *loop
 	now  *event  // being delivered; nil: none
 	rest []event // not delivered yet
+	late event   // being delivered after others
 	left bool    // another goroutine is the loop now
 
 	yielded time.Time // when the scheduler last had a turn
@@ -279,16 +288,16 @@ func (w *worker) turns() (over bool) {
 	var found [maxEvents]event
 	for {
 		for i := range events {
-			w.now, w.rest = &events[i], events[i+1:]
-			events[i].source.h.Ready(leave, events[i].what)
-			if w.left {
-				w.now = nil
+			w.rest = events[i+1:]
+			if !l.defers(&events[i]) && w.deliver(leave, &events[i]) {
 				return true
 			}
 		}
-		w.now = nil
+		if w.longTurns(leave) {
+			return true
+		}
 		w.yield()
-		n, err := l.wait(raw[:], len(events) > 1)
+		n, err := l.wait(raw[:], len(events) > 1, !l.long.empty())
 		if err != nil {
 			panic(fmt.Sprintf("poll: epoll_wait: %v", err)) // EBADF or EINVAL: a bug
 		}
@@ -307,6 +316,23 @@ func (w *worker) turns() (over bool) {
 	}
 }
 
+// deliver calls a handler. It returns true when the handler has left the loop.
+func (w *worker) deliver(leave func(), e *event) (left bool) {
+	w.now = e
+	turn := e.source.h.Ready(leave, e.what)
+	w.now = nil
+	if w.left {
+		return true
+	}
+	if e.what&Readable != 0 {
+		e.source.long = turn != Short
+	}
+	if turn == Again {
+		w.loop.later(e.source)
+	}
+	return false
+}
+
 func eventsOf(bits uint32) (e Events) {
 	if bits&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e |= Readable
@@ -318,12 +344,18 @@ func eventsOf(bits uint32) (e Events) {
 }
 
 // wait takes what is ready. On a busy loop that is tried without telling the
-// scheduler first; a quiet one waits at once.
-func (l *loop) wait(raw []unix.EpollEvent, busy bool) (int, error) {
-	if busy {
+// scheduler first; a quiet one waits at once, and one that has more to do does
+// not wait.
+func (l *loop) wait(raw []unix.EpollEvent, busy, more bool) (int, error) {
+	if busy || more {
 		n, errno := epollNow(l.epfd, raw)
-		if n > 0 || (errno != 0 && errno != unix.EINTR) {
-			return n, errnoErr(errno)
+		switch {
+		case n > 0:
+			return n, nil
+		case errno != 0 && errno != unix.EINTR:
+			return 0, errno
+		case more:
+			return 0, nil
 		}
 	}
 	for {
@@ -332,11 +364,4 @@ func (l *loop) wait(raw []unix.EpollEvent, busy bool) (int, error) {
 			return n, err
 		}
 	}
-}
-
-func errnoErr(e unix.Errno) error {
-	if e == 0 {
-		return nil
-	}
-	return e
 }

@@ -32,7 +32,10 @@ func TestMain(m *testing.M) {
 
 type handler func(leave func(), e Events)
 
-func (h handler) Ready(leave func(), e Events) { h(leave, e) }
+func (h handler) Ready(leave func(), e Events) Turn {
+	h(leave, e)
+	return Short
+}
 
 func newPoller(t testing.TB, loops int) *Poller {
 	t.Helper()

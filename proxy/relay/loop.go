@@ -3,6 +3,7 @@ package relay
 import (
 	"sync"
 
+	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
 
@@ -11,8 +12,9 @@ import (
 // on real sockets.
 type polled interface {
 	// OnReadable has read called whenever something may be there, until
-	// StopReading. read must not wait before it has called Pause and leave.
-	OnReadable(read func(leave func())) error
+	// StopReading. read must not wait before it has called Pause and leave; it
+	// tells how long its turn was.
+	OnReadable(read func(leave func()) poll.Turn) error
 	StopReading()
 	Pause()
 	Resume()
@@ -29,6 +31,7 @@ type onLoop struct {
 	mu    sync.Mutex // held while the pump works
 	leave func()     // of the call under way; nil: it need not leave, or has
 	away  bool       // the call under way has left its loop
+	turn  poll.Turn  // what the call under way was
 	over  bool       // the pump has ended
 }
 
@@ -60,24 +63,30 @@ func (p *pump) listen() {
 }
 
 // ready is what the loop calls.
-func (p *pump) ready(leave func()) {
+func (p *pump) ready(leave func()) poll.Turn {
 	l := &p.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.over {
-		return
+		return poll.Short
 	}
-	l.leave, l.away = leave, false
+	l.leave, l.away, l.turn = leave, false, poll.Short
 	more := p.work(p.readable)
 	l.leave = nil
 	if more && l.away && !p.t.guard(l.tr.Resume) {
 		p.conclude(nil)
 	}
+	return l.turn
 }
+
+const (
+	longTurn = 16 << 10  // bytes that make a turn a long one
+	mostTurn = 128 << 10 // bytes of one turn on a loop, when there may be more
+)
 
 // readable reads once, and judges and passes on what came.
 func (p *pump) readable() (*Cause, bool) {
-	for {
+	for came := 0; ; {
 		n, err := p.loop.tr.TryRead(p)
 		if n == 0 && err == nil {
 			break
@@ -92,7 +101,14 @@ func (p *pump) readable() (*Cause, bool) {
 			return c, false
 		}
 		p.buf.compact()
+		if came += n; came >= longTurn {
+			p.loop.turn = poll.Long
+		}
 		if !p.loop.tr.Ahead() {
+			break
+		}
+		if came >= mostTurn && !p.loop.away {
+			p.loop.turn = poll.Again
 			break
 		}
 	}

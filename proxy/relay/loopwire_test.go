@@ -6,6 +6,7 @@ import (
 	"sync"
 	"syscall"
 
+	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
 
@@ -14,14 +15,23 @@ type loopWire struct {
 	*wire
 
 	mu     sync.Mutex
-	read   func(leave func())
+	read   func(leave func()) poll.Turn
 	paused bool
 	loops  sync.WaitGroup
+
+	came  int    // bytes, in the turn under way; guarded by in.mu
+	turns []turn // that did not leave the loop; of the loop
+}
+
+// turn is one call of the reader: what it read and what it said.
+type turn struct {
+	bytes int
+	said  poll.Turn
 }
 
 func newLoopWire(w *wire) *loopWire { return &loopWire{wire: w, paused: true} }
 
-func (w *loopWire) OnReadable(read func(leave func())) error {
+func (w *loopWire) OnReadable(read func(leave func()) poll.Turn) error {
 	w.hurt("OnReadable")
 	w.set(func() { w.read, w.paused = read, false })
 	w.loops.Go(w.loop)
@@ -62,19 +72,35 @@ func (w *loopWire) loop() {
 			return
 		}
 		left := false
-		read(func() {
-			left = true
-			w.loops.Go(w.loop)
-		})
+		again := true
+		for again && !left {
+			w.tookIn()
+			said := read(func() {
+				left = true
+				w.loops.Go(w.loop)
+			})
+			if again = said == poll.Again; !left {
+				w.turns = append(w.turns, turn{w.tookIn(), said})
+			}
+		}
 		if left {
 			return
 		}
 	}
 }
 
+// tookIn returns what was read since it was asked last.
+func (w *loopWire) tookIn() int {
+	w.in.mu.Lock()
+	defer w.in.mu.Unlock()
+	n := w.came
+	w.came = 0
+	return n
+}
+
 // wait returns the reader when it is to be called; false when there is none any
 // more.
-func (w *loopWire) wait() (func(leave func()), bool) {
+func (w *loopWire) wait() (func(leave func()) poll.Turn, bool) {
 	s := w.in
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,6 +129,7 @@ func (w *loopWire) TryRead(b sock.Buffer) (int, error) {
 	case len(s.buf) > 0:
 		n := copy(b.Space(), s.buf)
 		s.buf = s.buf[n:]
+		w.came += n
 		s.changed.Broadcast()
 		return n, nil
 	case s.reset:

@@ -10,6 +10,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/policy/policytest"
+	"weir/proxy/poll"
 	"weir/proxy/wsframe"
 )
 
@@ -73,6 +74,40 @@ func TestWhoWaitsHoldsLittle(t *testing.T) {
 			t.Error("everything is read")
 		}
 	}, kernel(2000), buffered(600_000), under(events(t)))
+}
+
+// A turn on a loop ends soon, however much there is to read, and says when it
+// was long. Where more may be there than the loop is told of, it says that too.
+func TestTurnsOnALoopAreBounded(t *testing.T) {
+	for _, record := range []int{0, 16_000} {
+		inTunnel(t, func(r *rig) {
+			var sent []string
+			for i := range 1000 {
+				sent = append(sent, event("critical", i, 1000))
+				if i%10 == 0 {
+					sent[i] = event("critical", i, 20_000)
+				}
+				r.u.send(sent[i])
+			}
+			synctest.Wait()
+			r.c.expect(sent...)
+			r.u.send("little")
+			r.c.expect("little")
+			synctest.Wait()
+			w, ok := r.legs[hostabi.ToClient].tr.(*loopWire)
+			if !ok {
+				return
+			}
+			for _, turn := range w.turns {
+				if turn.bytes > mostTurn+readSize || (turn.bytes >= longTurn) != (turn.said != poll.Short) || (turn.said == poll.Again) != (record > 0 && turn.bytes >= mostTurn) {
+					t.Errorf("a turn of %d bytes said %d", turn.bytes, turn.said)
+				}
+			}
+			if last := w.turns[len(w.turns)-1]; last.said != poll.Short || last.bytes > 100 {
+				t.Errorf("the last turn read %d bytes and said %d", last.bytes, last.said)
+			}
+		}, under(events(t)), func(s *setup) { s.record = record })
+	}
 }
 
 // Little is read at once toward a peer that reads nothing, and yet frames that

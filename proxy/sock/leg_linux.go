@@ -22,7 +22,7 @@ import (
 type Leg struct {
 	src    *poll.Source
 	tls    *secure // nil on plain TCP
-	reader atomic.Pointer[func(leave func())]
+	reader atomic.Pointer[func(leave func()) poll.Turn]
 
 	mu sync.Mutex // guards fd against being closed, and by that another's, meanwhile
 	fd int        // -1: closed
@@ -67,7 +67,7 @@ func (c *Conn) takeFD() (fd int, err error) {
 // read, from now until StopReading; the first call may come before this one
 // returns. read must not wait, unless it calls Pause and leave first: from
 // there on its goroutine is its own.
-func (l *Leg) OnReadable(read func(leave func())) error {
+func (l *Leg) OnReadable(read func(leave func()) poll.Turn) error {
 	l.reader.Store(&read)
 	return l.src.Want(poll.Readable)
 }
@@ -85,20 +85,20 @@ func (l *Leg) StopReading() {
 }
 
 // Ready implements poll.Handler.
-func (l *Leg) Ready(leave func(), e poll.Events) {
+func (l *Leg) Ready(leave func(), e poll.Events) poll.Turn {
 	if e&poll.Writable != 0 && l.out.waiting.Load() {
 		_ = l.src.Unwant(poll.Writable)
 		l.out.signal()
 	}
 	if e&poll.Readable == 0 {
-		return
+		return poll.Short
 	}
 	if read := l.reader.Load(); read != nil {
-		(*read)(leave)
-		return
+		return (*read)(leave)
 	}
 	l.Pause()
 	l.in.signal()
+	return poll.Short
 }
 
 // TryRead reads once into what b lends; 0 and no error: nothing is there.

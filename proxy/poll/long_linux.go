@@ -1,0 +1,85 @@
+package poll
+
+import "time"
+
+// longSlice is how long handlers with long turns go on before the loop looks
+// for others that are ready meanwhile.
+const longSlice = 500 * time.Microsecond
+
+// queue is a FIFO of sources that are readable and whose turns are long.
+type queue struct {
+	sources []*Source
+	first   int
+}
+
+func (q *queue) empty() bool { return q.first == len(q.sources) }
+
+func (q *queue) push(s *Source) {
+	if q.first > 0 && len(q.sources) == cap(q.sources) {
+		n := copy(q.sources, q.sources[q.first:])
+		clear(q.sources[n:])
+		q.sources, q.first = q.sources[:n], 0
+	}
+	q.sources = append(q.sources, s)
+}
+
+func (q *queue) pop() *Source {
+	s := q.sources[q.first]
+	q.sources[q.first] = nil
+	q.first++
+	if q.empty() {
+		q.sources, q.first = q.sources[:0], 0
+	}
+	return s
+}
+
+// later queues a source.
+func (l *loop) later(s *Source) {
+	if !s.queued {
+		s.queued = true
+		l.long.push(s)
+	}
+}
+
+// defers puts reading off when it is likely to be a long turn. It reports
+// whether that is all that e is about.
+func (l *loop) defers(e *event) bool {
+	if e.what&Readable == 0 || !e.source.long {
+		return false
+	}
+	l.later(e.source)
+	e.what &^= Readable
+	return e.what == 0
+}
+
+// longTurns delivers to those that were put off, each once at most, for a
+// while. It returns true when one of them has left the loop.
+func (w *worker) longTurns(leave func()) (left bool) {
+	l := w.loop
+	if l.long.empty() {
+		return false
+	}
+	began := time.Now()
+	for n := len(l.long.sources) - l.long.first; n > 0; n-- {
+		s := l.long.pop()
+		s.queued = false
+		if !s.wants(Readable) {
+			continue
+		}
+		w.late = event{s, Readable}
+		if w.deliver(leave, &w.late) {
+			return true
+		}
+		if time.Since(began) > longSlice {
+			break
+		}
+	}
+	return false
+}
+
+// wants reports whether s is armed for e still.
+func (s *Source) wants(e Events) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.want&e == e
+}

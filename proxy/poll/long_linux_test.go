@@ -1,0 +1,145 @@
+package poll
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// turns is a handler that says what its turns are.
+type turns func() Turn
+
+func (h turns) Ready(func(), Events) Turn { return h() }
+
+// spin is a turn that is long enough for the loop to look for others after it.
+func spin() Turn {
+	for began := time.Now(); time.Since(began) <= longSlice; {
+	}
+	return Long
+}
+
+// Who is readable without end has his turns in order with those like him, and
+// holds up nobody who has little to do.
+func TestLongTurnsComeAfterOthers(t *testing.T) {
+	const many = 10
+	p := newPoller(t, 1)
+	light, lightEnd := sockets(t)
+	type turn struct{ who, served int }
+	took := make(chan turn, 1000)
+	enough := make(chan struct{})
+	asked, served, over := 0, 0, false // on the loop
+	first := p.Add(light, nil, turns(func() Turn {
+		n, _ := unix.Read(light, make([]byte, 100))
+		served += n
+		return Short
+	}))
+	if err := first.Arm(Readable); err != nil {
+		t.Fatal(err)
+	}
+	for who := range many {
+		a, b := sockets(t)
+		var s *Source
+		s = p.Add(a, first, turns(func() Turn {
+			if len(took) == 20*many {
+				if s.Remove(); !over {
+					over = true
+					close(enough)
+				}
+				return Short
+			}
+			took <- turn{who, served - asked} // 0: all that was asked for
+			write(t, lightEnd, "x")
+			asked++
+			return spin()
+		}))
+		t.Cleanup(s.Remove)
+		write(t, b, "x") // and it is never read
+		if err := s.Arm(Readable); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-enough
+	var order []int
+	for n := 0; len(took) > 0; n++ {
+		// Of the first turns the loop can not know that they are long.
+		c := <-took
+		if n < 2*many {
+			continue
+		}
+		if c.served != 0 {
+			t.Fatalf("turn %d, of %d, began while %d others were waiting", n, c.who, -c.served)
+		}
+		order = append(order, c.who)
+	}
+	for n := many; n < len(order); n++ {
+		if slices.Contains(order[n-many+1:n], order[n]) {
+			t.Fatalf("turns are taken out of order: %v", order)
+		}
+	}
+}
+
+// Who asks for it is called again though its socket has nothing.
+func TestAgain(t *testing.T) {
+	a, b := sockets(t)
+	got := make(chan int, 10)
+	calls := 0
+	s := newPoller(t, 1).Add(a, nil, turns(func() Turn {
+		_, _ = unix.Read(a, make([]byte, 1))
+		calls++
+		got <- calls
+		if calls < 3 {
+			return Again
+		}
+		return Short
+	}))
+	t.Cleanup(s.Remove)
+	if err := s.Arm(Readable); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, "x")
+	for want := range 3 {
+		if n := <-got; n != want+1 {
+			t.Errorf("call %d, want %d", n, want+1)
+		}
+	}
+	write(t, b, "x")
+	if n := <-got; n != 4 {
+		t.Errorf("call %d after the last, want 4", n)
+	}
+}
+
+// One that was put off and is removed before its turn has none.
+func TestRemovedBeforeItsLongTurn(t *testing.T) {
+	p := newPoller(t, 1)
+	var all [2]*Source
+	calls := make(chan int, 100)
+	var gone *Source // on the loop
+	var near *Source
+	for who := range all {
+		a, b := sockets(t)
+		n := 0
+		all[who] = p.Add(a, near, turns(func() Turn {
+			if gone == all[who] {
+				t.Error("called after its removal")
+			}
+			if n++; n == 5 { // the other one is in the queue, or has had its turn
+				gone = all[1-who]
+				gone.Remove()
+				all[who].Remove()
+				close(calls)
+			}
+			return spin()
+		}))
+		near = all[who]
+		write(t, b, "x")
+	}
+	for _, s := range all {
+		if err := s.Arm(Readable); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range calls {
+	}
+}
