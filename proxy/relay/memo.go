@@ -104,9 +104,10 @@ func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
 }
 
 // plain reports whether messages of the batch at hand may pass for nothing but
-// their length and their memo.
+// their length and their memo, or the rule that all have where none has a key.
 func (p *pump) plain() bool {
-	return !p.seq.InMessage() && !p.set.Limits.ValidateUTF8 && p.buf.memos[p.dir].view == p.set.View &&
+	return !p.seq.InMessage() && !p.set.Limits.ValidateUTF8 &&
+		(p.buf.memos[p.dir].view == p.set.View || p.set.View.Key() == nil) &&
 		(p.dir == hostabi.ToClient || p.t.limiter.Load() == nil)
 }
 
@@ -116,7 +117,15 @@ func (p *pump) alike(run int) {
 	b := p.buf
 	ms := &b.memos[p.dir]
 	masked := p.dir == hostabi.ToUpstream
-	limit := int(min(p.set.Limits.MaxMessageSize, math.MaxInt))
+	least, limit := memoMessage, int(min(p.set.Limits.MaxMessageSize, math.MaxInt))
+	keyless := p.set.View.Key() == nil
+	if keyless {
+		rule := p.set.View.Cached(p.dir, nil)
+		if rule == nil || rule.MaxSize > 0 {
+			return
+		}
+		least = 0
+	}
 	data, r := b.data[:b.w], b.r
 	n, most := 0, maxRun-b.judged
 
@@ -130,7 +139,7 @@ next:
 		x := binary.LittleEndian.Uint32(data[r:])
 		if x&bits != header {
 			size, length = wsframe.Ordinary(x, masked)
-			if size == 0 || length < memoMessage || length > limit {
+			if size == 0 || length < least || length > limit {
 				break
 			}
 			bits = 0xFFFF
@@ -142,6 +151,11 @@ next:
 		start := r + size
 		if length > len(data)-start {
 			break
+		}
+		if keyless {
+			r = start + length
+			n++
+			continue
 		}
 		var mask uint64
 		if masked {
