@@ -160,7 +160,16 @@ func (n *null) ReadTo(b sock.Buffer) (int, error) {
 func (n *null) TryWrite(p []byte) (int, error) { return len(p), nil }
 
 // What judging a message costs, without sockets.
-func BenchmarkJudge(b *testing.B) {
+func BenchmarkJudge(b *testing.B) { judge(b, realSettings(b)) }
+
+// The same with a look at every byte.
+func BenchmarkJudgeUTF8(b *testing.B) {
+	set := realSettings(b)
+	set.Limits.ValidateUTF8 = true
+	judge(b, set)
+}
+
+func judge(b *testing.B, set *Settings) {
 	for _, size := range []int{128, 1 << 10} {
 		for d, name := range []string{"from_client", "from_upstream"} {
 			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
@@ -169,12 +178,13 @@ func BenchmarkJudge(b *testing.B) {
 				wire = append(wire, wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("presence", 1, size)))...)
 				per := bufferSize / len(wire)
 				route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
-				route.Store(realSettings(b))
+				route.Store(set)
 				in := &null{chunk: bytes.Repeat(wire, per), left: b.N/per/2 + 1}
 				t := New(Options{
 					Route: route, Metrics: sharedMetrics(), Pressure: func() {},
 					Client: Leg{Transport: in}, Upstream: Leg{Transport: in},
 				})
+				b.ReportAllocs()
 				b.ResetTimer()
 				t.pumps[d].run()
 			})
