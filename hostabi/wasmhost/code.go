@@ -35,6 +35,8 @@ type code struct {
 	whole  []byte     // the module to rehearse; guarded by making, as is what follows
 	image  *image
 	grown  int // how often functions were added
+
+	guessed bool // whole has only what looks familiar
 }
 
 type codeKey struct {
@@ -108,10 +110,13 @@ func (c *code) make(ctx context.Context, wasm []byte) error {
 		return err
 	}
 	c.facts = d.facts
-	f := form{marks: d.worthIt(c.key.leanFrom)}
+	f := form{}
+	if d.worthIt(c.key.leanFrom) {
+		f = form{marks: true, familiar: known.get()}
+	}
 	rewritten, err := d.write(f)
 	if err == nil && f.marks && d.wild {
-		f.marks = false
+		f = form{}
 		rewritten, err = d.write(f)
 	}
 	if err != nil {
@@ -123,7 +128,7 @@ func (c *code) make(ctx context.Context, wasm []byte) error {
 		}
 	}
 	if f.marks {
-		c.draft, c.whole = d, rewritten
+		c.draft, c.whole, c.guessed = d, rewritten, f.familiar != nil
 		return nil
 	}
 	k, err := c.compile(ctx, c.key.engine, rewritten, f, nil)

@@ -225,7 +225,7 @@ func (d *draft) rewriteCode(m meter, f form) error {
 			return malformed(secCode, errCount)
 		}
 		c.out = c.out[:0]
-		if !f.holds(i, size) {
+		if f.familiar == nil && !f.holds(i, size) { // it was looked at before
 			c.stub(i)
 			out = append(appendU32(out, uint32(len(c.out))), c.out...)
 			return nil
@@ -238,6 +238,12 @@ func (d *draft) rewriteCode(m meter, f form) error {
 			return malformed(secCode, body.err)
 		}
 		d.effort.add(&c.nesting, int(c.scratch))
+		if f.marks {
+			d.prints = append(d.prints, c.print)
+		}
+		if _, ok := f.familiar[c.print]; f.familiar != nil && !ok && size > stubSize {
+			c.stub(i)
+		}
 		out = append(appendU32(out, uint32(len(c.out))), c.out...)
 		return nil
 	})
@@ -285,6 +291,7 @@ func (c *copier) function(r *reader, params uint32) error {
 	}
 	// One more local, to hold the length of a bulk instruction.
 	c.scratch = params + uint32(locals)
+	c.print = uint64(c.scratch)
 	c.nesting.reset()
 	c.out = appendU32(c.out, groups+1)
 	c.out = append(c.out, r.b[start:r.off]...)

@@ -28,9 +28,10 @@ type form struct {
 	marks    bool   // functions mark that they are called
 	pages    uint32 // of memory, when instances begin as an image; 0: at the beginning
 	resident set    // functions whose code is there; nil: all
+	familiar prints // in the place of resident: those that look like one of these; nil: all
 }
 
-func (f form) lean() bool { return f.resident != nil }
+func (f form) lean() bool { return f.resident != nil || f.familiar != nil }
 
 // holds reports whether the code of a function is there, by its number, imports
 // not counted, and its bytes.

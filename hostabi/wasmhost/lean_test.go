@@ -209,3 +209,33 @@ func TestARehearsalIsForAllPoliciesOfAModule(t *testing.T) {
 		t.Errorf("%d rehearsals", n)
 	}
 }
+
+// A module that was built again is rehearsed with what looks like what the last
+// was seen to call; when that does not suffice, whole.
+func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
+	build := func(version byte, start ...byte) []byte {
+		g := newGuest()
+		// Functions that look like no other test's: drop, in a row.
+		odd := func(n int) []byte { return slices.Repeat(join(i32(int32(version)), []byte{0x1A}), n) }
+		called := g.helper(sig("", ""), odd(30)...)
+		g.helper(sig("", ""), odd(40)...) // by nobody
+		g.hook(hostabi.Admit, join(odd(50), called, echo))
+		g.export(hostabi.ExportInitialize, signature{}, join(odd(60), start)...)
+		return g.build()
+	}
+	for version, c := range []struct {
+		start   []byte
+		guessed bool
+	}{{nil, false}, {nil, true}, {slices.Repeat([]byte{opI32Const, 1, 0x1A}, 70), false}, {nil, true}} {
+		m := load(t, lean+Interpreter, build(byte(version), c.start...))
+		if m.code.guessed != c.guessed {
+			t.Errorf("build %d: guessed is %v", version, m.code.guessed)
+		}
+		if got := ask(m, hostabi.Admit, "asked"); got != "asked" {
+			t.Errorf("build %d: %q", version, got)
+		}
+		if there := m.code.core.Load().form.resident; !there.has(0) || there.has(1) {
+			t.Errorf("build %d: the wrong functions are there", version)
+		}
+	}
+}

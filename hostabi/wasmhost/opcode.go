@@ -52,6 +52,7 @@ type copier struct {
 	marked  bool     // functions mark that they were called
 	own     uint32   // number of the function, imports not counted
 	calls   []uint32 // functions that were named, as the module counts them
+	print   uint64   // of the function: its instructions without their operands
 	wild    bool     // an instruction that changes tables or uses up segments
 }
 
@@ -71,6 +72,7 @@ func (c *copier) expression(r *reader) {
 func (c *copier) instruction(r *reader) byte {
 	start := r.off
 	op := r.byte()
+	c.print = (c.print ^ uint64(op)) * 1099511628211 // FNV-1a, by instructions
 	switch {
 	case op == opCall || op == opRefFunc:
 		f := r.u32()

@@ -61,8 +61,9 @@ type draft struct {
 	mutable  []uint32 // globals of numbers that code may change
 	exports  map[string]export
 	memory   bool
-	maxPages uint32 // of memory
-	wild     bool   // its state is more than memory and numbers: see lean
+	maxPages uint32   // of memory
+	prints   []uint64 // of the functions (familiar.go)
+	wild     bool     // its state is more than memory and numbers: see lean
 }
 
 type export struct {
@@ -96,11 +97,14 @@ func prepare(wasm []byte) (*draft, error) {
 // The engine validates what comes out.
 func (d *draft) write(f form) ([]byte, error) {
 	out := *d // sections are replaced, never changed in place
-	out.mutable = nil
+	out.mutable, out.prints = nil, nil
 	if err := out.instrument(f); err != nil {
 		return nil, err
 	}
 	d.wild, d.mutable = d.wild || out.wild, out.mutable
+	if f.marks {
+		d.prints = out.prints
+	}
 	return out.join(), nil
 }
 

@@ -15,15 +15,18 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	if c.core.Load() != nil {
 		return nil
 	}
-	whole, err := c.compile(ctx, Interpreter, c.whole, form{marks: true}, nil)
+	img, started, used, err := c.perform(ctx, m)
+	if errors.Is(err, errAbsent) { // it only looked like those before it
+		if c.whole, err = c.draft.write(form{marks: true}); err != nil {
+			return err
+		}
+		c.guessed = false
+		img, started, used, err = c.perform(ctx, m)
+	}
 	if err != nil {
 		return err
 	}
-	defer whole.release()
-	img, used, err := whole.perform(m)
-	if err != nil {
-		return err
-	}
+	known.add(c.draft.prints, started, used)
 	k, err := c.lean(ctx, used, img)
 	if err != nil {
 		img.free()
@@ -44,34 +47,51 @@ func (c *code) lean(ctx context.Context, resident set, img *image) (*core, error
 	return c.compile(ctx, c.key.engine, rewritten, f, img)
 }
 
-// perform starts an instance, takes its image, and returns which functions are
-// called when it is configured and asked as Options.Rehearse asks.
-func (k *core) perform(m *Module) (img *image, used set, err error) {
-	k.refs++ // the instance's; nobody else knows of this core
-	in := newInstance(m, k)
+// perform compiles the module to be rehearsed, starts an instance, takes its
+// image, and returns which functions were called until then and which are when
+// it is configured and asked as Options.Rehearse asks. The error is errAbsent
+// when one of them is missing.
+func (c *code) perform(ctx context.Context, m *Module) (img *image, started, used set, err error) {
+	whole, err := c.compile(ctx, Interpreter, c.whole, form{marks: true}, nil)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	in := newInstance(m, whole) // which it gives back
 	defer in.close()
+	defer func() {
+		if in.absent > 0 {
+			err = errAbsent
+		}
+		if err != nil {
+			img.free()
+		}
+	}()
 	if err := in.start(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if img, err = in.picture(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	for n := range k.code.draft.marks() {
-		in.global(markName, n).Set(0)
-	}
+	started = in.marks()
 	shape, err := in.settle()
 	if err != nil {
-		img.free()
-		return nil, nil, err
+		return img, nil, nil, err
 	}
 	if m.opts.Rehearse != nil {
 		in.quiet = true
 		m.opts.Rehearse(&Rehearsal{in, shape})
 	}
-	for n := range k.code.draft.marks() {
-		used = append(used, in.global(markName, n).Get())
+	return img, started, in.marks(), nil
+}
+
+// marks returns the functions that were called since it was asked last.
+func (in *instance) marks() (called set) {
+	for n := range in.core.code.draft.marks() {
+		g := in.global(markName, n)
+		called = append(called, g.Get())
+		g.Set(0)
 	}
-	return img, used, nil
+	return called
 }
 
 // grow adds function fn, which was missing in from, and what it calls by name,

@@ -1,0 +1,51 @@
+package wasmhost
+
+import (
+	"maps"
+	"sync"
+)
+
+// prints are what functions look like, whatever they call and wherever data lies:
+// so most functions of a program that was built again look as before, those of
+// Go's runtime in any program.
+type prints map[uint64]struct{}
+
+// maxKnown bounds what is known; a Go guest calls about 450 functions.
+const maxKnown = 16 << 10
+
+// known are functions that modules were seen to call. A module that is replaced
+// by another build is likely to call the same, so the rehearsal of that tries
+// with them first and is spared compiling the others, which nobody will call. It
+// decides nothing else: a guess that does not suffice is dropped.
+var known = &memory{all: prints{}}
+
+type memory struct {
+	mu  sync.Mutex
+	all prints
+}
+
+// get returns what is known; nil if nothing is.
+func (m *memory) get() prints {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.all) == 0 {
+		return nil
+	}
+	return maps.Clone(m.all)
+}
+
+// add remembers the functions of a module that were called.
+func (m *memory) add(of []uint64, called ...set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.all)+len(of) > maxKnown {
+		clear(m.all)
+	}
+	for fn, p := range of {
+		for _, s := range called {
+			if s.has(uint32(fn)) {
+				m.all[p] = struct{}{}
+			}
+		}
+	}
+}
