@@ -2,6 +2,6 @@
 
 package wasmhost_test
 
-// reloads of hostile policies in each engine: under the race detector, which
-// makes one take ten times as long, those that go through all of them once.
-const reloads = 100
+// reloads of hostile policies in each engine: few under the race detector, where
+// one takes ten times as long.
+const reloads = 40
