@@ -295,7 +295,7 @@ func TestFragmentsThatNeverEnd(t *testing.T) {
 	url, conns := socketBackend(t)
 	b := besiege(t, settings{native: true, urls: url, limits: "max_message_size = \"4MiB\"\nmax_memory = \"16MiB\""})
 	b.withstands("fragments that never end", func(t *testing.T) {
-		const n, each = 40, 3 * mib
+		const n, each = 20, 3 * mib
 		before := b.resident()
 		part := frame(0x00, true, strings.Repeat("x", 60_000))
 		refused := 0
@@ -332,6 +332,23 @@ func TestFragmentsThatNeverEnd(t *testing.T) {
 		// 16 MiB are room for five at most; what grows is copied and collected.
 		if grown := b.resident() - before; refused < n-6 || grown > 96*mib {
 			t.Errorf("%d of %d were refused; %d MiB more are resident", refused, n, grown/mib)
+		}
+	})
+	b.withstands("frames that stop before their end", func(t *testing.T) {
+		const n = 300
+		before := b.resident()
+		for range n {
+			p := b.pair(t, conns)
+			defer p.gone()
+			p.client.send(frame(0x89, true, "seen") + frameOf(0x82, true, 60_000, strings.Repeat("x", 59_999)))
+			if _, _, payload, err := p.upstream.anyFrame(); payload != "seen" || err != nil {
+				t.Fatalf("%q, %v", payload, err)
+			}
+		}
+		b.works("while many wait for their ends")
+		// Each waits in a buffer of 64 KiB.
+		if grown := b.resident() - before; grown > n*(64<<10)+32*mib {
+			t.Errorf("%d MiB more are resident for %d frames of 60 kB", grown/mib, n)
 		}
 	})
 	b.withstands("one that goes on for ever", func(t *testing.T) {

@@ -297,8 +297,7 @@ func TestOneAddressTakesNoMoreThanItsShare(t *testing.T) {
 // nothing of a message that it did not finish reaches its upstream.
 func TestClientsLostAtEveryOffset(t *testing.T) {
 	t.Parallel()
-	const n = 600
-	heard := make(chan string, 2*n)
+	heard := make(chan string, 5000)
 	b := besiege(t, settings{native: true, urls: backend(t, func(c *raw) {
 		head := c.request()
 		if head == "" {
@@ -334,6 +333,21 @@ func TestClientsLostAtEveryOffset(t *testing.T) {
 			})
 		})
 	}
+	b.withstands("tunnels that come and go by the thousand", func(t *testing.T) {
+		b.crowd(t, 2000, "127.0.0.2", func(i int, c net.Conn) error {
+			answer := make([]byte, 12)
+			if _, err := io.WriteString(c, upgrade("/")+frame(0x81, true, "one")); err != nil {
+				return err
+			}
+			if _, err := io.ReadFull(c, answer); err != nil || string(answer) != "HTTP/1.1 101" {
+				return fmt.Errorf("%q, %v", answer, err)
+			}
+			if i%2 == 0 {
+				return c.(*net.TCPConn).SetLinger(0)
+			}
+			return nil
+		})
+	})
 	ends := map[string]bool{}
 	for len(heard) > 0 {
 		said := <-heard
