@@ -14,11 +14,23 @@ import (
 // in what is called before a wait.
 type Conn struct {
 	raw      syscall.RawConn
+	quiet    Quiet // raw, if it is one
 	reads    op
 	writes   op
 	question []byte // of Ask; nil: it is written, or there is none
 
 	read, write, ask func(fd uintptr) bool // bound once, so that a call costs no closure
+}
+
+// Quiet is a RawConn that remembers that nothing is there to be read: its Read
+// waits before it calls its function first, then.
+type Quiet interface {
+	syscall.RawConn
+	// Drained is called in the function of a Read that got less than it had room
+	// for: there was no more.
+	Drained()
+	// Dry tells that nothing came since: a Read that begins now may wait.
+	Dry() bool
 }
 
 // op is what a call hands to the poller's callback and back.
@@ -35,6 +47,7 @@ type op struct {
 // ends the call with it. They may be nil.
 func New(raw syscall.RawConn, beforeRead, beforeWrite func() error) *Conn {
 	c := &Conn{raw: raw, reads: op{wait: beforeRead}, writes: op{wait: beforeWrite}}
+	c.quiet, _ = raw.(Quiet)
 	c.read, c.write, c.ask = c.tryRead, c.tryWrite, c.tryAsk
 	return c
 }
@@ -43,6 +56,9 @@ func New(raw syscall.RawConn, beforeRead, beforeWrite func() error) *Conn {
 func (c *Conn) Read(p []byte) (int, error) {
 	o := &c.reads
 	o.p, o.n, o.err = p, 0, nil
+	if c.quiet != nil && c.quiet.Dry() && !o.waits() {
+		return o.result("read", nil)
+	}
 	return o.result("read", c.raw.Read(c.read))
 }
 
@@ -60,12 +76,35 @@ func (c *Conn) Write(p []byte) (int, error) {
 // answer: bytes or an end that came before may not be noticed until the read
 // deadline.
 func (c *Conn) Ask(question, p []byte) (written, n int, err error) {
+	if c.quiet != nil {
+		return c.askQuiet(question, p)
+	}
 	o := &c.reads
 	o.p, o.n, o.err = p, 0, nil
 	c.question = question
 	n, err = o.result("ask", c.raw.Read(c.ask))
 	written = len(question) - len(c.question)
 	c.question = nil
+	return written, n, err
+}
+
+// askQuiet is Ask where a read waits by itself when nothing can be there, and
+// misses nothing that came before.
+func (c *Conn) askQuiet(question, p []byte) (written, n int, err error) {
+	var failed error
+	if err = c.raw.Control(func(fd uintptr) { written, failed = Write(fd, question) }); err == nil {
+		err = failed
+	}
+	if err == syscall.EAGAIN {
+		return written, 0, nil
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		err = os.NewSyscallError("ask", errno)
+	}
+	if err != nil {
+		return written, 0, err
+	}
+	n, err = c.Read(p)
 	return written, n, err
 }
 
@@ -104,6 +143,9 @@ func (o *op) result(call string, waited error) (int, error) {
 func (c *Conn) tryRead(fd uintptr) bool {
 	o := &c.reads
 	o.n, o.err = Read(fd, o.p)
+	if c.quiet != nil && o.n > 0 && o.n < len(o.p) {
+		c.quiet.Drained()
+	}
 	return o.err != syscall.EAGAIN || !o.waits()
 }
 

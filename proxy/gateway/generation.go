@@ -139,7 +139,7 @@ func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *genera
 			return nil
 		}
 	}
-	o := upstream.Options{Log: g.log}
+	o := upstream.Options{Log: g.log, Loops: g.loops}
 	if slices.Contains(cfg.URLs, "demo:") {
 		if err := g.startDemo(); err != nil {
 			return err

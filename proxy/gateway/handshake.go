@@ -119,6 +119,9 @@ func (h *handshake) run() bool {
 		},
 	})
 	conn.count(nil)
+	if task := conn.Task(); task != nil {
+		task.Leave() // a log may be slow
+	}
 	g.log.Info("upgraded", "tunnel", t.ID(), "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,
 		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
 	g.start(t)

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenConfig has the kernel give TCP keep-alives of 15 seconds to what is
-// accepted, from the listener's own options (tcp(7)), where package net would
-// set four options on each connection.
+// listenConfig has the kernel give TCP keep-alives of 15 seconds and no delay to
+// what is accepted, from the listener's own options (tcp(7)), where package net
+// would set five options on each connection.
 func listenConfig() net.ListenConfig {
 	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
@@ -19,6 +19,7 @@ func listenConfig() net.ListenConfig {
 				{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},  // seconds
 				{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, // seconds
 				{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+				{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 			} {
 				if e := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); e != nil && err == nil {
 					err = e

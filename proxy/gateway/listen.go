@@ -2,14 +2,9 @@ package gateway
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"weir/hostabi"
@@ -18,9 +13,6 @@ import (
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
-	"weir/proxy/sock"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // listen opens the listeners; the addresses stay as they are until a restart.
@@ -80,159 +72,6 @@ func (g *Gateway) newServer(handler func(*http1.Exchange)) *http1.Server {
 			return http1.Settings{HeadTimeout: l.HandshakeTimeout, IdleTimeout: l.IdleTimeout, WriteTimeout: l.WriteTimeout}
 		},
 		Panic: g.panicked(metrics.InRequest).Tell,
-	}
-}
-
-// accept takes connections until the listener is closed.
-func (g *Gateway) accept() error {
-	backoff := acceptBackoff
-	for {
-		c, err := g.listener.Accept()
-		if err != nil {
-			if g.stopping() || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			if !passing(err) {
-				return err
-			}
-			g.log.Error("accepting connections", "error", err.Error(), "retry_in_ms", backoff.Milliseconds())
-			select {
-			case <-time.After(backoff):
-			case <-g.stop:
-				return nil
-			}
-			backoff = min(2*backoff, time.Second)
-			continue
-		}
-		backoff = acceptBackoff
-		go g.serveConn(c.(*net.TCPConn))
-	}
-}
-
-const acceptBackoff = 5 * time.Millisecond // after a failed accept, doubling
-
-// passing tells an error of one connection, or of the moment, from one of the
-// listener.
-func passing(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-func (g *Gateway) stopping() bool {
-	select {
-	case <-g.stop:
-		return true
-	default:
-		return false
-	}
-}
-
-// clientConn is a client's connection with what it counts as.
-type clientConn struct {
-	*sock.Conn
-	g    *Gateway
-	peer netip.Addr
-	over string // not empty: it is above a connection limit, which it does not count in
-
-	mu      sync.Mutex
-	counted prometheus.Gauge // of weir_connections; nil: none, or its tunnel's
-	ended   bool
-}
-
-// overrun is how many connections above a limit may wait at once to be told so;
-// beyond, they are closed without a word.
-const overrun = 64
-
-// serveConn runs one connection until it ends or becomes a tunnel.
-func (g *Gateway) serveConn(tcp *net.TCPConn) {
-	gen := g.current.Load()
-	c := &clientConn{g: g}
-	if gen.tls != nil {
-		c.Conn = sock.Server(tcp, gen.tls)
-	} else {
-		c.Conn = sock.Wrap(tcp)
-	}
-	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
-		c.peer = a.AddrPort().Addr().Unmap()
-	}
-	c.count(g.metrics.Connections(metrics.StateHTTP))
-	most, mostOf := gen.cfg.Limits.MaxConnections, gen.cfg.Limits.MaxConnectionsPerIP
-	if within(gen.cfg.Server.TrustedProxies, c.peer) {
-		mostOf = config.Unlimited
-	}
-	if total, of, ok := g.clients.admit(c.peer, most, mostOf); !ok {
-		// It takes no place of anybody's: otherwise one address could fill
-		// max_connections with what it is not allowed.
-		c.over = fmt.Sprintf("%d connections are open, max_connections is %d", total, most)
-		if mostOf > 0 && of >= mostOf {
-			c.over = fmt.Sprintf("%d connections are open from %s, max_connections_per_ip is %d", of, c.peer, mostOf)
-		}
-		if g.overrun.Add(1) > overrun {
-			g.metrics.Fault(hostabi.TooManyConnections).Inc()
-			_ = c.Close()
-			return
-		}
-	}
-	if g.isDraining() {
-		g.late.ServeConn(c)
-	} else {
-		g.http.ServeConn(c)
-	}
-}
-
-func within(nets []netip.Prefix, ip netip.Addr) bool {
-	for _, n := range nets {
-		if n.Contains(ip) {
-			return true
-		}
-	}
-	return false
-}
-
-// Close implements net.Conn, and counts the connection as gone.
-func (c *clientConn) Close() error {
-	c.gone()
-	return c.Conn.Close()
-}
-
-// Abort closes with a reset.
-func (c *clientConn) Abort() error {
-	c.gone()
-	return c.Conn.Abort()
-}
-
-func (c *clientConn) gone() {
-	c.count(nil)
-	c.mu.Lock()
-	first := !c.ended
-	c.ended = true
-	c.mu.Unlock()
-	switch {
-	case !first:
-	case c.over != "":
-		c.g.overrun.Add(-1)
-	default:
-		c.g.clients.remove(c.peer)
-	}
-}
-
-// count moves the connection to another state of weir_connections, unless it
-// has ended.
-func (c *clientConn) count(in prometheus.Gauge) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended {
-		return
-	}
-	if c.counted != nil {
-		c.counted.Dec()
-	}
-	if c.counted = in; in != nil {
-		in.Inc()
 	}
 }
 

@@ -116,6 +116,7 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path string) (cl
 	if x.Info.Upgrade {
 		in.Transport = hostabi.WebSocket
 	}
+	x.Leave() // a guest may compute for long
 	out := rt.View.Admit(&in)
 	if !out.Deny {
 		return out.LimitClass, nil

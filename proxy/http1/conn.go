@@ -19,9 +19,12 @@ import (
 type conn struct {
 	nc    net.Conn
 	raw   syscall.RawConn // nil: not a socket
+	quiet fd.Quiet        // raw, when it remembers that nothing is there
 	plain bool            // raw is there and no TLS on it
 	rw    io.ReadWriter   // nc, or what is quicker on a plain socket
 	srv   *Server
+
+	looped looped // nc, when it may be served by a task on a loop
 
 	state    atomic.Uint32 // idle, active, ended
 	detached bool
@@ -104,7 +107,11 @@ func (c *conn) wait(limit time.Duration, rolling bool) {
 // Read implements io.Reader under the bounds of wait.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.look.reading {
-		return fd.Read(c.look.fd, p)
+		n, err := fd.Read(c.look.fd, p)
+		if c.quiet != nil && n > 0 && n < len(p) {
+			c.quiet.Drained()
+		}
+		return n, err
 	}
 	if c.rolling {
 		c.since = time.Time{}

@@ -31,7 +31,7 @@ func (c *conn) await(set *Settings) bool {
 // firstBytes reads what is there, once there is something.
 func (c *conn) firstBytes(size int) error {
 	for {
-		if c.armed == past {
+		if c.armed == past || c.quiet != nil && c.quiet.Dry() {
 			if err := c.arm(); err != nil {
 				return err
 			}

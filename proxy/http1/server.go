@@ -55,6 +55,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{nc: nc, rw: nc, srv: s}
+	c.looped, _ = nc.(looped)
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
@@ -63,6 +64,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 		_, tcp := nc.(*net.TCPConn)
 		c.plain = tcp || ok && !secure.Encrypted()
 		c.look.call = c.tryFirst
+		c.quiet, _ = c.raw.(fd.Quiet)
 		if c.plain {
 			c.rw = fd.New(c.raw, c.arm, c.armWrite)
 		}

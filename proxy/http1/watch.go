@@ -14,13 +14,18 @@ type watcher struct {
 	done     sync.WaitGroup
 }
 
-// Watch calls gone once, from another goroutine, if the client disconnects
+// Watch calls gone once, from another goroutine or a loop, if the client disconnects
 // before stop is called; a client that only ends its sending side counts as
-// gone. stop joins that goroutine; gone must not call it. Pipelined bytes stay
-// unread. Body must not be read meanwhile.
+// gone. stop joins what runs for it; gone must not call it, nor wait. Pipelined
+// bytes stay unread. Body must not be read meanwhile.
 func (x *Exchange) Watch(gone func()) (stop func()) {
 	if x.c.raw == nil {
 		return func() {}
+	}
+	if x.c.looped != nil {
+		if stop, ok := x.c.looped.OnHangup(gone); ok {
+			return stop
+		}
 	}
 	w := &watcher{c: x.c, gone: gone}
 	w.done.Go(w.run)

@@ -70,8 +70,9 @@ func (v *View) FramingHeaders() []string { return v.policy.shape.FramingHeaders 
 
 // Framing asks which framing each leg speaks: raw on both when the guest has no
 // opinion or fails. An answer that the guest calls cacheable is kept for inputs
-// that are equal in every byte.
-func (v *View) Framing(in *hostabi.FramingInput) hostabi.FramingOutput {
+// that are equal in every byte. before, if not nil, is called before the guest
+// is.
+func (v *View) Framing(in *hostabi.FramingInput, before func()) hostabi.FramingOutput {
 	p := v.policy
 	if !v.NeedsFraming() {
 		return hostabi.FramingOutput{}
@@ -87,6 +88,9 @@ func (v *View) Framing(in *hostabi.FramingInput) hostabi.FramingOutput {
 	}
 	if p.closed.Load() {
 		return hostabi.FramingOutput{}
+	}
+	if before != nil {
+		before()
 	}
 	out, until, _ := p.framing(&ask)
 	if len(b.in) <= maxMemoInput {

@@ -81,35 +81,35 @@ func TestFraming(t *testing.T) {
 	framed := hostabi.FramingOutput{Client: hostabi.FramedV1, MaxFrameSize: 9}
 	five := hostabi.FramingInput{Path: "/s", Headers: []hostabi.Header{{Name: "x-version", Value: "5"}}}
 	asked := func() int64 { return g.calls[hostabi.FramingHook].Swap(0) }
-	want(t, "framed", v.Framing(&five), framed)
-	want(t, "again", v.Framing(&five), framed)
+	want(t, "framed", v.Framing(&five, nil), framed)
+	want(t, "again", v.Framing(&five, nil), framed)
 	want(t, "calls", asked(), 1)
-	want(t, "raw", v.Framing(&hostabi.FramingInput{Path: "/s"}), hostabi.FramingOutput{})
+	want(t, "raw", v.Framing(&hostabi.FramingInput{Path: "/s"}, nil), hostabi.FramingOutput{})
 	want(t, "calls", asked(), 1)
 
 	result = forSeconds(0)
 	five.Path = "/uncached"
-	v.Framing(&five)
-	v.Framing(&five)
+	v.Framing(&five, nil)
+	v.Framing(&five, nil)
 	want(t, "calls uncached", asked(), 2)
 
 	five.Path = "/" + strings.Repeat("long", 1000)
 	result = ok
-	v.Framing(&five)
-	v.Framing(&five)
+	v.Framing(&five, nil)
+	v.Framing(&five, nil)
 	want(t, "calls for a long input", asked(), 2)
 
 	g.trap[hostabi.FramingHook].Store(true)
 	five.Path = "/t"
-	want(t, "fallback", v.Framing(&five), hostabi.FramingOutput{})
-	v.Framing(&five)
+	want(t, "fallback", v.Framing(&five, nil), hostabi.FramingOutput{})
+	v.Framing(&five, nil)
 	want(t, "calls while it fails", asked(), 1)
 	g.trap[hostabi.FramingHook].Store(false)
 	r.time.advance(faultTTL)
-	want(t, "healed", v.Framing(&five), framed)
+	want(t, "healed", v.Framing(&five, nil), framed)
 
 	for i := range 10 * memoSize {
-		v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i)})
+		v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i)}, nil)
 	}
 	want(t, "kept", len(v.framings.m), memoSize)
 }

@@ -272,7 +272,7 @@ func TestNothingIsAskedForConstantAndMissingHooks(t *testing.T) {
 		want(t, name+" needs admit", v.NeedsAdmit(), false)
 		want(t, name+" admit", v.Admit(&hostabi.AdmitInput{}), hostabi.AdmitOutput{})
 		want(t, name+" needs framing", v.NeedsFraming(), false)
-		want(t, name+" framing", v.Framing(&hostabi.FramingInput{}), hostabi.FramingOutput{})
+		want(t, name+" framing", v.Framing(&hostabi.FramingInput{}, nil), hostabi.FramingOutput{})
 		want(t, name+" permanent", v.Fault(hostabi.PayloadTooLarge), Fault{})
 		want(t, name+" retryable", v.Fault(hostabi.InboxFull), Fault{Retryable: true})
 		want(t, name+" upstream 400", v.UpstreamFault(&hostabi.FaultInput{Status: 400}), Fault{})
@@ -358,7 +358,7 @@ func TestHammer(t *testing.T) {
 				v.Rule(hostabi.Direction(i%2), fmt.Append(nil, i*n%500), &b)
 				v.Fault(hostabi.InboxFull)
 				v.UpstreamFault(&hostabi.FaultInput{Status: uint16(400 + i%300)})
-				v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i % 300)})
+				v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i % 300)}, nil)
 				dst = v.Envelope(hostabi.InboxFull, hostabi.WebSocket, 0).Append(dst[:0], &Values{})
 				switch i % 500 {
 				case 100:

@@ -88,7 +88,7 @@ func TestStandardPolicy(t *testing.T) {
 	want(t, "blocked", blocked, hostabi.AdmitOutput{Deny: true, Code: hostabi.NotAdmitted, Message: "go away"})
 
 	framing := func(version string) hostabi.Framing {
-		return v.Framing(&hostabi.FramingInput{Headers: []hostabi.Header{{Name: v.FramingHeaders()[0], Value: version}}}).Client
+		return v.Framing(&hostabi.FramingInput{Headers: []hostabi.Header{{Name: v.FramingHeaders()[0], Value: version}}}, nil).Client
 	}
 	want(t, "new client", framing("5.1.0"), hostabi.FramedV1)
 	want(t, "old client", framing("4.9.0"), hostabi.Raw)

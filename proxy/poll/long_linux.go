@@ -44,7 +44,7 @@ func (l *loop) later(s *Source) {
 // defers puts reading off when it is likely to be a long turn. It reports
 // whether that is all that e is about.
 func (l *loop) defers(e *event) bool {
-	if e.what&Readable == 0 || !e.source.long {
+	if e.call != nil || e.what&Readable == 0 || !e.source.long {
 		return false
 	}
 	l.later(e.source)
@@ -66,7 +66,7 @@ func (w *worker) longTurns(leave func()) (left bool) {
 		if !s.wants(Readable) {
 			continue
 		}
-		w.late = event{s, Readable}
+		w.late = event{source: s, what: Readable}
 		if w.deliver(leave, &w.late) {
 			return true
 		}

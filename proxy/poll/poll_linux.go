@@ -3,6 +3,7 @@
 package poll
 
 import (
+	"container/heap"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -34,29 +35,37 @@ type Events uint8
 const (
 	Readable Events = 1 << iota
 	Writable
+	// HungUp: the other side has ended its sending, or all of it; only told along
+	// with Readable.
+	HungUp
 )
 
 // Poller is a set of loops.
 type Poller struct {
 	loops []*loop
-	next  atomic.Uint32
+	next  atomic.Uint32 // where the search for the least busy loop begins
 }
 
 // loop is one epoll instance. The goroutine that waits on it changes: whoever
 // has to wait for something else leaves it to a new one.
 type loop struct {
 	epfd int
-	wake int // eventfd that ends it
+	wake int // eventfd that interrupts its wait
 
 	panicked func(v any, stack []byte)
 
 	mu      sync.Mutex
 	sources []*Source // by slot; nil: free
 	free    []uint32
+	calls   []func(leave func()) // to be made at its next turn
+	alarms  alarms
+	asleep  bool           // it waits, or is about to
+	until   time.Time      // when its wait ends by itself; zero: it does not
 	done    sync.WaitGroup // goroutines that are or were the loop
 	closed  bool
 
-	long queue // of the goroutine that is the loop
+	busy atomic.Int32 // sources it has
+	long queue        // of the goroutine that is the loop
 }
 
 // New starts n loops: one for each processor is right. A loop that waits keeps
@@ -89,7 +98,7 @@ func newLoop() (*loop, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 	l := &loop{epfd: epfd, wake: wake, sources: []*Source{nil}} // slot 0 is wake
-	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN}); err != nil {
+	if err := unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, wake, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET}); err != nil {
 		_ = unix.Close(epfd)
 		_ = unix.Close(wake)
 		return nil, fmt.Errorf("epoll_ctl: %w", err)
@@ -102,41 +111,73 @@ func (p *Poller) Close() {
 	for _, l := range p.loops {
 		l.mu.Lock()
 		l.closed = true
+		l.interrupt()
 		l.mu.Unlock()
-		_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 		l.done.Wait()
 		_ = unix.Close(l.epfd)
 		_ = unix.Close(l.wake)
 	}
 }
 
-// Source is one socket on a loop.
-type Source struct {
-	loop *loop
-	fd   int
-	h    Handler
-	slot uint32
-	gen  uint32 // told apart from an earlier source in the same slot
-
-	mu      sync.Mutex
-	want    Events // armed for
-	added   bool
-	removed bool // never armed again: fd may be another's by now
-
-	long, queued bool // its last turn was, and it is in the loop's queue; of the goroutine that is the loop
+// interrupt ends the wait under way, or the next. It is edge-triggered, so that
+// nobody need read what is written.
+func (l *loop) interrupt() {
+	_, _ = unix.Write(l.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0})
 }
 
-// Add puts the non-blocking socket fd on a loop, the one of near when that is
-// not nil. It is not armed. fd must not be registered with another poller, Go's
-// included.
+// rouse makes sure that the loop is awake at t, zero being now; under mu.
+func (l *loop) rouse(t time.Time) {
+	if l.asleep && (l.until.IsZero() || t.Before(l.until)) {
+		l.asleep = false
+		l.interrupt()
+	}
+}
+
+// Add puts the non-blocking socket fd on a loop: the one of near when that is
+// not nil, else the one that has the fewest. It is not armed. fd must not be
+// registered with another poller, Go's included.
 func (p *Poller) Add(fd int, near *Source, h Handler) *Source {
-	var l *loop
+	l := p.least()
 	if near != nil {
 		l = near.loop
-	} else {
-		l = p.loops[p.next.Add(1)%uint32(len(p.loops))]
 	}
-	s := &Source{loop: l, fd: fd, h: h}
+	return l.add(fd, 0, h)
+}
+
+// AddEdge is Add for a socket whose Handler is told of what changes, once, and
+// not of how it stands: it is armed once for all, and remembers what it was
+// told.
+func (p *Poller) AddEdge(fd int, near *Source, h Handler) *Source {
+	s := p.Add(fd, near, h)
+	s.mode = unix.EPOLLET
+	return s
+}
+
+// AddAll puts a listening socket on every loop; one of those that wait is told
+// of each connection, or a few are.
+func (p *Poller) AddAll(fd int, h Handler) []*Source {
+	all := make([]*Source, 0, len(p.loops))
+	for _, l := range p.loops {
+		all = append(all, l.add(fd, unix.EPOLLEXCLUSIVE, h))
+	}
+	return all
+}
+
+// least is the loop with the fewest sources.
+func (p *Poller) least() *loop {
+	start := int(p.next.Add(1) % uint32(len(p.loops)))
+	best := p.loops[start]
+	for i := 1; i < len(p.loops); i++ {
+		if l := p.loops[(start+i)%len(p.loops)]; l.busy.Load() < best.busy.Load() {
+			best = l
+		}
+	}
+	return best
+}
+
+func (l *loop) add(fd int, mode uint32, h Handler) *Source {
+	s := &Source{loop: l, fd: fd, h: h, mode: mode}
+	l.busy.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.free); n > 0 {
@@ -151,80 +192,12 @@ func (p *Poller) Add(fd int, near *Source, h Handler) *Source {
 	return s
 }
 
-var generation atomic.Uint32
-
-// Arm asks for e from now on, whenever the socket is ready for it; none of it
-// asks for nothing. Events under way may still come.
-func (s *Source) Arm(e Events) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.arm(e)
-}
-
-// Want adds e to what is asked for.
-func (s *Source) Want(e Events) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.arm(s.want | e)
-}
-
-// Unwant takes e away from what is asked for.
-func (s *Source) Unwant(e Events) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.arm(s.want &^ e)
-}
-
-func (s *Source) arm(e Events) error {
-	if e == s.want || s.removed {
-		return nil
-	}
-	op := unix.EPOLL_CTL_MOD
-	switch {
-	case e == 0: // a hang-up would be reported all the same: it has to go
-		op = unix.EPOLL_CTL_DEL
-	case !s.added:
-		op = unix.EPOLL_CTL_ADD
-	}
-	ev := unix.EpollEvent{Fd: int32(s.slot), Pad: int32(s.gen)}
-	if e&Readable != 0 {
-		ev.Events |= unix.EPOLLIN | unix.EPOLLRDHUP
-	}
-	if e&Writable != 0 {
-		ev.Events |= unix.EPOLLOUT
-	}
-	// The loop takes the lock before it calls Ready, which thereby sees all that
-	// was done before it was armed.
-	s.loop.mu.Lock()
-	err := unix.EpollCtl(s.loop.epfd, op, s.fd, &ev)
-	s.loop.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("epoll_ctl: %w", err)
-	}
-	s.want, s.added = e, e != 0
-	return nil
-}
-
-// Remove takes the source off its loop; Ready is not called again, but may be
-// running. The descriptor stays open.
-func (s *Source) Remove() {
-	s.mu.Lock()
-	_ = s.arm(0)
-	s.removed = true
-	s.mu.Unlock()
-	l := s.loop
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.sources[s.slot] == s {
-		l.sources[s.slot] = nil
-		l.free = append(l.free, s.slot)
-	}
-}
-
-// event is a readiness that has been looked up.
+// event is something to be called for: a readiness that has been looked up, or
+// a call that was asked for.
 type event struct {
 	source *Source
 	what   Events
+	call   func(leave func()) // instead of source's Ready
 }
 
 // worker is the goroutine that is the loop.
@@ -303,26 +276,33 @@ func (w *worker) turns() (over bool) {
 		}
 		events = found[:0]
 		l.mu.Lock()
+		l.asleep = false
 		if l.closed {
 			l.mu.Unlock()
 			return true
 		}
 		for i := range raw[:n] {
 			if s := l.sources[raw[i].Fd]; s != nil && s.gen == uint32(raw[i].Pad) {
-				events = append(events, event{s, eventsOf(raw[i].Events)})
+				events = append(events, event{source: s, what: eventsOf(raw[i].Events)})
 			}
 		}
+		events = l.due(events)
 		l.mu.Unlock()
 	}
 }
 
-// deliver calls a handler. It returns true when the handler has left the loop.
+// deliver calls a handler, or what was asked to be called. It returns true when the handler has left the loop.
 func (w *worker) deliver(leave func(), e *event) (left bool) {
 	w.now = e
-	turn := e.source.h.Ready(leave, e.what)
+	turn := Short
+	if e.call != nil {
+		e.call(leave)
+	} else {
+		turn = e.source.h.Ready(leave, e.what)
+	}
 	w.now = nil
-	if w.left {
-		return true
+	if w.left || e.call != nil {
+		return w.left
 	}
 	if e.what&Readable != 0 {
 		e.source.long = turn != Short
@@ -333,8 +313,27 @@ func (w *worker) deliver(leave func(), e *event) (left bool) {
 	return false
 }
 
+// due appends the calls and alarms whose time has come; under mu.
+func (l *loop) due(events []event) []event {
+	for i, f := range l.calls {
+		events = append(events, event{call: f})
+		l.calls[i] = nil
+	}
+	l.calls = l.calls[:0]
+	if len(l.alarms) > 0 {
+		now := time.Now()
+		for len(l.alarms) > 0 && !l.alarms[0].due.After(now) {
+			events = append(events, event{call: heap.Pop(&l.alarms).(*Alarm).call})
+		}
+	}
+	return events
+}
+
 func eventsOf(bits uint32) (e Events) {
-	if bits&(unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	if bits&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		e |= Readable | HungUp
+	}
+	if bits&unix.EPOLLIN != 0 {
 		e |= Readable
 	}
 	if bits&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
@@ -359,9 +358,26 @@ func (l *loop) wait(raw []unix.EpollEvent, busy, more bool) (int, error) {
 		}
 	}
 	for {
-		n, err := unix.EpollWait(l.epfd, raw, -1)
+		n, err := unix.EpollWait(l.epfd, raw, l.fallAsleep())
 		if !errors.Is(err, unix.EINTR) {
 			return n, err
 		}
 	}
+}
+
+// fallAsleep returns for how many milliseconds the loop may wait; -1: for ever.
+func (l *loop) fallAsleep() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.calls) > 0 || l.closed {
+		return 0
+	}
+	l.asleep = true
+	if len(l.alarms) == 0 {
+		l.until = time.Time{}
+		return -1
+	}
+	l.until = l.alarms[0].due
+	const longest = time.Minute // an int of 32 bits holds more
+	return int(max(0, min(time.Until(l.until), longest)+time.Millisecond-1) / time.Millisecond)
 }

@@ -14,3 +14,9 @@ func New(int, func(v any, stack []byte)) (*Poller, error) { return nil, errors.E
 
 // Close does nothing.
 func (*Poller) Close() {}
+
+// Source is one socket on a loop.
+type Source struct{}
+
+// Call does nothing.
+func (*Source) Call(func(leave func())) {}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"weir/proxy/fd"
+	"weir/proxy/poll"
 )
 
 // Buffer lends memory to Conn.ReadTo.
@@ -24,15 +25,25 @@ type Buffer interface {
 	Idle()
 }
 
+// TCP is what a Conn is made of: a *net.TCPConn, or a *Socket.
+type TCP interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+	SetLinger(seconds int) error
+	SetKeepAliveConfig(net.KeepAliveConfig) error
+}
+
 // Conn is a TCP connection, with TLS on it or not.
 //
 // As a net.Conn it blocks and may be used by one reader and one writer.
 // ReadTo, TryWrite and Drain are for after Unblock; TryWrite and Drain must be
 // serialised by the caller.
 type Conn struct {
-	tcp *net.TCPConn
-	raw syscall.RawConn
-	tls *secure // nil on plain TCP
+	tcp  TCP
+	raw  syscall.RawConn
+	tls  *secure    // nil on plain TCP
+	task *poll.Task // of Bind
 
 	reader reader
 	writer writer
@@ -58,7 +69,7 @@ type writer struct {
 }
 
 // Wrap puts a plain TCP connection behind a Conn.
-func Wrap(tcp *net.TCPConn) *Conn {
+func Wrap(tcp TCP) *Conn {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
 		raw = brokenConn{err}
@@ -72,26 +83,86 @@ func Wrap(tcp *net.TCPConn) *Conn {
 
 // Server is Wrap with TLS, this side being the server. The handshake runs at
 // the first Read or Write, or in Handshake.
-func Server(tcp *net.TCPConn, cfg *tls.Config) *Conn {
+func Server(tcp TCP, cfg *tls.Config) *Conn {
 	c := Wrap(tcp)
 	c.tls = newSecure(c, func(nc net.Conn) *tls.Conn { return tls.Server(nc, cfg) })
 	return c
 }
 
 // Client is Wrap with TLS, this side being the client.
-func Client(tcp *net.TCPConn, cfg *tls.Config) *Conn {
+func Client(tcp TCP, cfg *tls.Config) *Conn {
 	c := Wrap(tcp)
 	c.tls = newSecure(c, func(nc net.Conn) *tls.Conn { return tls.Client(nc, cfg) })
 	return c
 }
 
-// Handshake runs the TLS handshake; on plain TCP it does nothing.
+// Handshake runs the TLS handshake; on plain TCP it does nothing. Its
+// arithmetic takes as long as thousands of messages: a task leaves its loop for
+// it.
 func (c *Conn) Handshake(ctx context.Context) error {
 	if c.tls == nil {
 		return nil
 	}
-	return c.tls.conn.HandshakeContext(ctx)
+	if t := c.task; t != nil {
+		c.Bind(nil)
+		defer c.Bind(t)
+		t.Leave()
+	}
+	err := c.tls.conn.HandshakeContext(ctx)
+	c.tls.shaken = err == nil
+	return err
 }
+
+// Bind says whose reads and writes these are from now on: those of a task,
+// which gives its loop back when it waits, or, with nil, those of goroutines.
+// It is for a Conn on a Socket, does nothing to others, and nothing may be
+// waiting.
+func (c *Conn) Bind(t *poll.Task) {
+	c.task = t
+	c.BindRead(t)
+	c.BindWrite(t)
+}
+
+// BindRead is Bind for reads only.
+func (c *Conn) BindRead(t *poll.Task) {
+	if s, ok := c.tcp.(*Socket); ok {
+		s.BindRead(t)
+	}
+}
+
+// BindWrite is Bind for writes only.
+func (c *Conn) BindWrite(t *poll.Task) {
+	if s, ok := c.tcp.(*Socket); ok {
+		s.BindWrite(t)
+	}
+}
+
+// Task is what Bind said last.
+func (c *Conn) Task() *poll.Task { return c.task }
+
+// Sock returns c itself: what embeds a Conn can be asked for it.
+func (c *Conn) Sock() *Conn { return c }
+
+// Beside tells whether both are on one loop.
+func (c *Conn) Beside(other *Conn) bool {
+	a, ok := c.tcp.(*Socket)
+	b, too := other.tcp.(*Socket)
+	return ok && too && a.beside(b)
+}
+
+// OnHangup has gone called once, by a loop, when the other side ends its
+// sending or is gone; at once if it is. It must not wait. stop takes that back,
+// and joins a call under way. ok is false when there is no loop to call.
+func (c *Conn) OnHangup(gone func()) (stop func(), ok bool) {
+	s, ok := c.tcp.(*Socket)
+	if !ok {
+		return nil, false
+	}
+	return s.onHangup(gone), true
+}
+
+// SetKeepAliveConfig is net.TCPConn's.
+func (c *Conn) SetKeepAliveConfig(k net.KeepAliveConfig) error { return c.tcp.SetKeepAliveConfig(k) }
 
 // TLS returns the state of the TLS connection; nil on plain TCP.
 func (c *Conn) TLS() *tls.ConnectionState {
@@ -107,10 +178,15 @@ func (c *Conn) Encrypted() bool { return c.tls != nil }
 
 // Read implements net.Conn.
 func (c *Conn) Read(p []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.conn.Read(p)
+	if c.tls == nil {
+		return c.tcp.Read(p)
 	}
-	return c.tcp.Read(p)
+	if c.task != nil && !c.tls.shaken {
+		if err := c.Handshake(context.Background()); err != nil {
+			return 0, err
+		}
+	}
+	return c.tls.conn.Read(p)
 }
 
 // Write implements net.Conn.

@@ -46,14 +46,19 @@ func (c *Conn) Leg(p *poll.Poller, near *Leg) (*Leg, error) {
 	var with *poll.Source
 	if near != nil {
 		with = near.src
+	} else if s, ok := c.tcp.(*Socket); ok {
+		with = s.src
 	}
 	l.src = p.Add(fd, with, l)
 	return l, nil
 }
 
-// takeFD returns a duplicate of the descriptor and closes the original, which
-// takes it off Go's poller.
+// takeFD takes the descriptor off the poller it is on. Go's gives only a
+// duplicate away, and closes the original.
 func (c *Conn) takeFD() (fd int, err error) {
+	if s, ok := c.tcp.(*Socket); ok {
+		return s.take()
+	}
 	ctlErr := c.raw.Control(func(old uintptr) {
 		fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
 	})

@@ -23,9 +23,10 @@ const maxAhead = 32 << 10
 // does not take stays in out.
 type secure struct {
 	conn *tls.Conn
-	tcp  *net.TCPConn
+	tcp  TCP
 	ctl  func(func(uintptr)) error
 
+	shaken    bool // Handshake has succeeded
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
 

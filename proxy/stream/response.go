@@ -90,6 +90,7 @@ func (c *carriage) classify() (first []byte, err error) {
 		return first, err
 	}
 	in := hostabi.FaultInput{Route: c.route.Name, Status: uint16(c.up.Info.Status), Body: first}
+	c.x.Leave() // a guest may compute for long
 	if name := c.route.View.ErrorTypeHeader(); name != "" {
 		in.ErrorType = string(h.Peek(name))
 	}

@@ -14,6 +14,7 @@ import (
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
+	"weir/proxy/sock"
 	"weir/proxy/stream/framed"
 	"weir/proxy/upstream"
 
@@ -52,12 +53,17 @@ type carriage struct {
 	body    requestBody
 	framing framing
 
-	watch func(gone func()) (stop func()) // x.Watch, bound once for all exchanges
+	// Bound once for all exchanges:
+	watch func(gone func()) (stop func()) // x.Watch
+	leave func()                          // x.Leave
+	retry func() bool
 }
 
 var carriages = sync.Pool{New: func() any {
 	c := &carriage{req: upstream.Request{Header: new(fasthttp.RequestHeader)}}
 	c.watch = func(gone func()) func() { return c.x.Watch(gone) }
+	c.leave = func() { c.x.Leave() }
+	c.retry = c.retryable
 	return c
 }}
 
@@ -109,7 +115,7 @@ func (c *carriage) end(clean bool) {
 // send sends the request and waits for the head of the answer. When there is
 // none, the client has been told and send returns false.
 func (c *carriage) send() bool {
-	x, v := c.x, c.route.View
+	x := c.x
 	c.framing = c.askFraming()
 	var trusted []netip.Prefix
 	if c.proxy.TrustedProxies != nil {
@@ -125,8 +131,11 @@ func (c *carriage) send() bool {
 	if x.Body != nil {
 		c.req.Body = &c.body
 	}
-	c.req.Retryable = v.Fault(hostabi.UpstreamUnavailable).Retryable
+	c.req.Retryable = c.retry
 	c.req.Watch = c.watch
+	if s, ok := x.Conn().(interface{ Sock() *sock.Conn }); ok {
+		c.req.Client = s.Sock()
+	}
 	up, err := c.route.Upstream.Do(&c.req, &x.Resp)
 	if err != nil {
 		c.fail(err)
@@ -134,6 +143,12 @@ func (c *carriage) send() bool {
 	}
 	c.up = up
 	return true
+}
+
+// retryable tells whether the policy would have another target tried.
+func (c *carriage) retryable() bool {
+	c.x.Leave() // a guest may compute for long
+	return c.route.View.Fault(hostabi.UpstreamUnavailable).Retryable
 }
 
 // fail answers for an upstream that gave no head.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -12,13 +13,13 @@ import (
 	"time"
 
 	"weir/proxy/fd"
+	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
 
 // conn is a connection to a target. It holds a reader only while in use.
 type conn struct {
-	tcp        *net.TCPConn
-	nc         *sock.Conn // tcp, or TLS on it
+	nc         *sock.Conn
 	raw        syscall.RawConn
 	quick      *fd.Conn      // on a plain socket: deadlines are set when something has to wait; nil: TLS
 	rw         io.ReadWriter // quick, or nc
@@ -49,30 +50,28 @@ const maxHead = readerSize
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }}
 
-// dial connects to t, with TLS where it has it.
-func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	d := net.Dialer{KeepAlive: -1} // see keepAlive
-	nc, err := d.DialContext(ctx, "tcp", t.addr())
+// dial connects to t, with TLS where it has it. waits is called before it waits
+// with what ends that from any goroutine.
+func (t *target) dial(near *sock.Conn, timeout time.Duration, waits func(cancel func())) (*conn, error) {
+	began := time.Now()
+	tcp, err := t.connect(near, timeout, waits)
 	if err != nil {
 		return nil, err
 	}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
-		_ = nc.Close()
-		return nil, errors.New("upstream: not a TCP connection")
-	}
-	c := &conn{t: t, tcp: tcp, nc: sock.Wrap(tcp)}
+	c := &conn{t: t, nc: sock.Wrap(tcp)}
 	if t.tls != nil {
 		c.nc = sock.Client(tcp, t.tls)
+		c.nc.Bind(taskOf(near))
+		waits(func() { _ = tcp.Close() })
+		ctx, cancel := context.WithDeadline(context.Background(), began.Add(timeout))
+		defer cancel()
 		if err := c.nc.Handshake(ctx); err != nil {
-			_ = nc.Close()
+			_ = tcp.Close()
 			return nil, err
 		}
 	}
 	if c.raw, err = c.nc.SyscallConn(); err != nil {
-		_ = nc.Close()
+		_ = tcp.Close()
 		return nil, err
 	}
 	if c.rw = c.nc; t.tls == nil {
@@ -83,13 +82,43 @@ func (t *target) dial(ctx context.Context, timeout time.Duration) (*conn, error)
 	return c, nil
 }
 
+// connect makes the TCP connection, without keep-alives (see keepAlive).
+func (t *target) connect(near *sock.Conn, timeout time.Duration, waits func(cancel func())) (sock.TCP, error) {
+	if t.on != nil {
+		d := sock.Dialer{Loops: t.on, Near: near, Task: taskOf(near), Timeout: timeout, Waits: waits}
+		return d.Dial(t.addr())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	waits(cancel)
+	d := net.Dialer{KeepAlive: -1}
+	nc, err := d.DialContext(ctx, "tcp", t.addr())
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		_ = nc.Close()
+		return nil, fmt.Errorf("upstream: %T is not a TCP connection", nc)
+	}
+	return tcp, nil
+}
+
+// taskOf is the task that serves a client's connection; nil: a goroutine.
+func taskOf(c *sock.Conn) *poll.Task {
+	if c == nil {
+		return nil
+	}
+	return c.Task()
+}
+
 // keepAlive has the kernel find out when the target is gone: of a connection
 // that something may wait on for long. It is four system calls, and most
 // exchanges do without.
 func (c *conn) keepAlive() {
 	if !c.kept {
 		c.kept = true
-		_ = c.tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true})
+		_ = c.nc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true})
 	}
 }
 

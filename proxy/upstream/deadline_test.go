@@ -16,17 +16,17 @@ func TestADeadlineBetweenReads(t *testing.T) {
 		p.send("x")
 		_ = p.ended()
 	}))
-	c, err := u.targets[0].dial(t.Context(), patience)
+	c, err := u.targets[0].dial(nil, patience, func(func()) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.nc.Close()
 	e := &Exchange{u: u, timeout: time.Millisecond}
-	if !e.attach(c) {
+	if !e.attach(c, nil) {
 		t.Fatal("not attached")
 	}
 	defer c.dropReader()
-	if err := c.tcp.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.raw.Read(func(fd uintptr) bool { // until the byte is here

@@ -1,13 +1,13 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
 	"time"
 
 	"weir/proxy/http1"
+	"weir/proxy/sock"
 
 	"github.com/valyala/fasthttp"
 )
@@ -24,16 +24,20 @@ type Request struct {
 	// Buffered() int, a small one that is buffered whole goes with the head;
 	// when it has Interrupt(), it is interrupted when the answer is over first
 	// (without, its Read must return by itself); when it has Trailer() []byte,
-	// its trailer is sent.
+	// its trailer is sent; when it has Apart(bool), it is told that a goroutine
+	// of its own reads it, and when that has ended.
 	Body          io.Reader
 	ContentLength int64         // of Body, bytes; -1: chunked
-	Retryable     bool          // a connect failure may be tried at another target
+	Retryable     func() bool   // whether a connect failure may be tried at another target; nil: no
 	Upgrade       bool          // Connection and Upgrade of Header are sent
 	Timeout       time.Duration // until the response head; 0: response_timeout
 	// Watch, if any, tells when the client has gone (http1.Exchange.Watch). It
 	// is started only when the upstream takes its time, and not while Body is
 	// being read.
 	Watch func(gone func()) (stop func())
+	// Client is the connection that the request came by, if it did. What waits
+	// then does so as a task of that one does, on its loop.
+	Client *sock.Conn
 }
 
 // maxInterim bounds the 1xx answers before the final one.
@@ -68,7 +72,7 @@ func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, err
 		if err == nil {
 			return e, nil
 		}
-		if err.Kind == Unavailable && r.Retryable && tries < u.retries && !e.Canceled() {
+		if err.Kind == Unavailable && r.Retryable != nil && tries < u.retries && !e.Canceled() && r.Retryable() {
 			failed = t
 			continue
 		}
@@ -84,7 +88,7 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 	e.URL = t.url
 	t.inUse.Add(1)
 	repeatable := r.Body == nil && idempotent(r.Header.Method())
-	c := t.take(time.Now(), repeatable)
+	c := t.take(time.Now(), repeatable, r.Client)
 	for {
 		if c == nil {
 			var err *Error
@@ -93,7 +97,7 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 				return err
 			}
 		}
-		if !e.attach(c) {
+		if !e.attach(c, r.Client) {
 			t.inUse.Add(-1)
 			return e.fault(Canceled, errCanceled)
 		}
@@ -112,19 +116,18 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 	}
 }
 
-// dial makes a new connection. It takes long enough for the client to be
-// watched meanwhile.
+// dial makes a new connection. If that takes long, the client is watched
+// meanwhile.
 func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	e.mu.Lock()
-	e.dialing = cancel
-	if e.canceled {
-		cancel()
-	}
-	e.mu.Unlock()
-	e.startWatch()
-	c, err := t.dial(ctx, e.u.connectTimeout)
+	c, err := t.dial(r.Client, e.u.connectTimeout, func(cancel func()) {
+		e.mu.Lock()
+		e.dialing = cancel
+		if e.canceled {
+			cancel()
+		}
+		e.mu.Unlock()
+		e.startWatch()
+	})
 	if r.Body != nil {
 		e.stopWatch() // it would stand between the body and its reader
 	}
@@ -133,9 +136,12 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 	canceled := e.canceled
 	e.mu.Unlock()
 	switch {
-	case err == nil:
+	case err == nil && !canceled:
 		t.connected()
 		return c, nil
+	case err == nil:
+		_ = c.nc.Close()
+		return nil, e.fault(Canceled, errCanceled)
 	case canceled:
 		return nil, e.fault(Canceled, errCanceled)
 	}

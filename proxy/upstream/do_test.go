@@ -160,7 +160,7 @@ func TestConnectFailures(t *testing.T) {
 	t.Run("the next target is tried when it may be", func(t *testing.T) {
 		u := to(t, config.Upstream{Retries: 1}, refusing(t), ok)
 		r := request("/", nil)
-		r.Retryable = true
+		r.Retryable = func() bool { return true }
 		expectFetch(t, u, r, "ok")
 		if s := u.Status(); s[0].Healthy || !s[1].Healthy {
 			t.Errorf("%+v", s)
@@ -178,7 +178,7 @@ func TestConnectFailures(t *testing.T) {
 	t.Run("no more often than retries says", func(t *testing.T) {
 		u := to(t, config.Upstream{}, refusing(t), ok)
 		r := request("/", nil)
-		r.Retryable = true
+		r.Retryable = func() bool { return true }
 		expectKind(t, u, r, Unavailable)
 	})
 	t.Run("a target that is down is still tried when it is the only one", func(t *testing.T) {

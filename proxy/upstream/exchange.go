@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"net"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"weir/proxy/http1"
+	"weir/proxy/sock"
 )
 
 // watchAfter is how long an upstream may take before the client is watched:
@@ -35,7 +35,7 @@ type Exchange struct {
 
 	mu       sync.Mutex
 	c        *conn
-	dialing  context.CancelFunc
+	dialing  func() // ends a dial that waits; nil: none does
 	canceled bool
 	bodyErr  error
 }
@@ -82,8 +82,10 @@ func (e *Exchange) failBody(err error) {
 	}
 }
 
-// attach makes c the connection of e; false: it was cancelled.
-func (e *Exchange) attach(c *conn) bool {
+// attach makes c the connection of e, whose waits are those of who serves
+// client; false: it was cancelled.
+func (e *Exchange) attach(c *conn, client *sock.Conn) bool {
+	c.nc.Bind(taskOf(client))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.dialing = nil
@@ -198,7 +200,7 @@ func (e *Exchange) joinSender(clean bool) bool {
 	if clean && s.lastWrite.Load() {
 		// The answer came at the very last bytes: let them go.
 		_ = e.c.nc.SetWriteDeadline(time.Now().Add(time.Second))
-		s.done.Wait()
+		s.join()
 		_ = e.c.nc.SetWriteDeadline(time.Time{})
 		e.c.writeArmed = time.Time{}
 		return s.sent
@@ -215,6 +217,7 @@ func (e *Exchange) Detach() (net.Conn, []byte) {
 	e.watch = nil
 	e.stopWatch()
 	c, _ := e.detachConn()
+	c.nc.Bind(nil)
 	c.keepAlive()
 	var buffered []byte
 	if n := c.br.Buffered(); n > 0 {

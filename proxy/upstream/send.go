@@ -100,7 +100,30 @@ func (e *Exchange) startSender(body io.Reader, length int64) {
 	s := &sender{e: e, c: e.c, body: body, left: length}
 	s.waiting.Store(true)
 	e.sender = s
+	s.apart(true)
 	s.done.Go(s.run)
+}
+
+// apart says whether the body's reads and the upstream's writes are the
+// sender's, or those of who waits for the answer.
+func (s *sender) apart(apart bool) {
+	if b, ok := s.body.(interface{ Apart(bool) }); ok {
+		b.Apart(apart)
+	}
+	t := s.c.nc.Task()
+	if apart {
+		t = nil
+	}
+	s.c.nc.BindWrite(t)
+}
+
+// join waits for the sender's end.
+func (s *sender) join() {
+	if t := s.c.nc.Task(); t != nil {
+		t.Leave()
+	}
+	s.done.Wait()
+	s.apart(false)
 }
 
 // progress tells when the body moved last, and whether it waits for the client.
@@ -114,7 +137,7 @@ func (s *sender) end() {
 	if b, ok := s.body.(interface{ Interrupt() }); ok && !s.bodyRead.Load() {
 		b.Interrupt()
 	}
-	s.done.Wait()
+	s.join()
 }
 
 func (s *sender) run() {

@@ -10,10 +10,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"weir/proxy/poll"
+	"weir/proxy/sock"
 )
 
 const (
 	maxIdle    = 256              // idle connections kept per target
+	maxLook    = 16               // of them are looked at for one on the same loop
 	idleExpiry = 50 * time.Second // below the 60 s after which common servers close
 
 	minBackoff = time.Second // of a target that cannot be connected to
@@ -26,6 +30,7 @@ type target struct {
 	host string        // for Host of health checks
 	addr func() string // host:port to dial
 	tls  *tls.Config   // nil: plain
+	on   *poll.Poller  // what connections are put on; nil: goroutines wait for them
 
 	inUse     atomic.Int64 // connections, detached ones included
 	unhealthy atomic.Bool  // by active checks
@@ -43,7 +48,7 @@ func newTarget(raw string, o *Options) (*target, error) {
 		if o.Demo == nil {
 			return nil, errors.New("upstream: demo: without an embedded backend")
 		}
-		return &target{url: raw, host: "demo", addr: o.Demo}, nil
+		return &target{url: raw, host: "demo", addr: o.Demo, on: o.Loops}, nil
 	}
 	p, err := url.Parse(raw)
 	if err != nil {
@@ -52,7 +57,7 @@ func newTarget(raw string, o *Options) (*target, error) {
 	if p.Hostname() == "" || p.Scheme != "http" && p.Scheme != "https" {
 		return nil, fmt.Errorf("upstream: %q is neither demo: nor http://host[:port] nor https://host[:port]", raw)
 	}
-	t := &target{url: raw, host: p.Host}
+	t := &target{url: raw, host: p.Host, on: o.Loops}
 	port := p.Port()
 	if p.Scheme == "https" {
 		t.tls = &tls.Config{}
@@ -100,8 +105,9 @@ func (t *target) connected() {
 }
 
 // take returns an idle connection that is still open, the one used last; nil:
-// there is none. again: see conn.open.
-func (t *target) take(now time.Time, again bool) *conn {
+// there is none. One on the loop of near is preferred, so that an exchange stays
+// on its loop. again: see conn.open.
+func (t *target) take(now time.Time, again bool, near *sock.Conn) *conn {
 	for {
 		t.mu.Lock()
 		n := len(t.idle)
@@ -109,7 +115,15 @@ func (t *target) take(now time.Time, again bool) *conn {
 			t.mu.Unlock()
 			return nil
 		}
-		c := t.idle[n-1]
+		at := n - 1
+		for i := at; near != nil && i >= max(0, n-maxLook); i-- {
+			if t.idle[i].nc.Beside(near) {
+				at = i
+				break
+			}
+		}
+		c := t.idle[at]
+		copy(t.idle[at:], t.idle[at+1:])
 		t.idle[n-1] = nil
 		t.idle = t.idle[:n-1]
 		t.mu.Unlock()
@@ -128,6 +142,7 @@ func (t *target) put(c *conn) {
 		_ = c.nc.Close()
 		return
 	}
+	c.nc.Bind(nil)
 	c.idleSince = time.Now()
 	t.idle = append(t.idle, c)
 	if t.expire == nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/poll"
 )
 
 // Options are what an Upstream takes from its surroundings.
@@ -18,6 +19,9 @@ type Options struct {
 	Demo func() string // host:port of the embedded backend, for "demo:"
 	Log  *slog.Logger  // nil: discarded
 	TLS  *tls.Config   // template for https targets; nil: the system's roots
+	// Loops are what connections are put on, so that tasks can wait for them;
+	// nil: only goroutines send requests.
+	Loops *poll.Poller
 }
 
 // Defaults of timeouts that the configuration leaves zero.

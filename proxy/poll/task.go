@@ -1,0 +1,102 @@
+package poll
+
+import (
+	"iter"
+	"sync/atomic"
+)
+
+// Task is a function that gives its loop back while it waits: code that reads
+// from top to bottom as if it had a goroutine of its own, and costs a switch of
+// stacks where that would cost a wake-up of the scheduler's.
+//
+// It runs on whoever resumes it, one at a time, until it waits or ends.
+type Task struct {
+	state atomic.Uint32
+	next  func() (struct{}, bool)
+	yield func(struct{}) bool
+	leave func() // of the loop it runs on; nil: none, or it has left it
+	steps int    // since it was resumed
+}
+
+// maxSteps is how many steps a task takes before it lets others have the loop:
+// reads or writes of some 32 KiB that found all they needed.
+const maxSteps = 16
+
+// States of a task.
+const (
+	taskWaiting uint32 = iota
+	taskRunning
+	taskWoken // running, and to go on when it waits next
+	taskEnded
+)
+
+// NewTask returns a task that runs f, from its first Resume on.
+func NewTask(f func(*Task)) *Task {
+	t := &Task{}
+	t.next, _ = iter.Pull(func(yield func(struct{}) bool) {
+		t.yield = yield
+		f(t)
+	})
+	return t
+}
+
+// Resume runs the task until it waits or ends, or has it go on at its next Wait
+// when it is running. It may be called from any goroutine; leave is that of the
+// loop that calls, nil when none does.
+func (t *Task) Resume(leave func()) {
+	for {
+		switch t.state.Load() {
+		case taskWaiting:
+			if t.state.CompareAndSwap(taskWaiting, taskRunning) {
+				t.run(leave)
+				return
+			}
+		case taskRunning:
+			if t.state.CompareAndSwap(taskRunning, taskWoken) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (t *Task) run(leave func()) {
+	t.leave = leave
+	for {
+		t.steps = 0
+		if _, more := t.next(); !more {
+			t.state.Store(taskEnded)
+			return
+		}
+		left := t.leave
+		t.leave = nil // from the swap on, the task may be somebody else's
+		if t.state.CompareAndSwap(taskRunning, taskWaiting) {
+			return
+		}
+		t.leave = left
+		t.state.Store(taskRunning)
+	}
+}
+
+// Wait gives the loop back until Resume. It may return without one: who waits
+// for something looks again. Only the task itself calls it.
+func (t *Task) Wait() { t.yield(struct{}{}) }
+
+// Pause is called by the task before each step of work that may have no end.
+// After many of them the task waits until s's loop has done its other work.
+func (t *Task) Pause(s *Source) {
+	if t.steps++; t.steps > maxSteps {
+		s.Call(t.Resume)
+		t.Wait()
+	}
+}
+
+// Leave is called by the task before it waits for anything else than Resume, or
+// computes for long: its loop goes on in another goroutine until the next Wait.
+func (t *Task) Leave() {
+	if leave := t.leave; leave != nil {
+		t.leave = nil
+		leave()
+	}
+}

@@ -1,0 +1,396 @@
+package sock
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"weir/proxy/fd"
+	"weir/proxy/poll"
+)
+
+func newLoops(t testing.TB, n int) *poll.Poller {
+	t.Helper()
+	p, err := poll.New(n, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// looped returns a Socket that no task is bound to, and its peer.
+func looped(t testing.TB, p *poll.Poller) (*Socket, *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := Dialer{Loops: p, Timeout: patience, Waits: func(func()) {}}.Dial(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close(); _ = peer.Close() })
+	return s, peer.(*net.TCPConn)
+}
+
+const patience = 10 * time.Second
+
+// by runs f as a task on a loop and as a goroutine: a Socket is the same to both.
+func by(t *testing.T, f func(t *testing.T, s *Socket, peer *net.TCPConn)) {
+	t.Run("goroutine", func(t *testing.T) {
+		s, peer := looped(t, newLoops(t, 1))
+		f(t, s, peer)
+	})
+	t.Run("task", func(t *testing.T) {
+		s, peer := looped(t, newLoops(t, 1))
+		done := make(chan struct{})
+		task := poll.NewTask(func(task *poll.Task) {
+			defer close(done)
+			s.BindRead(task)
+			s.BindWrite(task)
+			f(t, s, peer)
+		})
+		s.src.Call(task.Resume)
+		<-done
+	})
+}
+
+func TestSocketReadsToTheEnd(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for range 3 {
+				_, _ = peer.Write([]byte("hello"))
+			}
+			_ = peer.CloseWrite()
+		})
+		if got, err := io.ReadAll(s); string(got) != "hellohellohello" || err != nil {
+			t.Errorf("ReadAll = %q, %v", got, err)
+		}
+		wg.Wait()
+	})
+}
+
+func TestSocketWritesAll(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than the kernel holds
+		got := make(chan []byte, 1)
+		go func() {
+			b, _ := io.ReadAll(peer)
+			got <- b
+		}()
+		if n, err := s.Write(want); n != len(want) || err != nil {
+			t.Errorf("Write = %d, %v", n, err)
+		}
+		_ = s.CloseWrite()
+		if !bytes.Equal(<-got, want) {
+			t.Error("what arrived is not what was written")
+		}
+	})
+}
+
+func TestSocketDeadlinesEndWaits(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		_ = s.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+		if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Read = %d, %v", n, err)
+		}
+		if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("another Read = %d, %v", n, err)
+		}
+		_ = s.SetReadDeadline(time.Time{})
+		_, _ = peer.Write([]byte("x"))
+		if n, err := s.Read(make([]byte, 1)); n != 1 || err != nil {
+			t.Errorf("Read after the deadline was taken back = %d, %v", n, err)
+		}
+		_ = s.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
+		p := make([]byte, 32<<20)
+		if n, err := s.Write(p); n == len(p) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Write to a peer that does not read = %d of %d, %v", n, len(p), err)
+		}
+	})
+}
+
+func TestSocketDeadlinesOfOthersEndWaits(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, _ *net.TCPConn) {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for !s.in.waiting.Load() {
+				<-time.After(time.Millisecond)
+			}
+			_ = s.SetReadDeadline(time.Unix(1, 0))
+		})
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("Read: %v", err)
+		}
+		wg.Wait()
+	})
+}
+
+func TestSocketCloseEndsWaits(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for !s.in.waiting.Load() {
+				<-time.After(time.Millisecond)
+			}
+			_ = s.Close()
+		})
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Read: %v", err)
+		}
+		wg.Wait()
+		if _, err := s.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Write after Close: %v", err)
+		}
+		if err := s.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("a second Close: %v", err)
+		}
+		if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the peer reads %v", err)
+		}
+	})
+}
+
+func TestSocketErrorsAreTheSystems(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		_ = peer.SetLinger(0)
+		_ = peer.Close()
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("Read after a reset: %v", err)
+		}
+		if _, err := s.Write(make([]byte, 1)); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("Write after a reset: %v", err)
+		}
+	})
+}
+
+// A read that got less than it had room for need not be tried again, and what
+// comes after is not missed for that.
+func TestSocketReadEmptyIsDry(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		c := fd.New(&s.raw, nil, nil)
+		buf := make([]byte, 16)
+		for range 100 {
+			_, _ = peer.Write([]byte("question"))
+			if n, err := c.Read(buf); n != 8 || err != nil {
+				t.Fatalf("Read = %d, %v", n, err)
+			}
+			if written, n, err := askedBy(peer, c, buf); written != 6 || n != 6 || err != nil {
+				t.Fatalf("Ask = %d, %d, %v", written, n, err)
+			}
+		}
+		if !s.raw.Dry() {
+			t.Error("a socket that was read empty is not dry")
+		}
+	})
+}
+
+// askedBy has peer echo what c asks.
+func askedBy(peer *net.TCPConn, c *fd.Conn, buf []byte) (written, n int, err error) {
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var b [6]byte
+		_, _ = io.ReadFull(peer, b[:])
+		_, _ = peer.Write(b[:])
+	})
+	written, n, err = c.Ask([]byte("answer"), buf)
+	wg.Wait()
+	return written, n, err
+}
+
+func TestSocketTellsOfAHangUp(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		s, peer := looped(t, newLoops(t, 1))
+		if early {
+			_ = peer.Close()
+		}
+		gone := make(chan struct{})
+		stop := s.onHangup(func() { close(gone) })
+		if !early {
+			_, _ = peer.Write([]byte("pipelined")) // is no hang-up
+			_ = peer.Close()
+		}
+		<-gone
+		stop()
+	}
+	s, peer := looped(t, newLoops(t, 1))
+	stop := s.onHangup(func() { t.Error("called after stop") })
+	stop()
+	_ = peer.Close()
+	if _, err := io.ReadAll(s); err != nil {
+		t.Error(err)
+	}
+}
+
+// A stream without end does not keep a loop from others.
+func TestSocketsShareALoop(t *testing.T) {
+	p := newLoops(t, 1)
+	busy, source := looped(t, p)
+	quiet, other := looped(t, p)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		p := make([]byte, 64<<10)
+		for {
+			if _, err := source.Write(p); err != nil {
+				return
+			}
+		}
+	})
+	wg.Go(func() {
+		done := make(chan struct{})
+		task := poll.NewTask(func(task *poll.Task) {
+			defer close(done)
+			busy.BindRead(task)
+			p := make([]byte, 16)
+			for {
+				if _, err := busy.Read(p); err != nil {
+					return
+				}
+			}
+		})
+		busy.src.Call(task.Resume)
+		<-done
+	})
+	answered := make(chan string, 1)
+	task := poll.NewTask(func(task *poll.Task) {
+		quiet.BindRead(task)
+		b := make([]byte, 4)
+		n, _ := quiet.Read(b)
+		answered <- string(b[:n])
+	})
+	quiet.src.Call(task.Resume)
+	_, _ = other.Write([]byte("ping"))
+	if got := <-answered; got != "ping" {
+		t.Errorf("got %q", got)
+	}
+	_ = busy.Close()
+	_ = source.Close()
+	wg.Wait()
+}
+
+func TestDialSaysWhatFailed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	d := Dialer{Loops: newLoops(t, 1), Timeout: patience, Waits: func(func()) {}}
+	_, err = d.Dial(addr)
+	if want := "dial tcp " + addr + ": connect: connection refused"; err == nil || err.Error() != want || !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := d.Dial("localhost"); err == nil || !strings.Contains(err.Error(), "missing port") {
+		t.Errorf("an address without a port: %v", err)
+	}
+}
+
+func TestDialLooksNamesUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	s, err := Dialer{Loops: newLoops(t, 1), Timeout: patience, Waits: func(func()) {}}.Dial("localhost:" + port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	peer, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	_, _ = peer.Write([]byte("x"))
+	if n, err := s.Read(make([]byte, 2)); n != 1 || err != nil {
+		t.Errorf("Read = %d, %v", n, err)
+	}
+	if s.LocalAddr().String() != peer.RemoteAddr().String() || s.RemoteAddr().String() != peer.LocalAddr().String() {
+		t.Errorf("%s to %s here, %s to %s there", s.LocalAddr(), s.RemoteAddr(), peer.RemoteAddr(), peer.LocalAddr())
+	}
+}
+
+func TestListenerAcceptsOnLoops(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newLoops(t, 2)
+	l, err := Listen(p, tcp.(*net.TCPListener), func(s *Socket, leave func()) {
+		poll.NewTask(func(task *poll.Task) {
+			c := Wrap(s)
+			c.Bind(task)
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}).Resume(leave)
+	}, func(err error) bool { t.Error(err); return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			c, err := net.Dial("tcp", tcp.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			buf := make([]byte, 5)
+			for range 50 {
+				_, _ = c.Write([]byte("hello"))
+				if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "hello" {
+					t.Errorf("echo = %q, %v", buf, err)
+					return
+				}
+			}
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = c.Read(buf)
+		})
+	}
+	all.Wait()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", tcp.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("a closed listener accepts")
+	}
+}
+
+func TestSocketsCostNoAllocation(t *testing.T) {
+	s, peer := looped(t, newLoops(t, 1))
+	c := fd.New(&s.raw, nil, nil)
+	out, in := make([]byte, 128), make([]byte, 256)
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := c.Write(out); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(peer, in[:128]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := peer.Write(in[:128]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(in); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations for a write and a read", n)
+	}
+}
