@@ -28,7 +28,7 @@ import (
 type Options struct {
 	Log     *slog.Logger // nil: discarded
 	Version string       // of the binary, for weir_build_info
-	// Loops is how many loops tunnels live on; 0: as many as GOMAXPROCS, which
+	// Loops is how many loops connections live on; 0: as many as GOMAXPROCS, which
 	// should then be doubled (poll.New).
 	Loops int
 	// CallTimeout and InitTimeout bound policies; 0: the documented 5 ms and
@@ -51,7 +51,7 @@ type Gateway struct {
 	admin    *adminServer // nil: none
 	http     *http1.Server
 	late     *http1.Server // serves connections that come while draining
-	loops    *poll.Poller  // tunnels live on; nil: each has goroutines of its own
+	loops    *poll.Poller  // connections live on; nil: each has goroutines of its own
 	demo     *demo.Demo
 
 	current atomic.Pointer[generation]
@@ -176,7 +176,7 @@ func (g *Gateway) closeRooms() {
 	}
 }
 
-// startLoops starts what tunnels live on.
+// startLoops starts what connections live on.
 func (g *Gateway) startLoops() {
 	loops, err := poll.New(cmp.Or(g.options.Loops, runtime.GOMAXPROCS(0)), g.panicked(metrics.InLoop).Tell)
 	if err != nil {

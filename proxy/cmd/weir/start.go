@@ -27,7 +27,7 @@ func startGateway(version string) starter {
 const gcPercent = 50
 
 // tune sets the runtime up for the gateway, unless the environment does, and
-// returns the number of loops for its tunnels: one for each processor. Each of
+// returns the number of loops for its connections: one for each processor. Each of
 // them keeps a P while it waits, so everything else gets as many again
 // (docs/RATIONALE.md, "Why twice as many Ps as processors?").
 func tune() (loops int) {
