@@ -1,6 +1,9 @@
 package wasmhost
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // A large module is run lean (docs/RATIONALE.md, "Why does a Go policy take 10 MB
 // and not 60?"). Most of what a Go guest consists of runs once, at its start, or
@@ -22,6 +25,11 @@ const (
 	stateName = ownPrefix + "g" // a global that may change
 	missing   = "missing"       // the import that stubs call with their function's number
 )
+
+// growthWait is how long a call waits for code that is added. It is the host's
+// work and not the guest's, so it is longer than a call may take: what the guest
+// answers is worth more than its fallback, also on a machine that has no time.
+const growthWait = 10 * time.Second
 
 // form is what a module is written as.
 type form struct {

@@ -261,15 +261,14 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 }
 
 // completed returns an instance that has the function that in missed, in its
-// place. When adding it takes longer than a call may, it goes on without the
-// caller.
+// place. When adding it takes very long, it goes on without the caller.
 func (m *Module) completed(in *instance) (*instance, error) {
 	grown := make(chan error, 1)
 	m.healing.Go(func() { // as in discard
 		grown <- m.contain(in.complete)
 		m.trimLater()
 	})
-	limit := wall(m.opts.CallTimeout)
+	limit := max(growthWait, wall(m.opts.CallTimeout))
 	wait := time.NewTimer(limit)
 	defer wait.Stop()
 	select {
