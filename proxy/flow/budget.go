@@ -8,6 +8,7 @@ type Budget struct {
 	parent *Budget
 	max    atomic.Int64
 	used   atomic.Int64
+	wanted atomic.Int64
 }
 
 // NewBudget returns a budget of max bytes under parent, which may be nil.
@@ -76,6 +77,24 @@ func (b *Budget) Reserve(n int64) bool {
 		return false
 	}
 	return true
+}
+
+// Want announces that somebody waits for n bytes that he could not reserve; with
+// -n that he waits no more. Meanwhile nothing that may be shed takes their place.
+func (b *Budget) Want(n int64) {
+	for ; b != nil; b = b.parent {
+		b.wanted.Add(n)
+	}
+}
+
+// reserveSpare is Reserve for what may be shed: it takes nothing that is wanted.
+func (b *Budget) reserveSpare(n int64) bool {
+	for o := b; o != nil; o = o.parent {
+		if wanted := o.wanted.Load(); wanted > 0 && o.used.Load()+n+wanted > o.max.Load() && o.max.Load() > 0 {
+			return false
+		}
+	}
+	return b.Reserve(n)
 }
 
 // Release gives n bytes back.

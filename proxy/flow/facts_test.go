@@ -160,6 +160,28 @@ func TestBudgetHoldsAcrossQueues(t *testing.T) {
 	}
 }
 
+// Who waits for memory is not passed by what comes and may be shed.
+func TestWantedMemoryIsNotTaken(t *testing.T) {
+	process := NewBudget(10*(recordSize+4), nil)
+	route := NewBudget(0, process)
+	q := given(t, 1<<20, route, "~aaaa ~bbbb kkkk ~cccc ~dddd ~eeee ~ffff ~gggg ~hhhh ~iiii")
+	if route.Reserve(40) {
+		t.Fatal("the budget is not full")
+	}
+	route.Want(40)
+	if push(q, "~jjjj"); route.Used() > process.Max()-40 {
+		t.Errorf("%d reserved of %d, and somebody waits for 40", route.Used(), process.Max())
+	}
+	if push(q, "~jjjj"); !route.Reserve(40) {
+		t.Error("what was wanted is taken")
+	}
+	route.Want(-40)
+	if !push(q, "~kkkk") {
+		t.Error("nobody waits any more, and a message finds no place")
+	}
+	route.Release(40)
+}
+
 func TestLoansAreWrittenInTheirTurn(t *testing.T) {
 	budget := NewBudget(0, nil)
 	q := given(t, recordSize+4, budget, "aaaa")

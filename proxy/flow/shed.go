@@ -19,7 +19,7 @@ func (q *Queue) makeRoom(m *Message) bool {
 		if id == 0 { // else it takes the name over
 			cost += nameCost(name)
 		}
-		if q.room+cost <= q.limit && q.budget.Reserve(cost) {
+		if q.room+cost <= q.limit && q.reserve(cost, m.Droppable) {
 			q.room += cost
 			q.reserved += cost
 			return true
@@ -40,6 +40,14 @@ func (q *Queue) makeRoom(m *Message) bool {
 		}
 		q.shedOldest(c)
 	}
+}
+
+// reserve takes n bytes of the budget for a message.
+func (q *Queue) reserve(n int64, droppable bool) bool {
+	if droppable {
+		return q.budget.reserveSpare(n)
+	}
+	return q.budget.Reserve(n)
 }
 
 // supersede makes the message that comes the newest of a name. It returns the

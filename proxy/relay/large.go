@@ -189,6 +189,8 @@ func (p *pump) reserve(n int64) bool {
 		return true
 	}
 	p.leaveLoop()
+	memory.Want(n) // else those that shed would take it again at once
+	defer memory.Want(-n)
 	for range reserveTries {
 		p.t.o.Pressure()
 		select {

@@ -396,6 +396,38 @@ func TestMaxMemory(t *testing.T) {
 	}, kernel(500), memory(10_000), under(events(t)))
 }
 
+// Memory that a fragment waits for is not taken by what may be shed, however
+// much of it comes.
+func TestAFragmentBesideAFloodOfDroppables(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		flood := func(n int) {
+			for i := range n {
+				r.u.send(event("presence", i, 200))
+			}
+		}
+		flood(100)
+		synctest.Wait()
+		if n := r.memory.Used(); n < 9500 {
+			t.Fatalf("%d bytes are reserved of 10000", n)
+		}
+		first, rest := strings.Repeat("x", 900), strings.Repeat("y", 900)
+		r.c.raw(r.c.frame(false, wsframe.Text, first))
+		for range 20 {
+			flood(10)
+			sleep(1)
+		}
+		r.c.raw(r.c.frame(true, wsframe.Continuation, rest))
+		for range 20 {
+			flood(10)
+			sleep(1)
+		}
+		r.u.expectFrame(got{wsframe.Text, false, first})
+		r.u.expectFrame(got{wsframe.Continuation, true, rest})
+		r.c.expect(full)
+	}, kernel(500), memory(10_000), under(events(t)))
+}
+
 // Fragments that find no memory are refused like what is too large.
 func TestMaxMemoryHeld(t *testing.T) {
 	inTunnel(t, func(r *rig) {
