@@ -32,15 +32,24 @@ type RequestID struct {
 // may use any visible ASCII.
 func NewRequestID(h *fasthttp.RequestHeader, trusted bool) *RequestID {
 	id := new(RequestID)
-	if v := h.PeekAll("Traceparent"); len(v) == 1 && validTraceparent(v[0]) {
-		copy(id.traceparent[:], v[0])
-		id.passed = true
-	} else {
+	traces, requests := 0, 0
+	for key, value := range h.AllInOrder() { // once, for what Peek would search twice
+		switch {
+		case foldEqual(key, "traceparent"):
+			if traces++; validTraceparent(value) {
+				copy(id.traceparent[:], value)
+				id.passed = true
+			}
+		case foldEqual(key, "x-request-id"):
+			if requests++; validRequestID(value, trusted) {
+				id.n = copy(id.request[:], value)
+			}
+		}
+	}
+	if id.passed = id.passed && traces == 1; !id.passed {
 		makeTraceparent(&id.traceparent)
 	}
-	if v := h.PeekAll("X-Request-Id"); len(v) == 1 && validRequestID(v[0], trusted) {
-		id.n = copy(id.request[:], v[0])
-	} else {
+	if id.n == 0 || requests > 1 {
 		id.n = hex.EncodedLen(16)
 		randomHex(id.request[:id.n])
 	}
