@@ -6,19 +6,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 
 	"github.com/valyala/fasthttp"
+
+	"weir/proxy/crash"
 )
 
 // Demo is a running backend. It owns its listener, every connection and every
 // goroutine that serves one; Close ends and joins them all.
 type Demo struct {
-	log    *slog.Logger
-	server fasthttp.Server
-	ln     net.Listener
-	done   chan struct{} // closed by Close before anything else: waits end
+	log *slog.Logger
+
+	panicked crash.Report
+	server   fasthttp.Server
+	ln       net.Listener
+	done     chan struct{} // closed by Close before anything else: waits end
 
 	mu     sync.Mutex
 	closed bool           // guarded by mu: nothing is added to conns or wg after it
@@ -27,13 +30,14 @@ type Demo struct {
 	wg sync.WaitGroup // the accept loop, and for each connection its goroutine and its conn
 }
 
-// Start listens on a free loopback port and serves until Close.
-func Start(log *slog.Logger) (*Demo, error) {
+// Start listens on a free loopback port and serves until Close. panicked is told
+// of panics, each of which ends its connection.
+func Start(log *slog.Logger, panicked crash.Report) (*Demo, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("demo backend: %w", err)
 	}
-	d := &Demo{log: log, ln: ln, done: make(chan struct{}), conns: map[*conn]bool{}}
+	d := &Demo{log: log, panicked: panicked, ln: ln, done: make(chan struct{}), conns: map[*conn]bool{}}
 	d.server = fasthttp.Server{
 		Handler:                      d.handle,
 		Name:                         "weir-demo",
@@ -98,14 +102,13 @@ func (d *Demo) accept() {
 
 // serve is one connection until it ends or is hijacked.
 func (d *Demo) serve(c *conn) {
-	defer func() {
-		if p := recover(); p != nil {
-			d.log.Error("demo backend panicked", "panic", p, "stack", string(debug.Stack()))
-			c.Close()
+	ok := d.panicked.Contain(func() {
+		if err := d.server.ServeConn(c); err != nil {
+			d.log.Debug("demo connection ended", "error", err)
 		}
-	}()
-	if err := d.server.ServeConn(c); err != nil {
-		d.log.Debug("demo connection ended", "error", err)
+	})
+	if !ok {
+		c.Close()
 	}
 }
 

@@ -53,7 +53,7 @@ func leftover(patience time.Duration) string {
 // start runs a backend for the length of a test and returns its address.
 func start(t *testing.T) string {
 	t.Helper()
-	d, err := Start(slog.New(slog.DiscardHandler))
+	d, err := Start(slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func start(t *testing.T) string {
 }
 
 func TestCloseTwice(t *testing.T) {
-	d, err := Start(slog.New(slog.DiscardHandler))
+	d, err := Start(slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestCloseTwice(t *testing.T) {
 func TestCloseCutsWhatIsInProgress(t *testing.T) {
 	for _, path := range []string{"/events", "/stream?bytes=1000000000000&rate=1", "/slow?ms=60000", "/stream?bytes=1000000000000"} {
 		t.Run(path, func(t *testing.T) {
-			d, err := Start(slog.New(slog.DiscardHandler))
+			d, err := Start(slog.New(slog.DiscardHandler), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -54,12 +53,7 @@ func (d *Demo) upgrade(ctx *fasthttp.RequestCtx) {
 	}
 	err := u.Upgrade(ctx, func(ws *websocket.Conn) {
 		s := &socket{demo: d, ws: ws, conn: c}
-		defer func() {
-			if p := recover(); p != nil {
-				d.log.Error("demo socket panicked", "panic", p, "stack", string(debug.Stack()))
-			}
-		}()
-		s.run(spec)
+		d.panicked.Contain(func() { s.run(spec) })
 	})
 	if err != nil {
 		d.log.Debug("demo handshake refused", "error", err)
@@ -148,7 +142,11 @@ func (s *socket) start(spec feedSpec) bool {
 	s.halt()
 	stop := make(chan struct{})
 	s.stop = stop
-	s.wg.Go(func() { s.stream(spec, stop) })
+	s.wg.Go(func() {
+		if !s.demo.panicked.Contain(func() { s.stream(spec, stop) }) {
+			s.conn.cut() // the reader ends too
+		}
+	})
 	return true
 }
 

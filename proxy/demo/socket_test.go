@@ -183,7 +183,7 @@ func TestBadStreamsAreAnswered(t *testing.T) {
 
 func TestCloseCutsSockets(t *testing.T) {
 	for _, target := range []string{"/ws", "/ws?rate=50000&size=65536"} { // idle, and stuck in a write
-		d, err := Start(slog.New(slog.DiscardHandler))
+		d, err := Start(slog.New(slog.DiscardHandler), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -149,9 +149,7 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	if g.isDraining() {
 		server = g.late
 	}
-	if !g.panicked(metrics.InRequest).Contain(func() { server.ServeConn(c) }) { // outside of any handler
-		_ = c.Close()
-	}
+	server.ServeConn(c)
 }
 
 func within(nets []netip.Prefix, ip netip.Addr) bool {

@@ -139,7 +139,7 @@ func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *genera
 			return nil
 		}
 	}
-	o := upstream.Options{Log: g.log, Loops: g.loops}
+	o := upstream.Options{Log: g.log, Loops: g.loops, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
 	if slices.Contains(cfg.URLs, "demo:") {
 		if err := g.startDemo(); err != nil {
 			return err
@@ -158,7 +158,7 @@ func (g *Gateway) startDemo() error {
 	if g.demo != nil {
 		return nil
 	}
-	d, err := demo.Start(g.log)
+	d, err := demo.Start(g.log, g.panicked(metrics.InDemo))
 	if err != nil {
 		return fmt.Errorf("embedded backend: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"weir/proxy/crash"
 	"weir/proxy/fd"
 )
 
@@ -47,11 +48,14 @@ func (s *Server) ServeConn(nc net.Conn) {
 		return
 	}
 	defer s.remove(c)
-	c.serve()
+	s.panicked().Contain(c.serve)
 	if !c.detached {
 		_ = nc.Close()
 	}
 }
+
+// panicked is who is told of a panic that is not the handler's.
+func (s *Server) panicked() crash.Report { return crash.Report(s.Panic) }
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{nc: nc, rw: nc, srv: s}

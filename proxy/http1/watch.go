@@ -28,7 +28,7 @@ func (x *Exchange) Watch(gone func()) (stop func()) {
 		}
 	}
 	w := &watcher{c: x.c, gone: gone}
-	w.done.Go(w.run)
+	w.done.Go(func() { w.c.srv.panicked().Contain(w.run) })
 	return w.stop
 }
 

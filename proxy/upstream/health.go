@@ -21,7 +21,8 @@ func (u *Upstream) watchHealth(t *target, path string) {
 	defer tick.Stop()
 	fails := 0
 	for {
-		ok := u.healthy(t, path)
+		ok := false
+		u.panicked.Contain(func() { ok = u.healthy(t, path) })
 		select {
 		case <-u.closed:
 			return
@@ -78,7 +79,7 @@ func (u *Upstream) untilClosed(gone func()) (stop func()) {
 	done.Go(func() {
 		select {
 		case <-u.closed:
-			gone()
+			u.panicked.Contain(gone)
 		case <-stopped:
 		}
 	})

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"strconv"
 	"sync"
@@ -101,7 +102,11 @@ func (e *Exchange) startSender(body io.Reader, length int64) {
 	s.waiting.Store(true)
 	e.sender = s
 	s.apart(true)
-	s.done.Go(s.run)
+	s.done.Go(func() {
+		if !e.u.panicked.Contain(s.run) {
+			e.failBody(errPanicked)
+		}
+	})
 }
 
 // apart says whether the body's reads and the upstream's writes are the
@@ -125,6 +130,8 @@ func (s *sender) join() {
 	s.done.Wait()
 	s.apart(false)
 }
+
+var errPanicked = errors.New("the request body could not be sent on: weir itself failed")
 
 // progress tells when the body moved last, and whether it waits for the client.
 func (s *sender) progress() (last time.Time, waiting bool) {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"weir/proxy/crash"
 	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
@@ -32,6 +33,8 @@ type target struct {
 	tls  *tls.Config   // nil: plain
 	on   *poll.Poller  // what connections are put on; nil: goroutines wait for them
 
+	panicked crash.Report
+
 	inUse     atomic.Int64 // connections, detached ones included
 	unhealthy atomic.Bool  // by active checks
 	downUntil atomic.Int64 // unix nanoseconds; after connect failures
@@ -48,7 +51,7 @@ func newTarget(raw string, o *Options) (*target, error) {
 		if o.Demo == nil {
 			return nil, errors.New("upstream: demo: without an embedded backend")
 		}
-		return &target{url: raw, host: "demo", addr: o.Demo, on: o.Loops}, nil
+		return &target{url: raw, host: "demo", addr: o.Demo, on: o.Loops, panicked: o.Panic}, nil
 	}
 	p, err := url.Parse(raw)
 	if err != nil {
@@ -57,7 +60,7 @@ func newTarget(raw string, o *Options) (*target, error) {
 	if p.Hostname() == "" || p.Scheme != "http" && p.Scheme != "https" {
 		return nil, fmt.Errorf("upstream: %q is neither demo: nor http://host[:port] nor https://host[:port]", raw)
 	}
-	t := &target{url: raw, host: p.Host, on: o.Loops}
+	t := &target{url: raw, host: p.Host, on: o.Loops, panicked: o.Panic}
 	port := p.Port()
 	if p.Scheme == "https" {
 		t.tls = &tls.Config{}
@@ -146,7 +149,7 @@ func (t *target) put(c *conn) {
 	c.idleSince = time.Now()
 	t.idle = append(t.idle, c)
 	if t.expire == nil {
-		t.expire = time.AfterFunc(idleExpiry, t.reap)
+		t.expire = time.AfterFunc(idleExpiry, func() { t.panicked.Contain(t.reap) })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/crash"
 	"weir/proxy/poll"
 )
 
@@ -22,6 +23,9 @@ type Options struct {
 	// Loops are what connections are put on, so that tasks can wait for them;
 	// nil: only goroutines send requests.
 	Loops *poll.Poller
+	// Panic is told of panics beside exchanges: in request bodies and health
+	// checks.
+	Panic crash.Report
 }
 
 // Defaults of timeouts that the configuration leaves zero.
@@ -40,6 +44,7 @@ type Upstream struct {
 	responseTimeout time.Duration
 	retries         int
 	turn            atomic.Uint64 // of round_robin
+	panicked        crash.Report
 
 	closed    chan struct{} // announces the end to health checks
 	closeOnce sync.Once
@@ -55,6 +60,7 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 		connectTimeout:  cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout),
 		responseTimeout: cmp.Or(cfg.ResponseTimeout, defaultResponseTimeout),
 		retries:         cfg.Retries,
+		panicked:        o.Panic,
 		closed:          make(chan struct{}),
 	}
 	for _, raw := range cfg.URLs {
