@@ -51,9 +51,24 @@ func TestTheThreatModelNamesRealTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	have := declaredTests(t)
+	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(doc, -1)
+	if len(named) < 50 {
+		t.Fatalf("%d tests are named", len(named))
+	}
+	for _, m := range named {
+		if !have[string(m[1])] {
+			t.Errorf("%s is not a test", m[1])
+		}
+	}
+}
+
+// declaredTests are the names of all tests and fuzz targets.
+func declaredTests(t *testing.T) map[string]bool {
+	t.Helper()
 	have := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
-	err = filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && strings.HasSuffix(path, "_test.go") {
 			var src []byte
 			if src, err = os.ReadFile(path); err == nil {
@@ -67,13 +82,5 @@ func TestTheThreatModelNamesRealTests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(doc, -1)
-	if len(named) < 50 {
-		t.Fatalf("%d tests are named", len(named))
-	}
-	for _, m := range named {
-		if !have[string(m[1])] {
-			t.Errorf("%s is not a test", m[1])
-		}
-	}
+	return have
 }

@@ -117,3 +117,42 @@ func (g *Gateway) mend() {
 	delete(g.tunnels, "broken")
 	g.mu.Unlock()
 }
+
+// A panic in a request, which a loop serves with many others, ends its
+// connection; what lives on the same loops goes on, and is counted rightly.
+func TestAPanicInARequestEndsItsConnection(t *testing.T) {
+	r := start(t, plainRoute+"[[route]]\nname = \"broken\"\npath = \"/broken\"\nupstream = \"demo\"\n")
+	c := r.ws("/ws")
+	for _, e := range r.g.current.Load().router.any {
+		if e.route.Name == "broken" {
+			e.route.Upstream = nil
+		}
+	}
+	once := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // tries nothing again
+	const times = 10
+	for range times {
+		resp, err := once.Get(r.base + "/broken")
+		if err == nil {
+			resp.Body.Close()
+			t.Errorf("answered with %s", resp.Status)
+		}
+		if err := echo(t.Context(), c, "still there"); err != nil {
+			t.Fatal(err)
+		}
+		if status, _ := r.get("/status/204"); status != http.StatusNoContent {
+			t.Errorf("another request: %d", status)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	r.panics(metrics.InRequest, times, "(*Gateway).serve")
+	r.counted(metrics.InRequest, times)
+	r.g.mu.Lock()
+	broken := r.g.routes["broken"]
+	r.g.mu.Unlock()
+	if n := broken.active.Load(); n != 0 {
+		t.Errorf("%d requests are still counted in the route", n)
+	}
+	if n := r.g.current.Load().using.Load(); n != 0 {
+		t.Errorf("%d requests still hold the generation", n)
+	}
+}
