@@ -63,6 +63,45 @@ func TestTheThreatModelNamesRealTests(t *testing.T) {
 	}
 }
 
+// Every fuzz target has seeds checked in beside it, and no seeds are of a target
+// that is gone. tools/fuzz.sh finds the targets by the same folders.
+func TestFuzzTargetsHaveCorpora(t *testing.T) {
+	targets, corpora := map[string]bool{}, map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Fuzz\w+)\(`)
+	for _, folder := range []string{"hostabi", "plugins", "proxy"} {
+		err := filepath.WalkDir(filepath.Join("..", folder), func(path string, d fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+			case d.IsDir() && strings.HasPrefix(d.Name(), "Fuzz"):
+				corpora[filepath.Join(filepath.Dir(path), "../..", d.Name())] = true
+			case strings.HasSuffix(path, "_test.go"):
+				var src []byte
+				src, err = os.ReadFile(path)
+				for _, m := range declared.FindAllSubmatch(src, -1) {
+					targets[filepath.Join(filepath.Dir(path), string(m[1]))] = true
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(targets) < 30 {
+		t.Errorf("%d targets", len(targets))
+	}
+	for target := range targets {
+		if !corpora[target] {
+			t.Errorf("%s has no seeds in testdata/fuzz", target)
+		}
+	}
+	for corpus := range corpora {
+		if !targets[corpus] {
+			t.Errorf("%s has seeds and is no target", corpus)
+		}
+	}
+}
+
 // declaredTests are the names of all tests and fuzz targets.
 func declaredTests(t *testing.T) map[string]bool {
 	t.Helper()
