@@ -17,7 +17,7 @@ import (
 // interchangeable (ABI.md §1).
 const (
 	leanFrom  = 256 << 10 // bytes of code that are worth it
-	maxGrowth = 8         // times that code is added to; after that it is all there
+	maxGrowth = 32        // times that code is added to; after that it is all there
 	stubSize  = 16        // bytes of a function that is not worth a stub
 
 	ownPrefix = "weir:"         // of the exports that are added

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -100,6 +101,9 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	if err != nil {
 		g.closeRooms()
 		return nil, err
+	}
+	if len(gen.policies) > 0 {
+		debug.FreeOSMemory() // what loading them took, while there is nobody to disturb
 	}
 	if err := g.listen(cfg); err != nil {
 		gen.close(g.panicked(metrics.InGateway))

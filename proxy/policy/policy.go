@@ -82,10 +82,7 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 			}
 			report.log.Error("panic", "in", metrics.InPolicy.String(), "panic", fmt.Sprint(v), "stack", string(stack))
 		},
-		Rehearse: func(r *wasmhost.Rehearsal) {
-			quiet := Options{Config: o.Config}
-			_, _ = load(ctx, quiet, r, newReporter(nil, c.Name)) // told when it is loaded in earnest
-		},
+		Rehearse: func(r *wasmhost.Rehearsal) { rehearse(ctx, o, r) },
 	})
 	if err != nil {
 		return nil, err // names the policy
