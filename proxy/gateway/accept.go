@@ -51,7 +51,7 @@ func (g *Gateway) accept() error {
 func (g *Gateway) acceptOnLoops() error {
 	failed := make(chan error, 1)
 	l, err := sock.Listen(g.loops, g.listener.(*net.TCPListener), func(s *sock.Socket, leave func()) {
-		poll.NewTask(func(t *poll.Task) { g.serveConn(s, t) }).Resume(leave)
+		g.loops.NewTask(func(t *poll.Task) { g.serveConn(s, t) }).Resume(leave)
 	}, func(err error) (goOn bool) {
 		if goOn = passing(err); goOn {
 			g.log.Error("accepting connections", "error", err.Error())

@@ -44,6 +44,8 @@ const (
 type Poller struct {
 	loops []*loop
 	next  atomic.Uint32 // where the search for the least busy loop begins
+
+	stacks stacks
 }
 
 // loop is one epoll instance. The goroutine that waits on it changes: whoever
@@ -106,7 +108,8 @@ func newLoop() (*loop, error) {
 	return l, nil
 }
 
-// Close ends the loops and joins their goroutines. No source may be armed.
+// Close ends the loops and joins their goroutines. No source may be armed, and
+// every task has ended.
 func (p *Poller) Close() {
 	for _, l := range p.loops {
 		l.mu.Lock()
@@ -117,6 +120,7 @@ func (p *Poller) Close() {
 		_ = unix.Close(l.epfd)
 		_ = unix.Close(l.wake)
 	}
+	p.stacks.close()
 }
 
 // interrupt ends the wait under way, or the next. It is edge-triggered, so that

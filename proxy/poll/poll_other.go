@@ -7,7 +7,7 @@ package poll
 import "errors"
 
 // Poller is a set of loops; elsewhere than on Linux there are none.
-type Poller struct{}
+type Poller struct{ stacks stacks }
 
 // New reports that there are no loops.
 func New(int, func(v any, stack []byte)) (*Poller, error) { return nil, errors.ErrUnsupported }

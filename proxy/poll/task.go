@@ -2,6 +2,7 @@ package poll
 
 import (
 	"iter"
+	"sync"
 	"sync/atomic"
 )
 
@@ -12,8 +13,8 @@ import (
 // It runs on whoever resumes it, one at a time, until it waits or ends.
 type Task struct {
 	state atomic.Uint32
-	next  func() (struct{}, bool)
-	yield func(struct{}) bool
+	on    *stack // until it ends
+	idle  *stacks
 	leave func() // of the loop it runs on; nil: none, or it has left it
 	steps int    // since it was resumed
 }
@@ -21,6 +22,75 @@ type Task struct {
 // maxSteps is how many steps a task takes before it lets others have the loop:
 // reads or writes of some 32 KiB that found all they needed.
 const maxSteps = 16
+
+// stack is a coroutine that runs tasks one after the other: a new one costs a
+// goroutine, and has to grow.
+type stack struct {
+	next  func() (over, ok bool) // runs the task until it waits, or is over
+	stop  func()
+	yield func(over bool) bool
+	run   func()
+}
+
+func newStack() *stack {
+	s := &stack{}
+	s.next, s.stop = iter.Pull(func(yield func(bool) bool) {
+		s.yield = yield
+		for {
+			s.run()
+			if s.run = nil; !yield(true) {
+				return
+			}
+		}
+	})
+	return s
+}
+
+// stacks are those that no task is on.
+type stacks struct {
+	mu     sync.Mutex
+	idle   []*stack
+	closed bool
+}
+
+// maxIdle bounds the stacks that are kept; each is of some 16 KiB.
+const maxIdle = 128
+
+func (p *stacks) take() *stack {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return newStack()
+	}
+	s := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return s
+}
+
+func (p *stacks) put(s *stack) {
+	p.mu.Lock()
+	keep := !p.closed && len(p.idle) < maxIdle
+	if keep {
+		p.idle = append(p.idle, s)
+	}
+	p.mu.Unlock()
+	if !keep {
+		s.stop()
+	}
+}
+
+// close ends those that are idle, and from here on those that become so.
+func (p *stacks) close() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	for _, s := range idle {
+		s.stop()
+	}
+}
 
 // States of a task.
 const (
@@ -31,12 +101,10 @@ const (
 )
 
 // NewTask returns a task that runs f, from its first Resume on.
-func NewTask(f func(*Task)) *Task {
-	t := &Task{}
-	t.next, _ = iter.Pull(func(yield func(struct{}) bool) {
-		t.yield = yield
-		f(t)
-	})
+func (p *Poller) NewTask(f func(*Task)) *Task {
+	t := &Task{on: p.stacks.take()}
+	t.on.run = func() { f(t) }
+	t.idle = &p.stacks
 	return t
 }
 
@@ -65,8 +133,10 @@ func (t *Task) run(leave func()) {
 	t.leave = leave
 	for {
 		t.steps = 0
-		if _, more := t.next(); !more {
+		if over, _ := t.on.next(); over {
 			t.state.Store(taskEnded)
+			t.idle.put(t.on)
+			t.on = nil
 			return
 		}
 		left := t.leave
@@ -81,7 +151,7 @@ func (t *Task) run(leave func()) {
 
 // Wait gives the loop back until Resume. It may return without one: who waits
 // for something looks again. Only the task itself calls it.
-func (t *Task) Wait() { t.yield(struct{}{}) }
+func (t *Task) Wait() { t.on.yield(false) }
 
 // Pause is called by the task before each step of work that may have no end.
 // After many of them the task waits until s's loop has done its other work.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -83,7 +84,7 @@ func (a *Listener) Ready(leave func(), _ poll.Events) poll.Turn {
 	switch {
 	case err == nil:
 		a.accept(newSocket(a.p, nil, fd, tcpAddr(sa)), leave)
-	case err == unix.EAGAIN || err == net.ErrClosed: // another loop was first
+	case err == syscall.EAGAIN || err == net.ErrClosed: // another loop was first
 	case a.failed(os.NewSyscallError("accept4", err)):
 		a.arm(0)
 		a.retry.Set(time.Now().Add(a.backoff))
@@ -94,24 +95,26 @@ func (a *Listener) Ready(leave func(), _ poll.Events) poll.Turn {
 	return poll.Short
 }
 
-func (a *Listener) take() (fd int, sa unix.Sockaddr, err error) {
+// take accepts by package syscall, since package unix asks a socket for its
+// protocol each time.
+func (a *Listener) take() (fd int, sa syscall.Sockaddr, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fd < 0 {
 		return -1, nil, net.ErrClosed
 	}
-	if fd, sa, err = unix.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
+	if fd, sa, err = syscall.Accept4(a.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC); err == nil {
 		a.backoff = minBackoff
 	}
 	return fd, sa, err
 }
 
 // tcpAddr is sa as package net has it.
-func tcpAddr(sa unix.Sockaddr) net.Addr {
+func tcpAddr(sa syscall.Sockaddr) net.Addr {
 	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port)))
 	}
 	return &net.TCPAddr{}

@@ -284,7 +284,7 @@ func (s *Socket) control(call string, f func(fd int) error) error {
 func (s *Socket) LocalAddr() net.Addr {
 	if s.local == nil {
 		_ = s.control("getsockname", func(fd int) error {
-			sa, err := unix.Getsockname(fd)
+			sa, err := syscall.Getsockname(fd)
 			s.local = tcpAddr(sa)
 			return err
 		})

@@ -55,9 +55,10 @@ func by(t *testing.T, f func(t *testing.T, s *Socket, peer *net.TCPConn)) {
 		f(t, s, peer)
 	})
 	t.Run("task", func(t *testing.T) {
-		s, peer := looped(t, newLoops(t, 1))
+		p := newLoops(t, 1)
+		s, peer := looped(t, p)
 		done := make(chan struct{})
-		task := poll.NewTask(func(task *poll.Task) {
+		task := p.NewTask(func(task *poll.Task) {
 			defer close(done)
 			s.BindRead(task)
 			s.BindWrite(task)
@@ -252,7 +253,7 @@ func TestSocketsShareALoop(t *testing.T) {
 	})
 	wg.Go(func() {
 		done := make(chan struct{})
-		task := poll.NewTask(func(task *poll.Task) {
+		task := p.NewTask(func(task *poll.Task) {
 			defer close(done)
 			busy.BindRead(task)
 			p := make([]byte, 16)
@@ -266,7 +267,7 @@ func TestSocketsShareALoop(t *testing.T) {
 		<-done
 	})
 	answered := make(chan string, 1)
-	task := poll.NewTask(func(task *poll.Task) {
+	task := p.NewTask(func(task *poll.Task) {
 		quiet.BindRead(task)
 		b := make([]byte, 4)
 		n, _ := quiet.Read(b)
@@ -332,7 +333,7 @@ func TestListenerAcceptsOnLoops(t *testing.T) {
 	}
 	p := newLoops(t, 2)
 	l, err := Listen(p, tcp.(*net.TCPListener), func(s *Socket, leave func()) {
-		poll.NewTask(func(task *poll.Task) {
+		p.NewTask(func(task *poll.Task) {
 			c := Wrap(s)
 			c.Bind(task)
 			_, _ = io.Copy(c, c)

@@ -113,8 +113,8 @@ func taskOf(c *sock.Conn) *poll.Task {
 }
 
 // keepAlive has the kernel find out when the target is gone: of a connection
-// that something may wait on for long. It is four system calls, and most
-// exchanges do without.
+// that something waits on for long. It is four system calls, and most exchanges
+// do without.
 func (c *conn) keepAlive() {
 	if !c.kept {
 		c.kept = true
@@ -211,8 +211,8 @@ func (c *conn) read(p []byte) (int, error) {
 // beforeRead sets the deadline of a read that is about to wait.
 func (c *conn) beforeRead() error {
 	c.waited = true
-	if c.e.gotHead { // until then there is response_timeout
-		c.keepAlive()
+	if c.e.gotHead {
+		c.e.watchStream()
 	}
 	now := time.Now()
 	return c.arm(c.e.due(now), now)

@@ -12,8 +12,8 @@ import (
 	"weir/proxy/sock"
 )
 
-// watchAfter is how long an upstream may take before the client is watched:
-// quick answers cost no goroutine.
+// watchAfter is how long an upstream may take before the client is watched, and
+// the upstream too: quick answers cost neither.
 const watchAfter = 100 * time.Millisecond
 
 // Exchange is an answer under way.
@@ -31,6 +31,7 @@ type Exchange struct {
 	began    time.Time // when the wait for the answer did; zero: not yet
 	timeout  time.Duration
 	gotHead  bool
+	looped   bool // a loop serves the client
 	detached bool
 
 	mu       sync.Mutex
@@ -85,7 +86,9 @@ func (e *Exchange) failBody(err error) {
 // attach makes c the connection of e, whose waits are those of who serves
 // client; false: it was cancelled.
 func (e *Exchange) attach(c *conn, client *sock.Conn) bool {
-	c.nc.Bind(taskOf(client))
+	t := taskOf(client)
+	c.nc.Bind(t)
+	e.looped = t != nil
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.dialing = nil
@@ -112,7 +115,7 @@ func (e *Exchange) due(now time.Time) time.Time {
 	if !e.gotHead {
 		due = e.headDue(now)
 	}
-	if e.watch != nil && e.stop == nil {
+	if e.watch != nil && e.stop == nil || e.gotHead && !e.c.kept {
 		if t := now.Add(watchAfter); due.IsZero() || t.Before(due) {
 			due = t
 		}
@@ -145,7 +148,18 @@ func (e *Exchange) tick(now time.Time) (time.Time, error) {
 		return time.Time{}, os.ErrDeadlineExceeded
 	}
 	e.startWatch()
+	if e.gotHead { // until then there is response_timeout
+		e.c.keepAlive()
+	}
 	return e.due(now), nil
+}
+
+// watchStream has the client of a stream watched at the first wait, when a loop
+// does that for nothing.
+func (e *Exchange) watchStream() {
+	if e.looped {
+		e.startWatch()
+	}
 }
 
 // startWatch has the client watched, unless its body is being read.

@@ -7,9 +7,9 @@ import (
 
 func TestATaskRunsUntilItWaits(t *testing.T) {
 	var told []string
-	task := NewTask(func(t *Task) {
+	task := newPoller(t, 1).NewTask(func(task *Task) {
 		told = append(told, "begun")
-		t.Wait()
+		task.Wait()
 		told = append(told, "resumed")
 	})
 	for i, want := range []string{"begun", "resumed", "resumed"} {
@@ -25,11 +25,11 @@ func TestATaskRunsUntilItWaits(t *testing.T) {
 
 func TestAResumeOfARunningTaskIsNotLost(t *testing.T) {
 	rounds := 0
-	task := NewTask(func(t *Task) {
-		t.Resume(nil)
-		t.Wait()
+	task := newPoller(t, 1).NewTask(func(task *Task) {
+		task.Resume(nil)
+		task.Wait()
 		rounds++
-		t.Wait()
+		task.Wait()
 		rounds++
 	})
 	task.Resume(nil)
@@ -40,11 +40,11 @@ func TestAResumeOfARunningTaskIsNotLost(t *testing.T) {
 
 func TestLeaveIsTheCallersAndOnce(t *testing.T) {
 	left := 0
-	task := NewTask(func(t *Task) {
-		t.Leave()
-		t.Leave()
-		t.Wait()
-		t.Leave()
+	task := newPoller(t, 1).NewTask(func(task *Task) {
+		task.Leave()
+		task.Leave()
+		task.Wait()
+		task.Leave()
 	})
 	leave := func() { left++ }
 	task.Resume(leave)
@@ -62,7 +62,7 @@ func TestLeaveIsTheCallersAndOnce(t *testing.T) {
 func TestATaskIsResumedFromEverywhere(t *testing.T) {
 	const resumes = 1000
 	running, waits := 0, 0
-	task := NewTask(func(t *Task) {
+	task := newPoller(t, 1).NewTask(func(task *Task) {
 		for {
 			running++
 			if running != 1 {
@@ -70,7 +70,7 @@ func TestATaskIsResumedFromEverywhere(t *testing.T) {
 			}
 			running--
 			waits++
-			t.Wait()
+			task.Wait()
 		}
 	})
 	var all sync.WaitGroup
@@ -85,5 +85,43 @@ func TestATaskIsResumedFromEverywhere(t *testing.T) {
 	task.Resume(nil)
 	if waits < 2 || waits > 4*resumes+1 {
 		t.Errorf("waited %d times for %d resumes", waits, 4*resumes+1)
+	}
+}
+
+// A stack whose task has ended serves the next, and none outlives its poller.
+func TestStacksAreUsedAgain(t *testing.T) {
+	p := newPoller(t, 1)
+	var deep func(n int) int
+	deep = func(n int) int {
+		var frame [64]int
+		if n > 0 {
+			frame[n%64] = deep(n - 1)
+		}
+		return frame[n%64] + 1
+	}
+	first := p.NewTask(func(*Task) { deep(100) })
+	on := first.on
+	first.Resume(nil)
+	other := p.NewTask(func(task *Task) { task.Wait() })
+	if other.on != on {
+		t.Error("a stack that is idle was not used")
+	}
+	other.Resume(nil)
+	first.Resume(nil) // has ended: this is nobody's turn
+	other.Resume(nil)
+	if n := len(p.stacks.idle); n != 1 {
+		t.Errorf("%d stacks are idle, want 1", n)
+	}
+	var many []*Task
+	for range 2 * maxIdle {
+		many = append(many, p.NewTask(func(task *Task) { task.Wait() }))
+	}
+	for range 2 { // to the wait, to the end
+		for _, task := range many {
+			task.Resume(nil)
+		}
+	}
+	if n := len(p.stacks.idle); n != maxIdle {
+		t.Errorf("%d stacks are idle, want %d", n, maxIdle)
 	}
 }
