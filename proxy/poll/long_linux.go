@@ -6,6 +6,10 @@ import "time"
 // for others that are ready meanwhile.
 const longSlice = 500 * time.Microsecond
 
+// longFor is how many turns after a long one come after others: who sends much
+// has short turns between, and they do not announce that the next is short too.
+const longFor = 8
+
 // queue is a FIFO of sources that are readable and whose turns are long.
 type queue struct {
 	sources []*Source
@@ -44,7 +48,7 @@ func (l *loop) later(s *Source) {
 // defers puts reading off when it is likely to be a long turn. It reports
 // whether that is all that e is about.
 func (l *loop) defers(e *event) bool {
-	if e.call != nil || e.what&Readable == 0 || !e.source.long {
+	if e.call != nil || e.what&Readable == 0 || e.source.long == 0 {
 		return false
 	}
 	l.later(e.source)

@@ -42,11 +42,12 @@ func TestLongTurnsComeAfterOthers(t *testing.T) {
 		a, b := sockets(t)
 		var s *Source
 		s = p.Add(a, first, turns(func() Turn {
-			if len(took) == 20*many {
-				if s.Remove(); !over {
-					over = true
-					close(enough)
-				}
+			if !over && len(took) == 20*many {
+				over = true
+				close(enough)
+			}
+			if over {
+				s.Remove()
 				return Short
 			}
 			took <- turn{who, served - asked} // 0: all that was asked for
@@ -141,5 +142,31 @@ func TestRemovedBeforeItsLongTurn(t *testing.T) {
 		}
 	}
 	for range calls {
+	}
+}
+
+// Who had a long turn comes after others for a few more, and then no longer.
+func TestLongIsForgotten(t *testing.T) {
+	a, b := sockets(t)
+	p := newPoller(t, 1)
+	calls := make(chan int, 1)
+	said := Long
+	var s *Source
+	s = p.Add(a, nil, turns(func() Turn {
+		_, _ = unix.Read(a, make([]byte, 1))
+		turn := said
+		said = Short
+		calls <- s.long
+		return turn
+	}))
+	t.Cleanup(s.Remove)
+	if err := s.Arm(Readable); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{0, 8, 7, 6, 5, 4, 3, 2, 1, 0, 0} {
+		write(t, b, "x")
+		if got := <-calls; got != want {
+			t.Errorf("%d more turns come after others, want %d", got, want)
+		}
 	}
 }

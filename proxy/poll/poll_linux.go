@@ -295,7 +295,8 @@ func (w *worker) turns() (over bool) {
 	}
 }
 
-// deliver calls a handler, or what was asked to be called. It returns true when the handler has left the loop.
+// deliver calls a handler, or what was asked to be called. It returns true when
+// that has left the loop.
 func (w *worker) deliver(leave func(), e *event) (left bool) {
 	w.now = e
 	turn := Short
@@ -308,8 +309,11 @@ func (w *worker) deliver(leave func(), e *event) (left bool) {
 	if w.left || e.call != nil {
 		return w.left
 	}
-	if e.what&Readable != 0 {
-		e.source.long = turn != Short
+	switch s := e.source; {
+	case turn != Short:
+		s.long = longFor
+	case e.what&Readable != 0 && s.long > 0:
+		s.long--
 	}
 	if turn == Again {
 		w.loop.later(e.source)

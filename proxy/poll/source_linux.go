@@ -23,7 +23,9 @@ type Source struct {
 	added   bool
 	removed bool // never armed again: fd may be another's by now
 
-	long, queued bool // its last turn was, and it is in the loop's queue; of the goroutine that is the loop
+	// Of the goroutine that is the loop:
+	long   int  // how many more of its turns come after others
+	queued bool // it is in the loop's queue
 }
 
 var generation atomic.Uint32

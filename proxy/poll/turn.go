@@ -8,7 +8,7 @@ type Turn uint8
 const (
 	// Short: it was soon done.
 	Short Turn = iota
-	// Long: next time it is called after others that are ready.
+	// Long: for a while it is called after others that are ready.
 	Long
 	// Again is Long, and there is more to do, whether the socket says so or not.
 	Again
