@@ -76,8 +76,8 @@ e2e: build e2e/node/node_modules/ws/package.json ## end-to-end tests on real soc
 	go test -tags e2e -count=1 -timeout 20m ./e2e/...
 	@$(MAKE) fuzz
 
-soak: build e2e/node/node_modules/ws/package.json ## everything at once at random for SOAK=10m, each message accounted for
-	go test -tags e2e -count=1 -timeout 0 -run '^TestSoak$$' ./e2e -args -soak $(SOAK) -round 30s
+soak: build e2e/node/node_modules/ws/package.json ## everything at once at random for SOAK=10m, or once from SEED=n, each message accounted for
+	go test -tags e2e -count=1 -timeout 0 -run '^TestSoak$$' ./e2e -args $(if $(SEED),-seed $(SEED),-soak $(SOAK)) -round 30s
 
 bench: build ## Weir beside nginx and HAProxy on one load generator; BENCH='-quick' or other flags
 	go run ./bench $(BENCH)
