@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // goroutines is how many Weir has.
@@ -181,7 +180,7 @@ func (c *chaos) verdict(before float64) {
 	if n := c.requests() - before; n < float64(c.answered.Load()) || n > float64(c.asked.Load()) {
 		c.wrong("weir_http_requests_total is %v, %d were asked and %d answered", n, c.asked.Load(), c.answered.Load())
 	}
-	if *soakRound >= 10*time.Second {
+	if sent > 100_000 { // else the machine was too busy for it
 		for what, n := range map[string]float64{"exact tunnels": float64(exact), "shed": saw["shed"], "payload_too_large": float64(told["payload_too_large"]), "HTTP": float64(c.ok.Load())} {
 			if n == 0 {
 				c.wrong("nothing of this happened: %s", what)
