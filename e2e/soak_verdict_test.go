@@ -8,12 +8,27 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// goroutines is how many Weir has.
+// goroutines is how many Weir has, but for the stacks that it keeps for tasks to
+// come, of which there is a bounded number (poll).
 func (g *gateway) goroutines() (n int) {
 	_, body := g.ask("GET", "/debug/pprof/goroutine?debug=1")
-	_, _ = fmt.Sscanf(string(body), "goroutine profile: total %d", &n)
+	head, records, _ := strings.Cut(string(body), "\n")
+	_, _ = fmt.Sscanf(head, "goroutine profile: total %d", &n)
+	for record := range strings.SplitSeq(records, "\n\n") {
+		ours := 0
+		for frame := range strings.Lines(record) {
+			if strings.Contains(frame, "weir/proxy/") {
+				ours++
+			}
+		}
+		if idle := 0; ours == 1 && strings.Contains(record, "weir/proxy/poll.newStack") {
+			_, _ = fmt.Sscan(record, &idle)
+			n -= idle
+		}
+	}
 	return n
 }
 
@@ -42,9 +57,15 @@ func (c *chaos) settled(goroutines, files int) {
 	}
 	// Kept connections to the upstreams are no leak.
 	kept := 2*soakHTTP + 8
-	eventually(c.t, "goroutines and descriptors to be gone", func() bool {
-		return c.g.goroutines() <= goroutines+kept && c.g.files() <= files+kept
-	})
+	gone := func() bool { return c.g.goroutines() <= goroutines+kept && c.g.files() <= files+kept }
+	for over := time.Now().Add(patience); !gone() && time.Now().Before(over); {
+		<-time.After(20 * time.Millisecond)
+	}
+	if !gone() {
+		_, stacks := c.g.ask("GET", "/debug/pprof/goroutine?debug=1")
+		c.wrong("%d goroutines and %d descriptors are left, of %d and %d at the beginning; at most %d more may be:\n%s",
+			c.g.goroutines(), c.g.files(), goroutines, files, kept, stacks)
+	}
 	c.reload(200)
 	m = c.metrics()
 	for series, n := range m {
