@@ -1,7 +1,6 @@
 package wasmhost
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 
@@ -25,18 +24,14 @@ func (w world) clone() world {
 }
 
 // picture takes the image of an instance.
-func (in *instance) picture() (*image, error) {
+func (in *instance) picture() *image {
 	size := in.memory.Size()
 	b, _ := in.memory.Read(0, size)
-	s, err := takeSnapshot(b)
-	if err != nil {
-		return nil, fmt.Errorf("the image of an instance cannot be kept: %w", err)
-	}
-	i := &image{memory: s, size: int(size), region: in.region, world: in.world.clone()}
+	i := &image{memory: takeSnapshot(b), size: int(size), region: in.region, world: in.world.clone()}
 	for n := range in.core.code.draft.mutable {
 		i.globals = append(i.globals, in.global(stateName, n).Get())
 	}
-	return i, nil
+	return i
 }
 
 // become makes a new instance of the image's size what the image is.

@@ -69,9 +69,7 @@ func (c *code) perform(ctx context.Context, m *Module) (img *image, started, use
 	if err := in.start(); err != nil {
 		return nil, nil, nil, err
 	}
-	if img, err = in.picture(); err != nil {
-		return nil, nil, nil, err
-	}
+	img = in.picture()
 	started = in.marks()
 	shape, err := in.settle()
 	if err != nil {
