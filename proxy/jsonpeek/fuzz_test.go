@@ -139,7 +139,9 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
-// Documents that begin with the decisive bytes of another have its key.
+// Documents that begin with the decisive bytes of another have its key. Of a key
+// of 64 bytes and more it may be unknown what decides it, depending on how the
+// words fall that it is read by.
 func FuzzDecisive(f *testing.F) {
 	f.Add([]byte(`{"type":"presence","n":1}`), []byte(`,"type":"other"}`))
 	f.Add([]byte(`{"a":{"type":"x"},"type":"y"}`), []byte(`\\"`))
@@ -154,8 +156,9 @@ func FuzzDecisive(f *testing.F) {
 			return
 		}
 		other := append(bytes.Clone(doc[:decisive]), tail...)
-		if again, n, r2 := k.AppendFrom(nil, other); r != Found || r2 != Found || n != decisive || !bytes.Equal(again, key) {
-			t.Fatalf("%q has the key %q by %d bytes; %q has %q, %v", doc, key, decisive, other, again, r2)
+		again, n, r2 := k.AppendFrom(nil, other)
+		if r != Found || r2 != Found || n != decisive && n != 0 || !bytes.Equal(again, key) {
+			t.Fatalf("%q has the key %q by %d bytes; %q has %q by %d, %v", doc, key, decisive, other, again, n, r2)
 		}
 	})
 }
