@@ -67,7 +67,7 @@ func parse(path string, src []byte, read reader) (*Config, Errors) {
 	if err != nil {
 		return nil, Errors{{File: path, Message: err.Error()}}
 	}
-	text := strings.TrimPrefix(string(src), "\ufeff")
+	text := strings.TrimLeft(string(src), "\ufeff")
 	var m map[string]any
 	if _, err := toml.Decode(text, &m); err != nil {
 		return nil, Errors{syntax(path, err)}

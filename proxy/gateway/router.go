@@ -136,7 +136,11 @@ func pathOf(target []byte) string {
 	u := fasthttp.AcquireURI()
 	defer fasthttp.ReleaseURI(u)
 	u.SetPathBytes(raw)
-	return string(u.Path())
+	path := string(u.Path())
+	if strings.HasSuffix(path, "/.") { // which fasthttp leaves (RFC 3986 §5.2.4)
+		path = path[:len(path)-1]
+	}
+	return path
 }
 
 // plain reports whether a path needs no normalising.
