@@ -95,7 +95,7 @@ func FuzzLines(f *testing.F) {
 	f.Add("\ufeffx = 1")
 	f.Fuzz(func(t *testing.T, src string) {
 		src = strings.TrimLeft(src, "\ufeff") // Decode would take one more away
-		found := scanLines(src) // ends on anything
+		found := scanLines(src)               // ends on anything
 		var m map[string]any
 		if _, err := toml.Decode(src, &m); err != nil {
 			return
