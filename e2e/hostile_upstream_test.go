@@ -128,18 +128,7 @@ func TestUpstreamsThatAnswerBadly(t *testing.T) {
 			{"a status of two digits", saying("HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n"), "502 upstream_closed"},
 		} {
 			up.say(c.does)
-			conn := dialRaw(t, b.addr)
-			conn.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-			if _, err := conn.br.Peek(1); err != nil {
-				t.Fatalf("%s: %v", c.name, err)
-			}
-			a := conn.response("GET")
-			var p problem
-			if err := json.Unmarshal([]byte(a.body), &p); err != nil || fmt.Sprint(a.StatusCode, " ", p.Code) != c.want {
-				t.Errorf("%s: %s %q, want %s", c.name, a.Status, a.body, c.want)
-			}
-			conn.Close()
-			b.works("behind " + c.name)
+			b.refused(t, c.name, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", c.want)
 		}
 	})
 	b.withstands("handshakes", func(t *testing.T) {
@@ -171,20 +160,27 @@ func TestUpstreamsThatAnswerBadly(t *testing.T) {
 			{"chunks", replaced("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "502 upstream_unavailable"},
 		} {
 			up.say(c.does)
-			conn := dialRaw(t, b.addr)
-			conn.send(upgrade("/"))
-			if _, err := conn.br.Peek(1); err != nil {
-				t.Fatalf("%s: %v", c.name, err)
-			}
-			a := conn.response("GET")
-			var p problem
-			if err := json.Unmarshal([]byte(a.body), &p); err != nil || fmt.Sprint(a.StatusCode, " ", p.Code) != c.want {
-				t.Errorf("%s: %s %q, want %s", c.name, a.Status, a.body, c.want)
-			}
-			conn.Close()
-			b.works("behind " + c.name)
+			b.refused(t, c.name, upgrade("/"), c.want)
 		}
 	})
+}
+
+// refused sends a request and holds its answer to the status and the fault code
+// of want.
+func (b *siege) refused(t *testing.T, name, request, want string) {
+	t.Helper()
+	conn := dialRaw(t, b.addr)
+	conn.send(request)
+	if _, err := conn.br.Peek(1); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	a := conn.response("GET")
+	var p problem
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil || fmt.Sprint(a.StatusCode, " ", p.Code) != want {
+		t.Errorf("%s: %s %q, want %s", name, a.Status, a.body, want)
+	}
+	conn.Close()
+	b.works("behind " + name)
 }
 
 // What an upstream says beside its answer is nobody else's answer.
