@@ -88,6 +88,7 @@ func TestTimesOfABIEqualTheCode(t *testing.T) {
 		DefaultCallTimeout, wall(DefaultCallTimeout),
 		DefaultInitTimeout, wall(DefaultInitTimeout),
 		0, wall(DefaultCallTimeout),
+		0, growthWait,
 	}
 	if !slices.Equal(times, want) {
 		t.Errorf("ABI.md %v, code %v", times, want)
