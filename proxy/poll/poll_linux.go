@@ -28,7 +28,8 @@ type Handler interface {
 	Ready(leave func(), e Events) Turn
 }
 
-// Events say what a socket is ready for. An error or a hang-up is both.
+// Events say what a socket is ready for, of what is asked for: an error or a
+// hang-up is all of that.
 type Events uint8
 
 // Events.
@@ -286,8 +287,12 @@ func (w *worker) turns() (over bool) {
 			return true
 		}
 		for i := range raw[:n] {
-			if s := l.sources[raw[i].Fd]; s != nil && s.gen == uint32(raw[i].Pad) {
-				events = append(events, event{source: s, what: eventsOf(raw[i].Events)})
+			s := l.sources[raw[i].Fd]
+			if s == nil || s.gen != uint32(raw[i].Pad) {
+				continue
+			}
+			if what := eventsOf(raw[i].Events, s.want); what != 0 {
+				events = append(events, event{source: s, what: what})
 			}
 		}
 		events = l.due(events)
@@ -337,7 +342,9 @@ func (l *loop) due(events []event) []event {
 	return events
 }
 
-func eventsOf(bits uint32) (e Events) {
+// eventsOf is what the kernel tells, of what is wanted. It tells of errors and
+// hang-ups unasked: who reads no more for now may not be called for them.
+func eventsOf(bits uint32, want Events) (e Events) {
 	if bits&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e |= Readable | HungUp
 	}
@@ -347,7 +354,10 @@ func eventsOf(bits uint32) (e Events) {
 	if bits&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		e |= Writable
 	}
-	return e
+	if want&Readable != 0 {
+		want |= HungUp
+	}
+	return e & want
 }
 
 // wait takes what is ready. On a busy loop that is tried without telling the

@@ -175,22 +175,30 @@ func TestARemovedSourceIsNotArmedAgain(t *testing.T) {
 	<-got
 }
 
-func TestAHangUpIsBoth(t *testing.T) {
+func TestAHangUpIsAllThatIsAskedFor(t *testing.T) {
 	p := newPoller(t, 1)
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fds[0])
-	got := make(chan Events, 1)
-	var s *Source
-	s = p.Add(fds[0], nil, handler(func(_ func(), e Events) { s.Remove(); got <- e }))
-	_ = unix.Close(fds[1])
-	if err := s.Arm(Readable); err != nil {
-		t.Fatal(err)
-	}
-	if e := <-got; e != Readable|Writable|HungUp {
-		t.Errorf("got %v", e)
+	for asked, want := range map[Events]Events{
+		Readable:            Readable | HungUp,
+		Writable:            Writable,
+		Readable | Writable: Readable | Writable | HungUp,
+	} {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fds[0])
+		_ = unix.Close(fds[1])
+		for _, add := range []func(int, *Source, Handler) *Source{p.Add, p.AddEdge} {
+			got := make(chan Events, 1)
+			var s *Source
+			s = add(fds[0], nil, handler(func(_ func(), e Events) { s.Remove(); got <- e }))
+			if err := s.Arm(asked); err != nil {
+				t.Fatal(err)
+			}
+			if e := <-got; e != want {
+				t.Errorf("asked for %b: told %b, want %b", asked, e, want)
+			}
+		}
 	}
 }
 

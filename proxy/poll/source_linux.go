@@ -19,7 +19,7 @@ type Source struct {
 	mode uint32 // more bits of its epoll_event
 
 	mu      sync.Mutex
-	want    Events // armed for
+	want    Events // armed for; changed under loop.mu, too, and read under either
 	added   bool
 	removed bool // never armed again: fd may be another's by now
 
@@ -76,9 +76,8 @@ func (s *Source) arm(e Events) error {
 	// The loop takes the lock before it calls Ready, which thereby sees all that
 	// was done before it was armed.
 	s.loop.mu.Lock()
-	err := unix.EpollCtl(s.loop.epfd, op, s.fd, &ev)
-	s.loop.mu.Unlock()
-	if err != nil {
+	defer s.loop.mu.Unlock()
+	if err := unix.EpollCtl(s.loop.epfd, op, s.fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	s.want, s.added = e, e != 0
