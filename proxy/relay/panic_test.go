@@ -55,6 +55,7 @@ func TestPanic(t *testing.T) {
 				r.hurts = true
 				r.c.send("warm up")
 				r.u.expect("warm up")
+				synctest.Wait() // a pump in a goroutine reads again
 				[]*peer{r.c, r.u}[c.way].w.panicOn.Store(c.in)
 				c.kill(r)
 				synctest.Wait()
