@@ -7,8 +7,8 @@ package mem
 import "sync"
 
 const (
-	// BlockSize is the size of every block, in bytes. It is a multiple of the
-	// system's page, so that one block's pages hold nothing of another's.
+	// BlockSize is the size of every block, in bytes. Where it is a multiple of the
+	// system's page, one block's pages hold nothing of another's.
 	BlockSize = 16 << 10
 	// keep is how many free blocks keep their pages, 8 MiB: queues that fill and
 	// drain all the time are not to pay for pages each time.

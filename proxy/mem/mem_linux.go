@@ -1,6 +1,15 @@
 package mem
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// whole tells whether a block is of whole pages. With pages of 64 KiB, which
+// some arm64 systems have, it is not: to give back the one that a free block lies
+// in would empty the three blocks beside it.
+var whole = BlockSize%os.Getpagesize() == 0
 
 // region appends the blocks of one more region to to. The address space of a
 // region is kept for good, a thousandth of which is page tables; its pages are
@@ -16,4 +25,8 @@ func region(to [][]byte) [][]byte {
 }
 
 // discard gives the pages of a free block back to the system.
-func discard(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) }
+func discard(b []byte) {
+	if whole {
+		_ = unix.Madvise(b, unix.MADV_DONTNEED)
+	}
+}
