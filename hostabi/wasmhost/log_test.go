@@ -76,3 +76,23 @@ func TestGuestLogLines(t *testing.T) {
 		}
 	})
 }
+
+// A thousand vectors of all of memory would take a second: a guest whose time is
+// up is ended between two of them.
+func TestALongWriteIsEndedInTime(t *testing.T) {
+	m := load(t, Interpreter, newGuest().build())
+	in := <-m.slots
+	defer func() { m.slots <- in }()
+	for i := range uint32(3) { // vectors of one byte each
+		in.memory.WriteUint32Le(8*i, 100+i)
+		in.memory.WriteUint32Le(8*i+4, 1)
+	}
+	in.memory.Write(100, []byte("abc"))
+	in.time = newAllowance(0, m.now()-time.Second)
+	defer func() {
+		if err, _ := recover().(error); err == nil || !in.late || string(in.world.line) != "a" {
+			t.Errorf("%q was written, late is %v, the error %v", in.world.line, in.late, err)
+		}
+	}()
+	fdWrite(in, in.memory, []uint64{1, 0, 3, 200})
+}

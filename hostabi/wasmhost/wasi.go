@@ -151,6 +151,7 @@ func fdWrite(in *instance, memory api.Memory, stack []uint64) uint32 {
 		}
 		written += uint32(len(b))
 		in.print(level, b)
+		in.check() // a vector may be all of memory, and there may be many
 	}
 	return fault(memory.WriteUint32Le(uint32(stack[3]), written))
 }
