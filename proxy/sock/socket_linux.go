@@ -36,12 +36,19 @@ type side struct {
 	task    atomic.Pointer[poll.Task] // whose waits give the loop back; nil: nobody's
 	maybe   atomic.Bool               // it may be ready: the loop said so, or nobody knows
 	waiting atomic.Bool
-	expired atomic.Bool
-	due     atomic.Int64 // deadline in unix nanoseconds; 0: none
+	due     atomic.Int64 // deadline in nanoseconds since epoch; 0: none; expired: it has passed
 	alarm   atomic.Pointer[poll.Alarm]
 	gate    chan struct{} // of capacity 1, made by the first goroutine that waits
 	drained bool          // the read under way said that there is no more
 }
+
+// expired is the due of a side whose deadline has passed: one value for both, so
+// that one that passes while another is set leaves nothing behind.
+const expired = -1
+
+// epoch is what deadlines count from, on the monotonic clock: those under way
+// must not be lost when the system's clock is set back.
+var epoch = time.Now()
 
 // newSocket takes over fd, a non-blocking socket that no poller knows of, on the
 // loop of near, or on the least busy one.
@@ -140,7 +147,7 @@ func (s *Socket) usable(d *side) error {
 	switch {
 	case s.fd.isClosed():
 		return net.ErrClosed
-	case d.expired.Load():
+	case d.due.Load() == expired:
 		return os.ErrDeadlineExceeded
 	}
 	return nil
@@ -310,26 +317,23 @@ func (s *Socket) SetWriteDeadline(t time.Time) error { s.limit(&s.out, t); retur
 
 // limit sets the deadline of d.
 func (s *Socket) limit(d *side, t time.Time) {
-	if t.IsZero() {
+	a := d.alarm.Load()
+	switch {
+	case t.IsZero():
 		d.due.Store(0)
-		d.expired.Store(false)
-		if a := d.alarm.Load(); a != nil {
+		if a != nil {
 			a.Set(time.Time{})
 		}
 		return
-	}
-	d.due.Store(t.UnixNano())
-	if !t.After(time.Now()) {
-		d.expired.Store(true)
+	case !t.After(time.Now()):
+		d.due.Store(expired)
 		s.wakeAll()
 		return
 	}
-	d.expired.Store(false)
-	a := d.alarm.Load()
+	d.due.Store(int64(t.Sub(epoch)))
 	if a == nil {
 		a = s.src.NewAlarm(func(leave func()) {
-			if due := d.due.Load(); due != 0 && due <= time.Now().UnixNano() {
-				d.expired.Store(true)
+			if due := d.due.Load(); due > 0 && due <= int64(time.Since(epoch)) && d.due.CompareAndSwap(due, expired) {
 				d.wake(leave)
 			}
 		})
