@@ -15,10 +15,9 @@ import (
 )
 
 // Check loads, configures and probes every policy of cfg whose module could be
-// read, as New and Reload do before they change anything. The error is a
-// config.Errors with all that fail.
-func Check(ctx context.Context, cfg *config.Config) error {
-	var problems config.Errors
+// read, as New and Reload do before they change anything. It returns what is
+// wrong with all that fail.
+func Check(ctx context.Context, cfg *config.Config) (problems config.Errors) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
 		if _, err := policyKey(cfg.Policies[name]); err != nil || len(cfg.Policies[name].Bytes) == 0 {
 			continue // told by config
@@ -30,10 +29,7 @@ func Check(ctx context.Context, cfg *config.Config) error {
 		}
 		p.Close()
 	}
-	if len(problems) > 0 {
-		return problems
-	}
-	return nil
+	return problems
 }
 
 // policyProblem is why the policy with this name cannot be loaded: its settings

@@ -84,10 +84,9 @@ var errCutShort = errors.New("ended by a second signal before the drain was over
 // run loads the configuration, starts a gateway and serves until a signal or
 // the end of ctx, and the drain behind it.
 func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signal) error {
-	cfg, err := c.files.Load(c.config)
-	if err != nil {
-		_, problems := c.inspect(ctx) // there may be more
-		return c.refused(problems)
+	cfg, problems := c.files.Inspect(c.config)
+	if len(problems) > 0 {
+		return c.refused(tried(ctx, cfg, problems)) // there may be more
 	}
 	g, err := c.start(ctx, cfg, log)
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -30,8 +29,8 @@ that makes no sense.`,
   weir validate -c /etc/weir/gateway.toml && systemctl reload weir`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, problems := c.inspect(cmd.Context())
-			if len(problems) > 0 {
+			cfg, problems := c.files.Inspect(c.config)
+			if problems = tried(cmd.Context(), cfg, problems); len(problems) > 0 {
 				fmt.Fprintln(c.err, problems)
 				return failed
 			}
@@ -44,15 +43,12 @@ that makes no sense.`,
 	}
 }
 
-// inspect reads the configuration and tries its policies, and returns every
-// problem of both.
-func (c *cli) inspect(ctx context.Context) (*config.Config, config.Errors) {
-	cfg, problems := c.files.Inspect(c.config)
-	if cfg != nil {
-		more, _ := errors.AsType[config.Errors](gateway.Check(ctx, cfg))
-		problems = problems.With(more)
+// tried adds to the problems of a configuration those of its policies.
+func tried(ctx context.Context, cfg *config.Config, problems config.Errors) config.Errors {
+	if cfg == nil {
+		return problems
 	}
-	return cfg, problems
+	return problems.With(gateway.Check(ctx, cfg))
 }
 
 // plural counts things.
