@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 	"time"
 
 	"weir/hostabi"
@@ -49,7 +48,7 @@ func (t *Tunnel) end(c Cause) {
 		for d := range t.legs {
 			t.legs[d].sink.stop()
 			t.pumps[d].interrupt()
-			t.contain(func() { _ = t.legs[d].tr.SetReadDeadline(past) })
+			t.panics.Contain(func() { _ = t.legs[d].tr.SetReadDeadline(past) })
 		}
 		t.o.Metrics.Connections(metrics.StateOpen).Dec()
 		t.o.Metrics.Connections(metrics.StateClosing).Inc()
@@ -143,34 +142,17 @@ func (t *Tunnel) giveTime(d time.Duration) {
 
 // guard turns a panic into the end of this tunnel alone. Whatever goroutine
 // works for a tunnel does so under a guard; what has to be done however a step
-// before it ended is under one of its own.
+// before it ended is under one of its own. What is part of ending is under
+// t.panics.Contain.
 func (t *Tunnel) guard(f func()) (ok bool) {
-	defer func() {
-		if ok {
-			return
-		}
-		if v := recover(); v != nil {
-			t.panicked(v, debug.Stack())
-			t.end(Cause{Initiator: metrics.ByWeir, Code: 1011, Reason: "internal error", skip: [2]bool{true, true}})
-		}
-	}()
-	f()
-	return true
+	if ok = t.panics.Contain(f); !ok {
+		t.end(Cause{Initiator: metrics.ByWeir, Code: 1011, Reason: "internal error", skip: [2]bool{true, true}})
+	}
+	return ok
 }
 
-// contain is guard for what is part of ending.
-func (t *Tunnel) contain(f func()) {
-	defer func() {
-		if v := recover(); v != nil {
-			t.panicked(v, debug.Stack())
-		}
-	}()
-	f()
-}
-
-// panicked counts and tells a panic. A log that panics itself is given up.
+// panicked counts and tells a panic.
 func (t *Tunnel) panicked(v any, stack []byte) {
 	t.o.Metrics.Panics(metrics.InTunnel).Inc()
-	defer func() { _ = recover() }()
 	t.o.Log.Error("panic", "in", metrics.InTunnel.String(), "tunnel", t.o.ID, "route", t.o.Route.Name, "panic", fmt.Sprint(v), "stack", string(stack))
 }

@@ -14,6 +14,7 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/config"
+	"weir/proxy/crash"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
@@ -83,8 +84,9 @@ type Options struct {
 
 // Tunnel is a client leg joined to an upstream leg.
 type Tunnel struct {
-	o     Options
-	start time.Time
+	o      Options
+	start  time.Time
+	panics crash.Report // of t.panicked; made once, so that a turn costs no closure
 
 	legs  [2]leg // by the direction of what is read from it
 	pumps [2]pump
@@ -124,6 +126,7 @@ type leg struct {
 // New returns a tunnel that is not running yet.
 func New(o Options) *Tunnel {
 	t := &Tunnel{o: o, start: time.Now(), done: make(chan struct{})}
+	t.panics = t.panicked
 	set := o.Route.Load()
 	t.o.Client.Buffered, t.o.Upstream.Buffered = nil, nil
 	for d, in := range [2]*Leg{hostabi.ToUpstream: &o.Client, hostabi.ToClient: &o.Upstream} {
