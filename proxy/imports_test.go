@@ -43,9 +43,8 @@ var layer = map[string]int{
 
 	"proxy/policy/policytest": 3,
 
-	"proxy/relay":   3,
-	"proxy/session": 3,
-	"proxy/stream":  3,
+	"proxy/relay":  3,
+	"proxy/stream": 3,
 
 	"proxy/gateway": 4,
 

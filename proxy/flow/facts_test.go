@@ -13,7 +13,7 @@ import (
 // "!x" a control frame.
 func given(t *testing.T, limit int64, budget *Budget, words string) *Queue {
 	t.Helper()
-	q := NewQueue(limit, budget)
+	q := newQueue(limit, budget)
 	t.Cleanup(q.Close)
 	q.SetNotice(renderGap)
 	for w := range strings.FieldsSeq(words) {
@@ -294,7 +294,7 @@ func TestGapsOfBillions(t *testing.T) {
 func TestPushAndDrainAllocateLittle(t *testing.T) {
 	wire := make([]byte, 130)
 	for _, m := range []Message{{Wire: wire}, {Wire: wire, Droppable: true}} {
-		q := NewQueue(1<<20, NewBudget(0, nil))
+		q := newQueue(1<<20, NewBudget(0, nil))
 		n := testing.AllocsPerRun(100, func() {
 			for range 100 {
 				q.Push(m)
@@ -321,7 +321,7 @@ func BenchmarkPushAndDrain(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
-			q := NewQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
+			q := newQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
 			for i := 0; b.Loop(); i++ {
 				q.Push(c.m)
 				if i%1000 == 999 {
@@ -339,7 +339,7 @@ func BenchmarkPushAndDrain(b *testing.B) {
 // costs.
 func BenchmarkShed(b *testing.B) {
 	b.ReportAllocs()
-	q := NewQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
+	q := newQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
 	q.SetNotice(renderGap)
 	m := Message{Wire: make([]byte, 130), Droppable: true}
 	for b.Loop() {
@@ -356,7 +356,7 @@ func BenchmarkFill(b *testing.B) {
 	m := Message{Wire: make([]byte, 130)}
 	for i := 0; b.Loop(); i++ {
 		if q == nil {
-			q = NewQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
+			q = newQueue(1<<20, NewBudget(0, NewBudget(1<<30, nil)))
 			q.SetNotice(renderGap)
 		}
 		m.Droppable = i%2 == 0

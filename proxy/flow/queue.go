@@ -65,15 +65,8 @@ type Queue struct {
 	tally      Tally
 }
 
-// NewQueue returns a queue that holds at most limit bytes of messages, which
+// Init makes the zero Queue one that holds at most limit bytes of messages, which
 // are also reserved in budget. budget may be nil.
-func NewQueue(limit int64, budget *Budget) *Queue {
-	q := &Queue{}
-	q.Init(limit, budget)
-	return q
-}
-
-// Init makes a zero Queue what NewQueue returns.
 func (q *Queue) Init(limit int64, budget *Budget) { q.limit, q.budget = limit, budget }
 
 // SetLimit changes the limit for what comes; nothing that waits is given up.

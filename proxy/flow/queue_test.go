@@ -27,9 +27,15 @@ type lending struct {
 	item *item
 }
 
+func newQueue(limit int64, budget *Budget) *Queue {
+	q := &Queue{}
+	q.Init(limit, budget)
+	return q
+}
+
 func newScript(t testing.TB, limit int64, told bool) *script {
 	s := &script{t: t, budget: NewBudget(0, NewBudget(0, nil)), m: &model{limit: limit, told: told}}
-	s.q = NewQueue(limit, s.budget)
+	s.q = newQueue(limit, s.budget)
 	if told {
 		s.q.SetNotice(renderGap)
 	}

@@ -171,10 +171,6 @@ func TestGenerationsOfAPolicyShareItsInstances(t *testing.T) {
 	if got := series(t, s, "weir_policy_instances", "policy=p"); got != 4 {
 		t.Errorf("%v instances, want 4", got)
 	}
-	s.ForgetPolicy("p")
-	if n := testutil.CollectAndCount(s.policyInstances); n != 0 {
-		t.Errorf("%d series after the policy was forgotten, want 0", n)
-	}
 }
 
 func TestReadingsAreAskedFor(t *testing.T) {

@@ -56,7 +56,3 @@ func (s *Set) PolicyCall(hook hostabi.Hook, result string, d time.Duration) {
 func (s *Set) PolicyInstances(policy string) prometheus.Gauge {
 	return s.policyInstances.WithLabelValues(policy)
 }
-
-// ForgetPolicy drops the series of a policy that left the configuration, after
-// its last pool was closed.
-func (s *Set) ForgetPolicy(policy string) { s.policyInstances.DeleteLabelValues(policy) }
