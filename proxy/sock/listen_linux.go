@@ -20,11 +20,12 @@ type Listener struct {
 	accept func(s *Socket, leave func())
 	failed func(error) (goOn bool)
 
+	srcs  []*poll.Source
+	retry *poll.Alarm
+
 	mu      sync.Mutex // guards fd against being closed, and by that another's, meanwhile
 	fd      int        // -1: closed
-	srcs    []*poll.Source
 	backoff time.Duration
-	retry   *poll.Alarm
 }
 
 // Bounds of the pause after an accept that failed; it doubles.
@@ -87,12 +88,20 @@ func (a *Listener) Ready(leave func(), _ poll.Events) poll.Turn {
 	case err == syscall.EAGAIN || err == net.ErrClosed: // another loop was first
 	case a.failed(os.NewSyscallError("accept4", err)):
 		a.arm(0)
-		a.retry.Set(time.Now().Add(a.backoff))
-		a.backoff = min(2*a.backoff, maxBackoff)
+		a.retry.Set(time.Now().Add(a.pause()))
 	default:
 		a.arm(0)
 	}
 	return poll.Short
+}
+
+// pause is how long to wait after a failure. Loops may fail at the same time.
+func (a *Listener) pause() time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d := a.backoff
+	a.backoff = min(2*d, maxBackoff)
+	return d
 }
 
 // take accepts by package syscall, since package unix asks a socket for its

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weir/proxy/fd"
 	"weir/proxy/poll"
 )
@@ -372,6 +374,52 @@ func TestListenerAcceptsOnLoops(t *testing.T) {
 		_ = c.Close()
 		t.Error("a closed listener accepts")
 	}
+}
+
+// Loops that cannot accept at the same time pause, and then accept.
+func TestListenerPausesAfterFailures(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, failures := make(chan *Socket, 1), make(chan error, 2)
+	l, err := Listen(newLoops(t, 2), tcp.(*net.TCPListener), func(s *Socket, _ func()) { accepted <- s }, func(err error) bool {
+		failures <- err
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	none, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(none)
+	listening := l.fd
+	l.fd = none // nothing has come yet: no loop looks
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() { l.Ready(nil, poll.Readable) })
+	}
+	both.Wait()
+	for range 2 {
+		if err := <-failures; !errors.Is(err, syscall.EINVAL) {
+			t.Error(err)
+		}
+	}
+	l.mu.Lock()
+	l.fd = listening
+	if l.backoff != 4*minBackoff {
+		t.Errorf("the next pause is %v", l.backoff)
+	}
+	l.mu.Unlock()
+	c, err := net.Dial("tcp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = (<-accepted).Close()
 }
 
 func TestSocketsCostNoAllocation(t *testing.T) {
