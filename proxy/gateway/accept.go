@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -78,14 +79,12 @@ func (g *Gateway) acceptOnLoops() error {
 const acceptBackoff = 5 * time.Millisecond // after a failed accept, doubling
 
 // passing tells an error of one connection, or of the moment, from one of the
-// listener.
+// listener. Linux reports what befell a connection before it was accepted, or
+// that a rule forbids it, as the error of accept(2): of errors that a peer may
+// have caused none may end the process.
 func passing(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && !slices.Contains([]syscall.Errno{syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK}, errno)
 }
 
 func (g *Gateway) stopping() bool {
