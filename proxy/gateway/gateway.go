@@ -105,12 +105,12 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	if len(gen.policies) > 0 {
 		debug.FreeOSMemory() // what loading them took, while there is nobody to disturb
 	}
+	g.publish(gen) // the admin listener answers at once
 	if err := g.listen(cfg); err != nil {
 		gen.close(g.panicked(metrics.InGateway))
 		g.closeRooms()
 		return nil, err
 	}
-	g.publish(gen)
 	g.metrics.Reloaded(time.Now())
 	return g, nil
 }
