@@ -112,6 +112,38 @@ func validHostname(s string) bool {
 	return true
 }
 
+// overlap tells whether one listener at a and another at b would certainly be
+// in each other's way: what names stand for is not looked up.
+func overlap(a, b string) bool {
+	hostA, port, _ := net.SplitHostPort(a)
+	hostB, portB, _ := net.SplitHostPort(b)
+	if port != portB || port == "0" {
+		return false
+	}
+	x, y := listenAddr(hostA), listenAddr(hostB)
+	switch {
+	case hostA == hostB:
+		return true
+	case x.Is6() && x.IsUnspecified(), y.Is6() && y.IsUnspecified(): // of either family
+		return true
+	case x.IsUnspecified(), y.IsUnspecified():
+		return x.Is4() && y.Is4()
+	}
+	return x.IsValid() && x == y
+}
+
+// listenAddr is the address that a listener on host has; the zero one for a name.
+func listenAddr(host string) netip.Addr {
+	switch host {
+	case "":
+		return netip.IPv6Unspecified()
+	case "localhost":
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
+}
+
 // loopback tells whether only this machine can reach a listener at address.
 func loopback(address string) bool {
 	host, _, _ := net.SplitHostPort(address)

@@ -46,7 +46,7 @@ func (t *table) server(dir string, s *Server) {
 	t.text("listen", &s.Listen, checkListen)
 	t.text("tls_cert", &s.TLSCert, beside(dir))
 	t.text("tls_key", &s.TLSKey, beside(dir))
-	t.texts("trusted_proxies", func(_, v string) error {
+	t.texts("trusted_proxies", nameOrLeaveOut, func(_, v string) error {
 		p, err := parsePrefix(v)
 		s.TrustedProxies = append(s.TrustedProxies, p)
 		return err
@@ -82,7 +82,7 @@ func (t *table) route(top Limits) Route {
 	t.text("path", &r.Path, checkPath)
 	t.text("upstream", &r.Upstream, nil)
 	t.text("policy", &r.Policy, nil)
-	t.texts("allowed_origins", func(_, s string) error {
+	t.texts("allowed_origins", nameOrLeaveOut, func(_, s string) error {
 		r.AllowedOrigins = append(r.AllowedOrigins, s)
 		return checkOrigin(s)
 	})
@@ -104,7 +104,8 @@ func (t *table) upstream(name string) *Upstream {
 	u := DefaultUpstream()
 	u.Name = name
 	lineOf := map[string]int{}
-	t.texts("urls", func(path, s string) error {
+	const nameOne = `name at least one backend, such as urls = ["http://127.0.0.1:9000"]`
+	t.texts("urls", nameOne, func(path, s string) error {
 		s, err := checkURL(s)
 		if err != nil {
 			return err
@@ -123,7 +124,7 @@ func (t *table) upstream(name string) *Upstream {
 	t.retries(&u.Retries)
 	t.done()
 	if !t.has("urls") {
-		t.fail(t.path, `has no urls; name at least one backend, such as urls = ["http://127.0.0.1:9000"]`)
+		t.fail(t.path, "has no urls; %s", nameOne)
 	}
 	if _, demo := lineOf[demoURL]; demo && len(lineOf) > 1 {
 		t.fail(t.at("urls"), "demo: is the backend inside Weir and stands alone; remove it or the others")

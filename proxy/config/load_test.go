@@ -367,3 +367,25 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
+
+func TestListenersThatOverlap(t *testing.T) {
+	f := func(a, b string, want bool) {
+		t.Helper()
+		if got := overlap(a, b); got != want || got != overlap(b, a) {
+			t.Errorf("%s, %s: %t", a, b, got)
+		}
+	}
+	f("127.0.0.1:8080", "127.0.0.1:8080", true)
+	f("127.0.0.1:8080", "127.0.0.1:8081", false)
+	f("127.0.0.1:0", "127.0.0.1:0", false)
+	f(":8080", "127.0.0.1:8080", true)
+	f("[::]:8080", "0.0.0.0:8080", true)
+	f(":8080", "gateway.internal:8080", true)
+	f("0.0.0.0:8080", "10.0.0.1:8080", true)
+	f("0.0.0.0:8080", "[::1]:8080", false)
+	f("localhost:8080", "0.0.0.0:8080", true)
+	f("localhost:8080", "127.0.0.1:8080", true)
+	f("gateway.internal:8080", "127.0.0.1:8080", false)
+	f("gateway.internal:8080", "gateway.internal:8080", true)
+	f("127.0.0.1:8080", "[::1]:8080", false)
+}

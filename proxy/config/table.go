@@ -79,8 +79,9 @@ func (t *table) text(key string, dst *string, check func(string) (string, error)
 	}
 }
 
-// texts reads an array of strings, each through check with its position.
-func (t *table) texts(key string, check func(path, s string) error) {
+// texts reads an array of strings, each through check with its position. The
+// remedy is for an empty one.
+func (t *table) texts(key, remedy string, check func(path, s string) error) {
 	v := t.get(key)
 	if v == nil {
 		return
@@ -91,7 +92,7 @@ func (t *table) texts(key string, check func(path, s string) error) {
 		return
 	}
 	if len(list) == 0 {
-		t.fail(t.at(key), "is empty; name at least one, or leave the key out")
+		t.fail(t.at(key), "is empty; %s", remedy)
 	}
 	for i, v := range list {
 		path := index(t.at(key), i)
@@ -102,6 +103,8 @@ func (t *table) texts(key string, check func(path, s string) error) {
 		}
 	}
 }
+
+const nameOrLeaveOut = "name at least one, or leave the key out"
 
 // sub reads a table; ok is false when it is absent or something else.
 func (t *table) sub(key string) (sub *table, ok bool) {

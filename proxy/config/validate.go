@@ -17,8 +17,12 @@ func (d *decoder) validate(cfg *Config) {
 	if d.failed("admin.listen") || d.failed("server.listen") {
 		return
 	}
-	if cfg.Admin.Listen == cfg.Server.Listen && !strings.HasSuffix(cfg.Server.Listen, ":0") {
-		d.fail("admin.listen", "%s is server.listen too; give each its own port", cfg.Admin.Listen)
+	switch admin, server := cfg.Admin.Listen, cfg.Server.Listen; {
+	case !overlap(admin, server):
+	case admin == server:
+		d.fail("admin.listen", "%s is server.listen too; give each its own port", admin)
+	default:
+		d.fail("admin.listen", "%s is taken by server.listen %s; give each its own port", admin, server)
 	}
 }
 
