@@ -52,6 +52,20 @@ func (f Files) Hold(path string) bool {
 	return err == nil
 }
 
+// Beneath reports whether path, on the way to which there are no symbolic links,
+// is below the directory that reading is confined to.
+func (f Files) Beneath(path string) bool {
+	if f.dir == "" {
+		return true
+	}
+	dir, err := filepath.EvalSymlinks(f.dir)
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != "." && filepath.IsLocal(rel)
+}
+
 // enter opens the directory of a confinement and returns path relative to it.
 func (f Files) enter(path string) (*os.Root, string, error) {
 	abs, err := filepath.Abs(path)

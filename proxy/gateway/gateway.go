@@ -61,6 +61,7 @@ type Gateway struct {
 	overrun atomic.Int64 // connections above a limit, open until they are told so
 
 	reloading sync.Mutex              // one reload at a time
+	failing   atomic.Bool             // the last one failed
 	watcher   atomic.Pointer[watcher] // nil: files are not followed
 
 	mu       sync.Mutex

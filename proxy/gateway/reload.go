@@ -5,11 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"sync"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
 
 	"weir/proxy/admin"
 	"weir/proxy/config"
@@ -19,20 +15,27 @@ import (
 // Reload reads the configuration anew and publishes it. On any error the
 // running generation stays. Files that say what is running already change
 // nothing. All ways to reload come through here, one at a time.
-func (g *Gateway) Reload(ctx context.Context) error {
+func (g *Gateway) Reload(ctx context.Context) error { return g.reloadFor(ctx, true) }
+
+// reloadFor is Reload. Where nobody asked, nothing is said of files that did not
+// change, unless a reload had failed before: then that is over.
+func (g *Gateway) reloadFor(ctx context.Context, asked bool) error {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	changed, err := false, errPanicked
 	g.panicked(metrics.InReload).Contain(func() { changed, err = g.reload(ctx) })
-	switch {
-	case err != nil:
+	number := g.current.Load().number
+	if failed := g.failing.Swap(err != nil); err != nil {
 		g.metrics.ReloadFailed()
-		g.log.Error("reload failed, the running configuration stays", "config", g.path, "generation", g.current.Load().number, "error", err.Error())
-	case changed:
+		g.log.Error("reload failed, the running configuration stays", "config", g.path, "generation", number, "error", err.Error())
+	} else {
 		g.metrics.Reloaded(time.Now())
-		g.log.Info("reloaded", "config", g.path, "generation", g.current.Load().number)
-	default:
-		g.metrics.Reloaded(time.Now())
+		switch {
+		case changed:
+			g.log.Info("reloaded", "config", g.path, "generation", number)
+		case asked || failed:
+			g.log.Info("nothing to reload, the files say what runs", "config", g.path, "generation", number)
+		}
 	}
 	return err
 }
@@ -88,132 +91,4 @@ func restart(e config.Error) error { return fmt.Errorf("%w (%w)", e, admin.ErrCo
 func sum(b []byte) []byte {
 	s := sha256.Sum256(b)
 	return s[:]
-}
-
-// watcher reloads when gateway.toml or a file it names changes on disk.
-// Directories are watched, so that a file that is replaced by renaming another
-// over it is seen as well.
-type watcher struct {
-	fs    *fsnotify.Watcher
-	only  config.Files
-	again chan struct{} // other files are followed now: what changed meanwhile?
-	mu    sync.Mutex
-	files map[string]bool // absolute paths
-}
-
-// settle is how long files must be quiet before they are read: a copy in
-// progress is not read half.
-const settle = 100 * time.Millisecond
-
-// watch starts following the running configuration's files.
-func (g *Gateway) watch() {
-	fs, err := fsnotify.NewWatcher()
-	if err != nil {
-		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
-		return
-	}
-	w := &watcher{fs: fs, only: g.files, again: make(chan struct{}, 1), files: map[string]bool{}}
-	w.follow(g.current.Load().cfg)
-	g.watcher.Store(w)
-	g.done.Go(func() { g.followFiles(w) })
-}
-
-// followNamed follows also the files that a configuration names which can not
-// be loaded: what is wrong may be one of them, and be put right.
-func (g *Gateway) followNamed() {
-	src, err := g.files.Read(g.path)
-	if err != nil {
-		return
-	}
-	if cfg, err := config.Parse(g.path, src); err == nil {
-		g.watcher.Load().also(cfg)
-	}
-}
-
-// follow watches the files of cfg in place of those before.
-func (w *watcher) follow(cfg *config.Config) {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	w.files = map[string]bool{}
-	w.mu.Unlock()
-	w.also(cfg)
-	select {
-	case w.again <- struct{}{}:
-	default:
-	}
-}
-
-// also watches the files of cfg beside those before.
-func (w *watcher) also(cfg *config.Config) {
-	if w == nil {
-		return
-	}
-	var files []string
-	for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
-		if f == "" || !w.only.Hold(f) {
-			continue
-		}
-		if abs, err := filepath.Abs(f); err == nil {
-			files = append(files, abs)
-			_ = w.fs.Add(filepath.Dir(abs)) // a missing directory holds no file to follow
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, f := range files {
-		w.files[f] = true
-	}
-}
-
-func modules(cfg *config.Config) (files []string) {
-	for _, p := range cfg.Policies {
-		files = append(files, p.Module)
-	}
-	return files
-}
-
-// concerns reports whether an event is about a followed file, or about the
-// symbolic link that a mounted directory is switched by.
-func (w *watcher) concerns(e fsnotify.Event) bool {
-	if e.Op == fsnotify.Chmod {
-		return false
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.files[filepath.Clean(e.Name)] || filepath.Base(e.Name) == "..data"
-}
-
-func (w *watcher) close() {
-	if w != nil {
-		_ = w.fs.Close()
-	}
-}
-
-// followFiles ends when the watcher is closed.
-func (g *Gateway) followFiles(w *watcher) {
-	quiet := time.NewTimer(time.Hour)
-	quiet.Stop()
-	defer quiet.Stop()
-	for {
-		select {
-		case e, ok := <-w.fs.Events:
-			if !ok {
-				return
-			}
-			if w.concerns(e) {
-				quiet.Reset(settle)
-			}
-		case err, ok := <-w.fs.Errors:
-			if !ok {
-				return
-			}
-			g.log.Warn("watching files", "error", err.Error())
-		case <-w.again:
-			quiet.Reset(settle)
-		case <-quiet.C:
-			_ = g.Reload(context.Background()) // logged and counted there
-		}
-	}
 }

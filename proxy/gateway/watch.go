@@ -1,0 +1,210 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"weir/proxy/config"
+)
+
+// watcher reloads when gateway.toml or a file it names changes on disk.
+// Directories are watched, so that a file that is replaced by renaming another
+// over it is seen as well, and so is a symbolic link on the way to it that is
+// switched.
+type watcher struct {
+	fs    *fsnotify.Watcher
+	only  config.Files
+	log   *slog.Logger
+	again chan struct{} // other files are followed now: what changed meanwhile?
+
+	mu    sync.Mutex
+	files map[string]bool // followed; absolute paths
+	names map[string]bool // what leads to them now, and the directories that hold it
+}
+
+// settle is how long files must be quiet before they are read: a copy in
+// progress is not read half.
+const settle = 100 * time.Millisecond
+
+// watch starts following the running configuration's files.
+func (g *Gateway) watch() {
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
+		return
+	}
+	w := &watcher{fs: fs, only: g.files, log: g.log, again: make(chan struct{}, 1), files: map[string]bool{}}
+	w.follow(g.current.Load().cfg)
+	g.watcher.Store(w)
+	g.done.Go(func() { g.followFiles(w) })
+}
+
+// followNamed follows also the files that a configuration names which can not
+// be loaded: what is wrong may be one of them, and be put right.
+func (g *Gateway) followNamed() {
+	src, err := g.files.Read(g.path)
+	if err != nil {
+		return
+	}
+	if cfg, err := config.Parse(g.path, src); err == nil {
+		g.watcher.Load().also(cfg)
+	}
+}
+
+// follow watches the files of cfg in place of those before.
+func (w *watcher) follow(cfg *config.Config) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	w.files = map[string]bool{}
+	w.mu.Unlock()
+	w.also(cfg)
+	select {
+	case w.again <- struct{}{}:
+	default:
+	}
+}
+
+// also watches the files of cfg beside those before.
+func (w *watcher) also(cfg *config.Config) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
+		if f == "" || !w.only.Hold(f) {
+			continue
+		}
+		if abs, err := filepath.Abs(f); err == nil {
+			w.files[abs] = true
+		}
+	}
+	w.look()
+}
+
+func modules(cfg *config.Config) (files []string) {
+	for _, p := range cfg.Policies {
+		files = append(files, p.Module)
+	}
+	return files
+}
+
+// lookAgain finds out by what way the files are reached now.
+func (w *watcher) lookAgain() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.look()
+}
+
+// look watches the directories of all that leads to the files, and no others.
+func (w *watcher) look() {
+	w.names = map[string]bool{}
+	dirs := map[string]bool{}
+	for f := range w.files {
+		for _, name := range trail(f) {
+			if w.only.Beneath(name) {
+				dir := filepath.Dir(name)
+				w.names[name], w.names[dir], dirs[dir] = true, true, true
+			}
+		}
+	}
+	for _, dir := range w.fs.WatchList() {
+		if !dirs[dir] {
+			_ = w.fs.Remove(dir) // it may be gone
+		}
+	}
+	for dir := range dirs {
+		if err := w.fs.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
+			w.log.Warn("a directory is not watched; reload by SIGHUP or the admin listener", "directory", dir, "error", err.Error())
+		}
+	}
+}
+
+// maxLinks is how many symbolic links may lead to a file: as many as Linux
+// follows (path_resolution(7)).
+const maxLinks = 40
+
+// trail returns what leads to an absolute path: the symbolic links on the way,
+// and what is at its end, or the first on the way that is missing. On the way to
+// each of them there are no links.
+func trail(path string) (names []string) {
+	root := filepath.VolumeName(path) + string(filepath.Separator)
+	steps := func(p string) []string { return strings.Split(filepath.ToSlash(p), "/") }
+	at, rest := root, steps(path[len(filepath.VolumeName(path)):])
+	for len(rest) > 0 && len(names) < maxLinks {
+		next := filepath.Join(at, rest[0]) // "", "." and ".." included
+		rest = rest[1:]
+		target, err := os.Readlink(next)
+		switch {
+		case err == nil:
+			names = append(names, next)
+			if filepath.IsAbs(target) {
+				at = root
+			}
+			rest = slices.Concat(steps(target), rest)
+		case errors.Is(err, fs.ErrNotExist):
+			return append(names, next)
+		default:
+			at = next
+		}
+	}
+	return append(names, at)
+}
+
+// concerns reports whether an event may have changed what the files say. Rights
+// that change do so only where a file could not be read.
+func (w *watcher) concerns(e fsnotify.Event, failing bool) bool {
+	if e.Op == fsnotify.Chmod && !failing {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.names[filepath.Clean(e.Name)]
+}
+
+func (w *watcher) close() {
+	if w != nil {
+		_ = w.fs.Close()
+	}
+}
+
+// followFiles ends when the watcher is closed.
+func (g *Gateway) followFiles(w *watcher) {
+	quiet := time.NewTimer(time.Hour)
+	quiet.Stop()
+	defer quiet.Stop()
+	for {
+		select {
+		case e, ok := <-w.fs.Events:
+			if !ok {
+				return
+			}
+			if w.concerns(e, g.failing.Load()) {
+				quiet.Reset(settle)
+			}
+		case err, ok := <-w.fs.Errors:
+			if !ok {
+				return
+			}
+			g.log.Warn("watching files", "error", err.Error())
+			quiet.Reset(settle) // events may be lost
+		case <-w.again:
+			quiet.Reset(settle)
+		case <-quiet.C:
+			w.lookAgain()
+			_ = g.reloadFor(context.Background(), false) // logged and counted there
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fsnotify/fsnotify"
+
+	"weir/proxy/config"
+)
+
+// put writes a configuration that differs from others by n.
+func put(t *testing.T, path string, n int) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(head+plainRoute+fmt.Sprintf("limits = { max_inbox = %d }", n)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// relink switches a symbolic link in one step, as deployments do.
+func relink(t *testing.T, target, link string) {
+	t.Helper()
+	if err := errors.Join(os.Symlink(target, link+".new"), os.Rename(link+".new", link)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runs waits until the configuration that put wrote with n runs.
+func (r *rig) runs(what string, n int) {
+	r.t.Helper()
+	until(r.t, what, func() bool { return r.g.current.Load().cfg.Routes[0].Limits.MaxInbox == n })
+}
+
+func TestFilesAreFollowedThroughLinks(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	relink(t, "v1", dir+"/current")
+	put(t, dir+"/v1/gateway.toml", 1)
+	r := startIn(t, dir+"/current", config.Files{}, plainRoute)
+
+	put(t, dir+"/v1/gateway.toml", 2)
+	r.runs("a file beyond a link changes", 2)
+	put(t, dir+"/v2/gateway.toml", 3)
+	relink(t, dir+"/v2", dir+"/current")
+	r.runs("the link is switched", 3)
+	put(t, dir+"/v2/gateway.toml", 4)
+	r.runs("a file beyond the new link changes", 4)
+
+	put(t, dir+"/elsewhere/5.toml", 5)
+	relink(t, "../elsewhere/5.toml", dir+"/v2/gateway.toml")
+	r.runs("a link takes the file's place", 5)
+	put(t, dir+"/elsewhere/5.toml", 6)
+	r.runs("that link's file changes", 6)
+
+	if got := r.g.watcher.Load().fs.WatchList(); slices.Contains(got, dir+"/v1") {
+		t.Errorf("watched is still what is no longer read: %q", got)
+	}
+}
+
+func TestADirectoryThatIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir+"/conf/gateway.toml", 1)
+	r := startIn(t, dir+"/conf", config.Files{}, plainRoute)
+	put(t, dir+"/new/gateway.toml", 2)
+	if err := errors.Join(os.Rename(dir+"/conf", dir+"/old"), os.Rename(dir+"/new", dir+"/conf")); err != nil {
+		t.Fatal(err)
+	}
+	r.runs("another directory takes its place", 2)
+	put(t, dir+"/conf/gateway.toml", 3)
+	r.runs("a file in it changes", 3)
+
+	if err := os.Rename(dir+"/conf", dir+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "its absence is told", func() bool { return strings.Contains(r.logs.String(), "reload failed") })
+	put(t, dir+"/away/gateway.toml", 4)
+	if err := os.Rename(dir+"/away", dir+"/conf"); err != nil {
+		t.Fatal(err)
+	}
+	r.runs("it is back", 4)
+}
+
+// What made a reload fail and is put right is told of, also where in the end
+// nothing has changed; otherwise files that did not change are told of only to
+// who asks.
+func TestNothingToReload(t *testing.T) {
+	r := start(t, plainRoute)
+	told := func() int { return strings.Count(r.logs.String(), "nothing to reload") }
+	if err := r.g.Reload(t.Context()); err != nil || told() != 1 {
+		t.Fatalf("asked for: %v, told %d times", err, told())
+	}
+	if err := r.g.reloadFor(t.Context(), false); err != nil || told() != 1 {
+		t.Fatalf("not asked for: %v, told %d times", err, told())
+	}
+	r.write(plainRoute + "nonsense")
+	until(t, "the mistake is told", func() bool { return strings.Contains(r.logs.String(), "reload failed") })
+	r.write(plainRoute)
+	until(t, "its end is told", func() bool { return told() == 2 })
+	if n := r.g.current.Load().number; n != 1 {
+		t.Errorf("generation %d", n)
+	}
+}
+
+// Rights that change are looked at only while a reload has failed.
+func TestRightsThatArePutRight(t *testing.T) {
+	r := start(t, plainRoute)
+	until(t, "files are followed", func() bool { return r.g.watcher.Load() != nil })
+	w := r.g.watcher.Load()
+	chmod := func(failing bool) bool {
+		return w.concerns(fsnotify.Event{Name: r.path, Op: fsnotify.Chmod}, failing)
+	}
+	if chmod(false) || !chmod(true) {
+		t.Errorf("concerns: %t, after a failure: %t", chmod(false), chmod(true))
+	}
+}
