@@ -129,7 +129,7 @@ func (g *Gateway) refuseLate(x *http1.Exchange) {
 	defer gen.release()
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
 	view := native
-	if rt := gen.router.match(string(x.Req.Host()), pathOf(x.Req.RequestURI())); rt != nil {
+	if rt := gen.router.match(string(x.Req.Host), pathOf(x.Req.Target)); rt != nil {
 		view = rt.View
 	}
 	f := g.drainFault()

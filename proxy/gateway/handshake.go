@@ -15,8 +15,6 @@ import (
 	"weir/proxy/metrics"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
-
-	"github.com/valyala/fasthttp"
 )
 
 // handshake makes a tunnel of a request that asks for one: the upstream is
@@ -34,18 +32,18 @@ type handshake struct {
 // origin, and a process without memory for more.
 func (h *handshake) check() *stream.Fault {
 	req := &h.x.Req
-	if v := req.Peek("Sec-Websocket-Version"); string(v) != "13" {
+	if v := req.Get("sec-websocket-version"); string(v) != "13" {
 		h.x.Resp.Set("Sec-WebSocket-Version", "13")
 		return &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("Sec-WebSocket-Version is %q, 13 is spoken here (RFC 6455 §4.4)", v)}
 	}
-	keys := req.PeekAll("Sec-Websocket-Key")
+	keys := req.Values("sec-websocket-key")
 	if len(keys) != 1 {
 		return &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("%d Sec-WebSocket-Key fields, one is needed (RFC 6455 §4.2.1)", len(keys))}
 	}
 	if raw, err := base64.StdEncoding.DecodeString(string(keys[0])); err != nil || len(raw) != 16 {
 		return &stream.Fault{Code: hostabi.ProtocolError, Message: "Sec-WebSocket-Key is not 16 bytes in base64 (RFC 6455 §4.2.1)"}
 	}
-	if origins := req.PeekAll("Origin"); len(h.rt.origins) > 0 && len(origins) > 0 {
+	if origins := req.Values("origin"); len(h.rt.origins) > 0 && len(origins) > 0 {
 		origin := strings.ToLower(string(origins[0]))
 		if len(origins) > 1 || (!slices.Contains(h.rt.origins, origin) && !slices.Contains(h.rt.origins, "*")) {
 			return &stream.Fault{Code: hostabi.NotAdmitted, Message: fmt.Sprintf("origin %q is not in allowed_origins of route %s", origin, h.rt.Name)}
@@ -71,8 +69,8 @@ func (h *handshake) run() bool {
 		conn.count(g.metrics.Connections(metrics.StateHTTP)) // unless it has ended
 		return false
 	}
-	key := string(x.Req.Peek("Sec-Websocket-Key"))
-	offered := tokens(x.Req.PeekAll("Sec-Websocket-Protocol"))
+	key := string(x.Req.Get("sec-websocket-key"))
+	offered := tokens(x.Req.Values("sec-websocket-protocol"))
 	up := g.proxy.Upgrade(x, &h.rt.Route, h.id)
 	if up == nil {
 		return back()
@@ -93,7 +91,7 @@ func (h *handshake) run() bool {
 	if h.client.Addr != h.client.Peer && h.client.Addr.IsValid() {
 		client.Addr = h.client.Addr.String()
 	}
-	target, _, _ := strings.Cut(string(x.Req.RequestURI()), "?") // a query may hold secrets
+	target, _, _ := strings.Cut(string(x.Req.Target), "?") // a query may hold secrets
 	_, client.Buffered = x.Detach()
 	other, buffered := up.Detach()
 	near, far, err := g.legs(conn, other)
@@ -140,23 +138,23 @@ func firstError(errs ...error) error {
 // checkUpgrade holds the upstream to RFC 6455 §4.1: WebSocket, its accept key,
 // no extension, and a subprotocol only if the client offered it. A 101 has no
 // body (RFC 9110 §15.2): bytes of one would be taken for frames.
-func checkUpgrade(resp *fasthttp.ResponseHeader, info *http1.ResponseInfo, key string, offered []string) error {
-	if to := resp.PeekAll("Upgrade"); len(to) != 1 || !strings.EqualFold(string(to[0]), "websocket") {
+func checkUpgrade(resp *http1.Response, info *http1.ResponseInfo, key string, offered []string) error {
+	if to := resp.Values("upgrade"); len(to) != 1 || !strings.EqualFold(string(to[0]), "websocket") {
 		return fmt.Errorf("its Upgrade is %q, must be websocket (RFC 6455 §4.1)", to)
 	}
-	if options := tokens(resp.PeekAll("Connection")); !slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(o, "upgrade") }) {
+	if options := tokens(resp.Values("connection")); !slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(o, "upgrade") }) {
 		return fmt.Errorf("its Connection is %q, must have Upgrade (RFC 6455 §4.1)", options)
 	}
 	if info.Chunked || info.ContentLength > 0 {
 		return errors.New("it announces a body, a 101 has none (RFC 9110 §15.2)")
 	}
-	if got, want := string(resp.Peek("Sec-Websocket-Accept")), acceptKey(key); got != want {
+	if got, want := string(resp.Get("sec-websocket-accept")), acceptKey(key); got != want {
 		return fmt.Errorf("Sec-WebSocket-Accept is %q, must be %q (RFC 6455 §4.1)", got, want) //nolint:staticcheck // a field's name
 	}
-	if ext := resp.Peek("Sec-Websocket-Extensions"); len(ext) > 0 {
+	if ext := resp.Get("sec-websocket-extensions"); len(ext) > 0 {
 		return fmt.Errorf("extensions %q were not offered (RFC 6455 §4.1)", ext)
 	}
-	chosen := tokens(resp.PeekAll("Sec-Websocket-Protocol"))
+	chosen := tokens(resp.Values("sec-websocket-protocol"))
 	if len(chosen) > 1 || (len(chosen) == 1 && !slices.Contains(offered, chosen[0])) {
 		return fmt.Errorf("subprotocol %q was not offered (RFC 6455 §4.1)", chosen)
 	}

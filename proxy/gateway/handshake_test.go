@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bufio"
 	"io"
 	"net"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"weir/proxy/metrics"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/valyala/fasthttp"
 )
 
 // What a 101 must say, and may not.
@@ -21,12 +19,9 @@ func TestCheckUpgrade(t *testing.T) {
 	f := func(head, why string) {
 		t.Helper()
 		head += "\r\n"
-		info, err := http1.CheckResponseHead([]byte(head), []byte("GET"))
+		var resp http1.Response
+		info, err := resp.Parse([]byte(head), []byte("GET"))
 		if err != nil {
-			t.Fatal(err)
-		}
-		var resp fasthttp.ResponseHeader
-		if err := resp.Read(bufio.NewReader(strings.NewReader(head))); err != nil {
 			t.Fatal(err)
 		}
 		switch err := checkUpgrade(&resp, &info, key, []string{"chat", "other"}); {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"net"
 	"strings"
 
@@ -37,7 +38,7 @@ type entry struct {
 }
 
 func (r *router) add(host, path string, rt *route) {
-	e := &entry{prefix: pathOf([]byte(path)), route: rt}
+	e := &entry{prefix: string(pathOf([]byte(path))), route: rt}
 	switch {
 	case host == "":
 		r.any = insert(r.any, e)
@@ -72,7 +73,7 @@ func insert(paths []*entry, e *entry) []*entry {
 }
 
 // match returns the route for a Host header and a normalised path; nil: none.
-func (r *router) match(host, path string) *route {
+func (r *router) match(host string, path []byte) *route {
 	if len(r.exact) > 0 || len(r.wildcard) > 0 {
 		host = hostName(host)
 		if rt := longest(r.exact[host], path); rt != nil {
@@ -89,7 +90,7 @@ func (r *router) match(host, path string) *route {
 	return longest(r.any, path)
 }
 
-func longest(paths []*entry, path string) *route {
+func longest(paths []*entry, path []byte) *route {
 	for _, e := range paths {
 		if hasPrefix(path, e.prefix) {
 			return e.route
@@ -100,8 +101,8 @@ func longest(paths []*entry, path string) *route {
 
 // hasPrefix matches on segment boundaries: "/a" is a prefix of "/a" and "/a/b",
 // not of "/ab".
-func hasPrefix(path, prefix string) bool {
-	if !strings.HasPrefix(path, prefix) {
+func hasPrefix(path []byte, prefix string) bool {
+	if len(path) < len(prefix) || string(path[:len(prefix)]) != prefix {
 		return false
 	}
 	return len(path) == len(prefix) || strings.HasSuffix(prefix, "/") || path[len(prefix)] == '/'
@@ -122,7 +123,7 @@ func hostName(host string) string {
 // pathOf returns the path of a request as routes see it: percent-decoded, dot
 // segments and double slashes resolved, so that no spelling of a path reaches
 // another route than the path does.
-func pathOf(target []byte) string {
+func pathOf(target []byte) []byte {
 	raw := target
 	for i, c := range target {
 		if c == '?' {
@@ -131,13 +132,13 @@ func pathOf(target []byte) string {
 		}
 	}
 	if plain(raw) {
-		return string(raw)
+		return raw
 	}
 	u := fasthttp.AcquireURI()
 	defer fasthttp.ReleaseURI(u)
 	u.SetPathBytes(raw)
-	path := string(u.Path())
-	if strings.HasSuffix(path, "/.") { // which fasthttp leaves (RFC 3986 §5.2.4)
+	path := bytes.Clone(u.Path())
+	if bytes.HasSuffix(path, []byte("/.")) { // which fasthttp leaves (RFC 3986 §5.2.4)
 		path = path[:len(path)-1]
 	}
 	return path

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 
 	"weir/hostabi"
 	"weir/proxy/http1"
@@ -14,15 +15,20 @@ import (
 // trusted are the proxies whose forwarding fields are believed.
 func (g *Gateway) trusted() []netip.Prefix { return g.current.Load().cfg.Server.TrustedProxies }
 
+// ids are those of the requests under way.
+var ids = sync.Pool{New: func() any { return new(stream.RequestID) }}
+
 // serve takes one request: route, limits, admission, and then the stream or the
 // tunnel.
 func (g *Gateway) serve(x *http1.Exchange) {
 	gen := g.acquire()
 	defer gen.release()
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
-	id := stream.NewRequestID(&x.Req, client.Trusted)
-	path := pathOf(x.Req.RequestURI())
-	rt := gen.router.match(string(x.Req.Host()), path)
+	id := ids.Get().(*stream.RequestID)
+	defer ids.Put(id)
+	id.Take(&x.Req, client.Trusted)
+	path := pathOf(x.Req.Target)
+	rt := gen.router.match(string(x.Req.Host), path)
 	refuse := func(f stream.Fault) {
 		f.ID = id
 		view := native
@@ -42,7 +48,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		refuse(stream.Fault{Code: hostabi.TooManyConnections, Message: conn.over})
 		return
 	case rt == nil:
-		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host(), path)})
+		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host, path)})
 		return
 	}
 	x.Limit(rt.Limits.IdleTimeout, rt.Limits.WriteTimeout)
@@ -100,16 +106,16 @@ func (rt *route) leave(ip netip.Addr) {
 }
 
 // admit asks the policy whether the request may pass, and in which class.
-func (rt *route) admit(x *http1.Exchange, client stream.Client, path string) (class string, f *stream.Fault) {
+func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (class string, f *stream.Fault) {
 	if !rt.View.NeedsAdmit() {
 		return "", nil
 	}
 	in := hostabi.AdmitInput{
 		Route:   rt.Name,
-		Method:  string(x.Req.Method()),
-		Host:    string(x.Req.Host()),
-		Path:    path,
-		Query:   queryOf(x.Req.RequestURI()),
+		Method:  string(x.Req.Method),
+		Host:    string(x.Req.Host),
+		Path:    string(path),
+		Query:   queryOf(x.Req.Target),
 		Peer:    client.Addr.String(),
 		Headers: headers(x, rt.View.AdmitHeaders()),
 	}
@@ -133,9 +139,9 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header) {
 		return nil
 	}
 	all := slices.Contains(names, "*")
-	for name, value := range x.Req.AllInOrder() {
-		if n := strings.ToLower(string(name)); all || slices.Contains(names, n) {
-			fields = append(fields, hostabi.Header{Name: n, Value: string(value)})
+	for _, f := range x.Req.Fields() {
+		if n := strings.ToLower(string(f.Name)); all || slices.Contains(names, n) {
+			fields = append(fields, hostabi.Header{Name: n, Value: string(f.Value)})
 		}
 	}
 	return fields

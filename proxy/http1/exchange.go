@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"cmp"
 	"net"
 	"strconv"
 	"sync"
@@ -13,16 +14,13 @@ import (
 // Exchange is one request and its answer. It is valid until Handler returns or
 // Detach is called; it is reused after that.
 type Exchange struct {
-	// Req is the request as fasthttp parsed it. Its Host and RequestURI are
-	// those of an absolute-form target where there was one. Visiting it with
-	// All parses and rewrites cookies; AllInOrder does not.
-	Req  fasthttp.RequestHeader
+	Req  Request
 	Info RequestInfo
 	// Resp is edited before Start, which adds the framing and connection
 	// fields itself: what Resp says of Connection, Keep-Alive, Content-Length
 	// and Transfer-Encoding is not sent (but for the Connection of a 101).
 	// Nothing else is added or changed.
-	Resp fasthttp.ResponseHeader
+	Resp Response
 	// Body is nil when the request has none. The first Read sends 100
 	// (Continue) when the client waits for it and no answer was started.
 	Body *BodyReader
@@ -60,8 +58,6 @@ const outSize = 36 << 10
 func newExchange(c *conn) *Exchange {
 	x := exchanges.Get().(*Exchange)
 	x.c = c
-	x.Resp.SetNoDefaultContentType(true)
-	x.Req.SetNoDefaultContentType(true)
 	return x
 }
 
@@ -146,10 +142,10 @@ func (x *Exchange) Start(contentLength int64) error {
 		x.continuing.Unlock()
 	}
 	x.close = x.close || x.Info.Close || x.c.srv.draining.Load()
-	status := x.Resp.StatusCode()
+	status := cmp.Or(x.Resp.Status, fasthttp.StatusOK)
 	// Behind a refused upgrade may be frames that were sent in hope.
 	x.close = x.close || x.Info.Upgrade && status != fasthttp.StatusSwitchingProtocols
-	x.head = status < 200 || status == 204 || status == 304 || x.Req.IsHead()
+	x.head = status < 200 || status == 204 || status == 304 || string(x.Req.Method) == "HEAD"
 	if contentLength < 0 && !x.head {
 		x.chunked = !x.Info.HTTP10
 		x.toEnd = x.Info.HTTP10
@@ -161,34 +157,21 @@ func (x *Exchange) Start(contentLength int64) error {
 	return nil
 }
 
-// appendHead serialises Resp. It does so itself since fasthttp replaces Date
-// and orders fields by kind.
+// appendHead serialises Resp.
 func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte {
 	b = append(b, "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(b, ' ')
-	if reason := x.Resp.StatusMessage(); len(reason) > 0 {
+	if reason := x.Resp.Reason; len(reason) > 0 {
 		b = append(b, reason...)
 	} else {
 		b = append(b, fasthttp.StatusMessage(status)...)
 	}
 	b = append(b, "\r\n"...)
-	x.Resp.SetNoDefaultContentType(true)
-	for name, value := range x.Resp.All() {
-		switch string(name) {
-		case fasthttp.HeaderContentLength, fasthttp.HeaderTransferEncoding, fasthttp.HeaderKeepAlive:
-			continue
-		case fasthttp.HeaderConnection:
-			if status != fasthttp.StatusSwitchingProtocols {
-				continue
-			}
-		case fasthttp.HeaderTrailer:
-			if !x.chunked {
-				continue
-			}
+	for _, f := range x.Resp.fields {
+		if !x.ours(f.Name, status) {
+			b = f.AppendTo(b)
 		}
-		b = append(append(b, name...), ": "...)
-		b = append(append(b, value...), "\r\n"...)
 	}
 	switch {
 	case status < 200 || status == 204:
@@ -207,4 +190,19 @@ func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte 
 		b = append(b, "Connection: keep-alive\r\n"...)
 	}
 	return append(b, "\r\n"...)
+}
+
+// ours tells the fields that an answer has from Start, or not at all.
+func (x *Exchange) ours(name []byte, status int) bool {
+	switch len(name) {
+	case len("trailer"):
+		return !x.chunked && equalFold(name, "trailer")
+	case len("connection"): // and keep-alive
+		return equalFold(name, "keep-alive") || status != fasthttp.StatusSwitchingProtocols && equalFold(name, "connection")
+	case len("content-length"):
+		return equalFold(name, "content-length")
+	case len("transfer-encoding"):
+		return equalFold(name, "transfer-encoding")
+	}
+	return false
 }

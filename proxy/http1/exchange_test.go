@@ -9,8 +9,6 @@ import (
 	"testing"
 )
 
-func newReader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
-
 func newReaderOf(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 8<<10) }
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -50,7 +48,7 @@ func TestContinueIsNotSentForAnAnswerWithoutTheBody(t *testing.T) {
 
 func TestUnreadBodies(t *testing.T) {
 	addr := listen(t, &Server{Handler: func(x *Exchange) {
-		if string(x.Req.RequestURI()) == "/stream" {
+		if string(x.Req.Target) == "/stream" {
 			_ = x.Start(2)
 			_, _ = x.Write([]byte("/a"))
 			_ = x.Finish()
@@ -150,7 +148,7 @@ func TestWatchSeesTheClientLeave(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				watching, gone, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
 				c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
-					if string(x.Req.RequestURI()) != "/watch" {
+					if string(x.Req.Target) != "/watch" {
 						hello(x)
 						return
 					}
@@ -173,7 +171,7 @@ func TestWatchSeesTheClientLeave(t *testing.T) {
 func TestWatchLeavesPipelinedBytesAlone(t *testing.T) {
 	sent, watching := make(chan struct{}), make(chan struct{})
 	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
-		if string(x.Req.RequestURI()) == "/watch" {
+		if string(x.Req.Target) == "/watch" {
 			stop := x.Watch(func() { t.Error("the client is still there") })
 			close(watching)
 			within(t, sent, "the pipelined request")
@@ -194,7 +192,7 @@ func TestWatchLeavesPipelinedBytesAlone(t *testing.T) {
 func TestDetachGivesEverythingBack(t *testing.T) {
 	s := &Server{}
 	s.Handler = func(x *Exchange) {
-		x.Resp.SetStatusCode(101)
+		x.Resp.Status = 101
 		x.Resp.Set("Upgrade", "websocket")
 		x.Resp.Set("Connection", "Upgrade")
 		_ = x.Start(0)
@@ -235,14 +233,15 @@ func BenchmarkKeepAlive(b *testing.B) {
 	}
 }
 
-func BenchmarkCheckRequestHead(b *testing.B) {
+func BenchmarkParseRequest(b *testing.B) {
 	head := []byte("GET /some/path?with=query HTTP/1.1\r\nHost: example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n" +
 		"Accept: text/html,application/xhtml+xml\r\nAccept-Encoding: gzip, deflate, br\r\nConnection: keep-alive\r\n" +
 		"Cookie: session=0123456789abcdef0123456789abcdef\r\n\r\n")
 	b.SetBytes(int64(len(head)))
 	b.ReportAllocs()
+	var r Request
 	for b.Loop() {
-		if _, err := CheckRequestHead(head); err != nil {
+		if _, err := r.Parse(head); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -5,25 +5,25 @@ import "bytes"
 // maxFields bounds the fields of one head, and of one trailer.
 const maxFields = 128
 
-// fields walks the field lines of a head or of a trailer.
-type fields struct {
+// lines walks the field lines of a head or of a trailer.
+type lines struct {
 	rest  []byte // begins at a line
 	line  int    // number of the line before rest
 	count int
 }
 
-// next returns the next field, its value without surrounding whitespace; ok is
-// false at the blank line, behind which rest begins then.
-func (f *fields) next() (name, value []byte, ok bool, err *Error) {
+// next returns the next field; ok is false at the blank line, behind which rest
+// begins then.
+func (f *lines) next() (field Field, ok bool, err *Error) {
 	line, err := f.nextLine()
 	if err != nil || len(line) == 0 {
-		return nil, nil, false, err
+		return field, false, err
 	}
 	if line[0] == ' ' || line[0] == '\t' {
-		return nil, nil, false, bad(f.line, "a line begins with white space (obsolete folding)")
+		return field, false, bad(f.line, "a line begins with white space (obsolete folding)")
 	}
 	if f.count++; f.count > maxFields {
-		return nil, nil, false, &Error{Status: 431, Reason: "more than 128 fields", Line: f.line}
+		return field, false, &Error{Status: 431, Reason: "more than 128 fields", Line: f.line}
 	}
 	n := 0
 	for n < len(line) && class[line[n]]&isToken != 0 {
@@ -31,25 +31,25 @@ func (f *fields) next() (name, value []byte, ok bool, err *Error) {
 	}
 	switch {
 	case n == len(line):
-		return nil, nil, false, bad(f.line, "a field without a colon")
+		return field, false, bad(f.line, "a field without a colon")
 	case line[n] == ' ' || line[n] == '\t':
-		return nil, nil, false, bad(f.line, "white space before the colon of a field")
+		return field, false, bad(f.line, "white space before the colon of a field")
 	case line[n] != ':':
-		return nil, nil, false, bad(f.line, "a byte that field names may not have")
+		return field, false, bad(f.line, "a byte that field names may not have")
 	case n == 0:
-		return nil, nil, false, bad(f.line, "a field without a name")
+		return field, false, bad(f.line, "a field without a name")
 	}
-	value = line[n+1:]
+	value := line[n+1:]
 	for _, c := range value {
 		if class[c]&isValue == 0 {
-			return nil, nil, false, bad(f.line, "a control character in a field")
+			return field, false, bad(f.line, "a control character in a field")
 		}
 	}
-	return line[:n], trimOWS(value), true, nil
+	return Field{line[:n], trimOWS(value)}, true, nil
 }
 
 // nextLine returns the next line without its CRLF.
-func (f *fields) nextLine() ([]byte, *Error) {
+func (f *lines) nextLine() ([]byte, *Error) {
 	f.line++
 	i := bytes.IndexByte(f.rest, '\n')
 	if i < 0 {
@@ -75,7 +75,8 @@ type framing struct {
 }
 
 // field takes one field of a request or a response.
-func (m *framing) field(name, value []byte, line int) *Error {
+func (m *framing) field(f Field, line int) *Error {
+	name, value := f.Name, f.Value
 	switch len(name) {
 	case len("upgrade"):
 		if equalFold(name, "upgrade") {

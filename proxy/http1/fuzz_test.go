@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"io"
+	"iter"
 	"net/http/httputil"
 	"strings"
 	"testing"
@@ -29,7 +30,8 @@ func FuzzRequestHead(f *testing.F) {
 		if n == 0 {
 			return
 		}
-		info, err := CheckRequestHead(b[:n])
+		var r Request
+		info, err := r.Parse(b[:n])
 		if err != nil {
 			return
 		}
@@ -56,10 +58,30 @@ func FuzzRequestHead(f *testing.F) {
 		if h.ContentLength() != want {
 			t.Fatalf("%q: length %d, want %d", head, h.ContentLength(), want)
 		}
-		if host := fieldOf(head, "host"); string(h.Host()) != host {
-			t.Fatalf("%q: host %q, want %q", head, h.Host(), host)
+		if host := fieldOf(head, "host"); string(h.Host()) != host || string(r.Get("host")) != host || !info.Absolute && string(r.Host) != host {
+			t.Fatalf("%q: host %q and %q, want %q", head, h.Host(), r.Host, host)
 		}
+		if string(r.Method) != line[0] || !info.Absolute && string(r.Target) != line[1] {
+			t.Fatalf("%q: %q %q", head, r.Method, r.Target)
+		}
+		sameFields(t, head, &r.Header, h.AllInOrder())
 	})
+}
+
+// sameFields holds that the fields of h are those that fasthttp found, which
+// writes names in a form of its own.
+func sameFields(t *testing.T, head string, h *Header, want iter.Seq2[[]byte, []byte]) {
+	t.Helper()
+	got := h.Fields()
+	for name, value := range want {
+		if len(got) == 0 || !bytes.EqualFold(got[0].Name, name) || !bytes.Equal(got[0].Value, value) {
+			t.Fatalf("%q: got %q, fasthttp %q: %q", head, got, name, value)
+		}
+		got = got[1:]
+	}
+	if len(got) > 0 {
+		t.Fatalf("%q: fasthttp has no %q", head, got)
+	}
 }
 
 // fieldOf is a slow reading of one field.
@@ -88,7 +110,8 @@ func FuzzResponseHead(f *testing.F) {
 		if n == 0 {
 			return
 		}
-		info, err := CheckResponseHead(b[:n], []byte("GET"))
+		var r Response
+		info, err := r.Parse(b[:n], []byte("GET"))
 		if err != nil {
 			return
 		}

@@ -113,7 +113,7 @@ func within[T any](t testing.TB, ch <-chan T, what string) (v T) {
 }
 
 // hello answers every request with its target.
-func hello(x *Exchange) { _ = x.Respond(200, "text/plain", x.Req.RequestURI()) }
+func hello(x *Exchange) { _ = x.Respond(200, "text/plain", x.Req.Target) }
 
 const get = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 

@@ -1,6 +1,5 @@
 // Package http1 speaks strict HTTP/1.x on a connection, in both roles: heads
-// are checked whole before fasthttp parses them, bodies stream, and a
-// connection is always in a defined state (RFC 9110, RFC 9112).
+// are checked whole, bodies stream, and a connection is always in a defined state (RFC 9110, RFC 9112).
 package http1
 
 import "fmt"

@@ -19,7 +19,7 @@ func TestPanicsBesideTheHandler(t *testing.T) {
 	s := &Server{
 		Panic: func(_ any, stack []byte) { told <- string(stack) },
 		Handler: func(x *Exchange) {
-			if string(x.Req.RequestURI()) != "/watch" {
+			if string(x.Req.Target) != "/watch" {
 				hello(x)
 				return
 			}

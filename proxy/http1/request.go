@@ -2,6 +2,20 @@ package http1
 
 import "bytes"
 
+// Request is the head of a request. Its bytes are valid until Reset.
+type Request struct {
+	Method []byte
+	Target []byte // path and query, or *; of an absolute form what is behind its authority
+	Host   []byte // the authority of an absolute form, else the Host field's value; empty: there is none
+	Header
+}
+
+// Reset makes r empty.
+func (r *Request) Reset() {
+	r.Method, r.Target, r.Host = nil, nil, nil
+	r.Header.Reset()
+}
+
 // RequestInfo is what the head of a request says about its message and its
 // connection.
 type RequestInfo struct {
@@ -12,65 +26,75 @@ type RequestInfo struct {
 	KeepAlive10   bool // HTTP/1.0 that asked for keep-alive
 	Upgrade       bool // a GET of HTTP/1.1 with Connection: upgrade and Upgrade: websocket
 	Expect100     bool // the client waits for 100 (Continue) before its body
-	Absolute      bool // the target was in absolute form: Host and target come from it
-
-	authority, target []byte // of the absolute form; they point into the head
+	Absolute      bool // the target was in absolute form: Host and Target come from it
 }
 
 // HasBody tells whether a body follows the head.
 func (i *RequestInfo) HasBody() bool { return i.Chunked || i.ContentLength > 0 }
 
-// CheckRequestHead checks a whole head, its final blank line included: what it
-// accepts, every reader of HTTP/1.1 understands alike. The error is an *Error.
+// Parse reads a whole head, its final blank line included, and keeps a copy of
+// it. What it accepts, every reader of HTTP/1.1 understands alike. The error is
+// an *Error.
 //
 // Stricter than RFC 9112 asks, on purpose: lines end in CRLF only, no empty
 // line before the request line, no folding, Content-Length once and
 // Transfer-Encoding "chunked" once and never both, one valid Host (which an
 // absolute-form target overrides), no bytes above ASCII in the target. CONNECT
 // is 501, an unknown expectation 417, another version 505.
-func CheckRequestHead(head []byte) (RequestInfo, error) {
+func (r *Request) Parse(head []byte) (RequestInfo, error) {
+	r.Host = nil
 	i := RequestInfo{ContentLength: -1}
-	if err := i.check(head); err != nil {
+	if err := r.parse(r.keep(head), &i); err != nil {
+		r.Reset()
 		return RequestInfo{ContentLength: -1}, err
 	}
 	return i, nil
 }
 
-func (i *RequestInfo) check(head []byte) *Error {
-	f := fields{rest: head}
+func (r *Request) parse(head []byte, i *RequestInfo) *Error {
+	f := lines{rest: head}
 	line, err := f.nextLine()
 	if err != nil {
 		return err
 	}
-	method, err := i.requestLine(line)
-	if err != nil {
+	if err := r.requestLine(line, i); err != nil {
 		return err
 	}
 	var m framing
 	host := false
 	for {
-		name, value, ok, err := f.next()
+		field, ok, err := f.next()
 		if err != nil {
 			return err
 		}
 		if !ok {
 			break
 		}
-		switch {
-		case equalFold(name, "host"):
+		r.fields = append(r.fields, field)
+		switch len(field.Name) {
+		case len("host"):
+			if !equalFold(field.Name, "host") {
+				break
+			}
 			if host {
 				return bad(f.line, "a second Host")
 			}
-			if host = true; !validHost(value) {
+			if host = true; !validHost(field.Value) {
 				return bad(f.line, "a Host that is not host[:port]")
 			}
-		case equalFold(name, "expect"):
-			if !equalFold(value, "100-continue") {
+			if !i.Absolute {
+				r.Host = field.Value
+			}
+		case len("expect"):
+			if !equalFold(field.Name, "expect") {
+				break
+			}
+			if !equalFold(field.Value, "100-continue") {
 				return &Error{Status: 417, Reason: "an expectation other than 100-continue", Line: f.line}
 			}
 			i.Expect100 = true
 		default:
-			if err := m.field(name, value, f.line); err != nil {
+			if err := m.field(field, f.line); err != nil {
 				return err
 			}
 		}
@@ -81,7 +105,7 @@ func (i *RequestInfo) check(head []byte) *Error {
 	if !host && !i.HTTP10 {
 		return bad(0, "HTTP/1.1 without Host")
 	}
-	return i.conclude(&m, method)
+	return i.conclude(&m, r.Method)
 }
 
 // conclude draws from the fields what holds for the message.
@@ -110,22 +134,22 @@ func (i *RequestInfo) conclude(m *framing, method []byte) *Error {
 	return nil
 }
 
-// requestLine checks method SP target SP version.
-func (i *RequestInfo) requestLine(line []byte) (method []byte, err *Error) {
+// requestLine reads method SP target SP version.
+func (r *Request) requestLine(line []byte, i *RequestInfo) *Error {
 	if len(line) == 0 {
-		return nil, bad(1, "an empty line before the request line")
+		return bad(1, "an empty line before the request line")
 	}
 	sp := bytes.IndexByte(line, ' ')
 	if sp <= 0 {
-		return nil, bad(1, "a request line without a target")
+		return bad(1, "a request line without a target")
 	}
-	method, line = line[:sp], line[sp+1:]
-	if !all(method, isToken) {
-		return nil, bad(1, "a method that is not a token")
+	r.Method, line = line[:sp], line[sp+1:]
+	if !all(r.Method, isToken) {
+		return bad(1, "a method that is not a token")
 	}
 	sp = bytes.IndexByte(line, ' ')
 	if sp < 0 {
-		return nil, bad(1, "a request line without a version")
+		return bad(1, "a request line without a version")
 	}
 	target, version := line[:sp], line[sp+1:]
 	switch {
@@ -133,14 +157,15 @@ func (i *RequestInfo) requestLine(line []byte) (method []byte, err *Error) {
 	case string(version) == "HTTP/1.0":
 		i.HTTP10 = true
 	case len(version) == 8 && string(version[:5]) == "HTTP/" && isDigit(version[5]) && version[6] == '.' && isDigit(version[7]):
-		return nil, &Error{Status: 505, Reason: "a version other than HTTP/1.0 and HTTP/1.1", Line: 1}
+		return &Error{Status: 505, Reason: "a version other than HTTP/1.0 and HTTP/1.1", Line: 1}
 	default:
-		return nil, bad(1, "a request line that does not end in HTTP/1.1 or HTTP/1.0")
+		return bad(1, "a request line that does not end in HTTP/1.1 or HTTP/1.0")
 	}
-	if string(method) == "CONNECT" {
-		return nil, &Error{Status: 501, Reason: "CONNECT, which this server does not do", Line: 1}
+	if string(r.Method) == "CONNECT" {
+		return &Error{Status: 501, Reason: "CONNECT, which this server does not do", Line: 1}
 	}
-	return method, i.checkTarget(method, target)
+	r.Target = target
+	return r.checkTarget(i)
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }

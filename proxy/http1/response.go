@@ -1,5 +1,18 @@
 package http1
 
+// Response is the head of a response. Its bytes are valid until Reset.
+type Response struct {
+	Status int    // 0 is 200
+	Reason []byte // empty: the status's usual one
+	Header
+}
+
+// Reset makes r empty.
+func (r *Response) Reset() {
+	r.Status, r.Reason = 0, nil
+	r.Header.Reset()
+}
+
 // ResponseInfo is what the head of a response says about its message and its
 // connection.
 type ResponseInfo struct {
@@ -10,37 +23,40 @@ type ResponseInfo struct {
 	NoBody        bool // HEAD, 1xx, 204, 304
 }
 
-// CheckResponseHead checks a whole head, its final blank line included; method
-// is the request's. The error is an *Error. The rules for fields are those of
-// CheckRequestHead.
-func CheckResponseHead(head, method []byte) (ResponseInfo, error) {
+// Parse reads a whole head, its final blank line included, and keeps a copy of
+// it; method is the request's. The error is an *Error. The rules for fields are
+// those of Request.Parse.
+func (r *Response) Parse(head, method []byte) (ResponseInfo, error) {
 	i := ResponseInfo{ContentLength: -1}
-	if err := i.check(head, method); err != nil {
+	if err := r.parse(r.keep(head), method, &i); err != nil {
+		r.Reset()
 		return ResponseInfo{ContentLength: -1}, err
 	}
 	return i, nil
 }
 
-func (i *ResponseInfo) check(head, method []byte) *Error {
-	f := fields{rest: head}
+func (r *Response) parse(head, method []byte, i *ResponseInfo) *Error {
+	f := lines{rest: head}
 	line, err := f.nextLine()
 	if err != nil {
 		return err
 	}
-	http10, err := i.statusLine(line)
+	http10, err := r.statusLine(line)
 	if err != nil {
 		return err
 	}
+	i.Status = r.Status
 	var m framing
 	for {
-		name, value, ok, err := f.next()
+		field, ok, err := f.next()
 		if err != nil {
 			return err
 		}
 		if !ok {
 			break
 		}
-		if err := m.field(name, value, f.line); err != nil {
+		r.fields = append(r.fields, field)
+		if err := m.field(field, f.line); err != nil {
 			return err
 		}
 	}
@@ -72,9 +88,9 @@ func (i *ResponseInfo) conclude(m *framing, method []byte, http10 bool) {
 	}
 }
 
-// statusLine checks version SP status SP reason; the second space may be
+// statusLine reads version SP status SP reason; the second space may be
 // missing when there is no reason.
-func (i *ResponseInfo) statusLine(line []byte) (http10 bool, err *Error) {
+func (r *Response) statusLine(line []byte) (http10 bool, err *Error) {
 	const version = "HTTP/1.x "
 	if len(line) < len(version)+3 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' {
 		return false, bad(1, "a status line that does not begin with HTTP/1.1 or HTTP/1.0 and a status")
@@ -85,8 +101,8 @@ func (i *ResponseInfo) statusLine(line []byte) (http10 bool, err *Error) {
 			return false, bad(1, "a status that is not three digits")
 		}
 	}
-	i.Status = int(status[0]-'0')*100 + int(status[1]-'0')*10 + int(status[2]-'0')
-	if i.Status < 100 || i.Status > 599 {
+	r.Status = int(status[0]-'0')*100 + int(status[1]-'0')*10 + int(status[2]-'0')
+	if r.Status < 100 || r.Status > 599 {
 		return false, bad(1, "a status outside 100 to 599")
 	}
 	reason := line[len(version)+3:]
@@ -96,5 +112,6 @@ func (i *ResponseInfo) statusLine(line []byte) (http10 bool, err *Error) {
 	if !all(reason, isValue) {
 		return false, bad(1, "a control character in the reason")
 	}
+	r.Reason = trimOWS(reason)
 	return line[7] == '0', nil
 }

@@ -11,7 +11,7 @@ import (
 func TestResponseHeads(t *testing.T) {
 	f := func(method, head string, want ResponseInfo) {
 		t.Helper()
-		got, err := CheckResponseHead([]byte(head), []byte(method))
+		got, err := new(Response).Parse([]byte(head), []byte(method))
 		if err != nil || got != want {
 			t.Errorf("%s %q:\n got %+v %v\nwant %+v", method, head, got, err, want)
 		}
@@ -59,7 +59,7 @@ func TestMalformedResponses(t *testing.T) {
 		"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 129) + "\r\n",
 		"HTTP/1.1 200 OK\r\n\r\nbody",
 	} {
-		if _, err := CheckResponseHead([]byte(head), []byte("GET")); err == nil {
+		if _, err := new(Response).Parse([]byte(head), []byte("GET")); err == nil {
 			t.Errorf("%q was accepted", head)
 		} else if _, ok := errors.AsType[*Error](err); !ok {
 			t.Errorf("%q: %v", head, err)

@@ -241,7 +241,7 @@ func (c *conn) refuse(x *Exchange, err error) {
 	x.release()
 }
 
-// readHead reads and checks a head, and has fasthttp parse it.
+// readHead reads a head.
 func (x *Exchange) readHead(maxBytes int) error {
 	br := x.c.br
 	if b, _ := br.Peek(1); class[b[0]]&isToken == 0 {
@@ -251,18 +251,10 @@ func (x *Exchange) readHead(maxBytes int) error {
 	if err != nil {
 		return err
 	}
-	if x.Info, err = CheckRequestHead(head); err != nil {
+	if x.Info, err = x.Req.Parse(head); err != nil {
 		return err
 	}
-	if err := x.Req.Read(br); err != nil {
-		return bad(0, "a head that cannot be parsed")
-	}
-	if x.Info.Absolute {
-		// The bytes are still in the reader's buffer: nothing was read since.
-		x.Req.SetHostBytes(x.Info.authority)
-		x.Req.SetRequestURIBytes(x.Info.target)
-		x.Info.authority, x.Info.target = nil, nil
-	}
+	_, _ = br.Discard(len(head))
 	if x.Info.HasBody() {
 		x.body.resetRequest(x, br)
 		x.Body = &x.body

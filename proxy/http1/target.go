@@ -5,9 +5,10 @@ import (
 	"net/netip"
 )
 
-// target checks the request-target (RFC 9112 §3.2) and fills what the absolute
-// form says. CONNECT, and with it the authority form, was refused before.
-func (i *RequestInfo) checkTarget(method, target []byte) *Error {
+// checkTarget checks the request-target (RFC 9112 §3.2) and takes the absolute
+// form apart. CONNECT, and with it the authority form, was refused before.
+func (r *Request) checkTarget(i *RequestInfo) *Error {
+	target := r.Target
 	if len(target) == 0 {
 		return bad(1, "an empty request target")
 	}
@@ -18,7 +19,7 @@ func (i *RequestInfo) checkTarget(method, target []byte) *Error {
 		return nil
 	}
 	if len(target) == 1 && target[0] == '*' {
-		if string(method) != "OPTIONS" {
+		if string(r.Method) != "OPTIONS" {
 			return bad(1, "the target * with a method other than OPTIONS")
 		}
 		return nil
@@ -35,14 +36,14 @@ func (i *RequestInfo) checkTarget(method, target []byte) *Error {
 	if !validHost(rest[:end]) {
 		return bad(1, "an http URI without a proper host")
 	}
-	i.Absolute, i.authority, i.target = true, rest[:end], rest[end:]
+	i.Absolute, r.Host, r.Target = true, rest[:end], rest[end:]
 	switch {
-	case len(i.target) == 0 && string(method) == "OPTIONS":
-		i.target = []byte("*") // RFC 9112 §3.2.4
-	case len(i.target) == 0:
-		i.target = []byte("/")
-	case i.target[0] == '?':
-		i.target = append([]byte("/"), i.target...)
+	case len(r.Target) == 0 && string(r.Method) == "OPTIONS":
+		r.Target = []byte("*") // RFC 9112 §3.2.4
+	case len(r.Target) == 0:
+		r.Target = []byte("/")
+	case r.Target[0] == '?':
+		r.Target = append([]byte("/"), r.Target...)
 	}
 	return nil
 }

@@ -3,8 +3,7 @@ package http1
 import "bytes"
 
 // notInTrailers are the fields a trailer may not have: they frame, route,
-// authenticate or describe the message (RFC 9110 §6.5.1). fasthttp refuses the
-// same ones when Trailer announces them.
+// authenticate or describe the message (RFC 9110 §6.5.1).
 var notInTrailers = []string{
 	"authorization", "connection", "content-encoding", "content-length", "content-range", "content-type",
 	"cookie", "expect", "host", "keep-alive", "location", "max-forwards", "proxy-authenticate",
@@ -52,20 +51,19 @@ func checkTrailerNames(list []byte, line int) *Error {
 // appendTrailer checks a trailer section, its blank line included, and appends
 // it to dst as "Name: value\r\n" lines.
 func appendTrailer(dst, section []byte) ([]byte, *Error) {
-	f := fields{rest: section}
+	f := lines{rest: section}
 	for {
-		name, value, ok, err := f.next()
+		field, ok, err := f.next()
 		if err != nil {
 			return dst, err.inTrailer()
 		}
 		if !ok {
 			return dst, nil
 		}
-		if !allowedInTrailer(name) {
+		if !allowedInTrailer(field.Name) {
 			return dst, &Error{Status: 400, Reason: "a trailer field that trailers may not have"}
 		}
-		dst = append(append(dst, name...), ": "...)
-		dst = append(append(dst, value...), "\r\n"...)
+		dst = field.AppendTo(dst)
 	}
 }
 

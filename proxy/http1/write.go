@@ -122,10 +122,9 @@ func (x *Exchange) Respond(status int, contentType string, body []byte) error {
 	if x.started {
 		return ErrStarted
 	}
-	x.Resp.SetStatusCode(status)
-	x.Resp.SetStatusMessage(nil)
+	x.Resp.Status, x.Resp.Reason = status, nil
 	if contentType != "" {
-		x.Resp.SetContentType(contentType)
+		x.Resp.Set("Content-Type", contentType)
 	}
 	if !x.discardBuffered() {
 		x.close = true

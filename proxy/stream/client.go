@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/valyala/fasthttp"
+	"weir/proxy/http1"
 )
 
 // Client is the sender of a request, as far as it can be believed.
@@ -21,7 +21,7 @@ type Client struct {
 
 // ClientOf tells who sent the request with the head h over c, when the peers in
 // trusted are proxies whose forwarding fields are believed.
-func ClientOf(c net.Conn, h *fasthttp.RequestHeader, trusted []netip.Prefix) Client {
+func ClientOf(c net.Conn, h *http1.Request, trusted []netip.Prefix) Client {
 	peer := peerAddr(c)
 	return Client{
 		Addr:    ClientAddr(peer, h, trusted),
@@ -35,7 +35,7 @@ func ClientOf(c net.Conn, h *fasthttp.RequestHeader, trusted []netip.Prefix) Cli
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
 // one. Forwarded (RFC 7239) is asked only when there is no X-Forwarded-For. An
 // entry that is no address ends the search at the proxy that reported it.
-func ClientAddr(peer netip.Addr, h *fasthttp.RequestHeader, trusted []netip.Prefix) netip.Addr {
+func ClientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) netip.Addr {
 	if !contains(trusted, peer) {
 		return peer
 	}
@@ -53,14 +53,14 @@ func ClientAddr(peer netip.Addr, h *fasthttp.RequestHeader, trusted []netip.Pref
 }
 
 // forwardedFor lists who passed the request on, the client first.
-func forwardedFor(h *fasthttp.RequestHeader) (nodes [][]byte) {
-	for _, line := range h.PeekAll("X-Forwarded-For") {
+func forwardedFor(h *http1.Request) (nodes [][]byte) {
+	for _, line := range h.Values("x-forwarded-for") {
 		nodes = append(nodes, bytes.Split(line, comma)...)
 	}
 	if len(nodes) > 0 {
 		return nodes
 	}
-	for _, line := range h.PeekAll("Forwarded") {
+	for _, line := range h.Values("forwarded") {
 		for element := range list(line, ',') {
 			node := []byte("unknown") // an element need not have a for=
 			for pair := range list(element, ';') {

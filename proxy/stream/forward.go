@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"sync"
 
-	"github.com/valyala/fasthttp"
+	"weir/proxy/http1"
 )
 
 // Forwarding says for whom a request is passed on.
@@ -15,15 +15,18 @@ type Forwarding struct {
 	// Upgrade keeps the WebSocket upgrade of a handshake, without extensions:
 	// frames pass verbatim, and what is judged must be readable.
 	Upgrade bool
+	// Chunked says that the body is, so that it may have a trailer.
+	Chunked bool
+	// HTTP10 says that the client speaks it.
+	HTTP10 bool
 	// Identity asks for a body without content coding: framing is laid on the
 	// bytes themselves, and a coded answer could not be reframed.
 	Identity bool
 }
 
-// Forward writes to dst and lines the request src as the upstream is to see it:
-// lines is what goes behind dst's own fields (upstream.Request). src is only
-// read, and must have passed http1.CheckRequestHead: its values are copied as
-// they are.
+// Forward appends to lines the fields of src as the upstream is to see them, but
+// for Host and for the framing, which are the upstream leg's (upstream.Request).
+// src is what http1.Request.Parse accepted: its values are copied as they are.
 //
 //   - Hop-by-hop fields go, and what Connection lists (RFC 9110 §7.6.1); of TE
 //     only trailers stays. Expect goes: Weir answers it. Content-Length goes:
@@ -35,12 +38,8 @@ type Forwarding struct {
 //   - X-Request-Id and traceparent are the ones of f.ID; without a valid
 //     traceparent there is no tracestate either.
 //   - Via names Weir, as RFC 9110 §7.6.3 asks of a gateway.
-//   - Host is the one the client asked for; all other fields are as it sent
-//     them, in their order.
-//
-// Only Host and Trailer are in dst. Lines keep cookies and the order to the byte,
-// and cost a third of adding each field to a fasthttp header and serialising it.
-func Forward(dst *fasthttp.RequestHeader, lines []byte, src *fasthttp.RequestHeader, f Forwarding) []byte {
+//   - All other fields are as the client sent them, in their order.
+func Forward(lines []byte, src *http1.Request, f Forwarding) []byte {
 	s := scratches.Get().(*scratch)
 	s.listed.b = s.listed.b[:0]
 	s.lines = lines
@@ -51,22 +50,13 @@ func Forward(dst *fasthttp.RequestHeader, lines []byte, src *fasthttp.RequestHea
 		again = s.copyFields(src, &f)
 	}
 	s.addFields(src, &f)
-	dst.Reset()
-	dst.SetNoDefaultContentType(true)
-	dst.SetMethodBytes(src.Method())
-	dst.SetRequestURIBytes(src.RequestURI())
-	dst.SetProtocol("HTTP/1.1")
-	dst.SetHostBytes(src.Host())
-	if len(s.trailer) > 0 {
-		_ = dst.SetTrailerBytes(s.trailer) // less what may not be a trailer
-	}
 	lines, s.lines = s.lines, nil
 	scratches.Put(s)
 	return lines
 }
 
 // line appends a field.
-func (s *scratch) line(name, value []byte) {
+func (s *scratch) line(name string, value []byte) {
 	s.lines = append(append(s.lines, name...), ": "...)
 	s.lines = append(append(s.lines, value...), "\r\n"...)
 }
@@ -85,24 +75,24 @@ var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
 // copyFields copies what goes on as it is and gathers what is rewritten. It
 // returns true when Connection listed fields that it did not know of before.
-func (s *scratch) copyFields(src *fasthttp.RequestHeader, f *Forwarding) (again bool) {
+func (s *scratch) copyFields(src *http1.Request, f *Forwarding) (again bool) {
 	known := len(s.listed.b) > 0
 	s.trailers = false
 	s.trailer, s.forwarded, s.xfor, s.proto, s.xhost = s.trailer[:0], s.forwarded[:0], s.xfor[:0], s.proto[:0], s.xhost[:0]
-	for key, value := range src.AllInOrder() {
-		if hopByHop(key) {
+	for _, field := range src.Fields() {
+		if hopByHop(field.Name) {
 			switch {
-			case foldEqual(key, "connection") && !known:
-				s.listed.add(value)
-			case foldEqual(key, "te"):
-				s.trailers = s.trailers || hasTrailers(value)
+			case foldEqual(field.Name, "connection") && !known:
+				s.listed.add(field.Value)
+			case foldEqual(field.Name, "te"):
+				s.trailers = s.trailers || hasTrailers(field.Value)
 			}
 			continue
 		}
-		if s.rewritten(key, value, f) || (known && s.listed.has(key)) {
+		if s.rewritten(field.Name, field.Value, f) || (known && s.listed.has(field.Name)) {
 			continue
 		}
-		s.line(key, value)
+		s.lines = field.AppendTo(s.lines)
 	}
 	return !known && len(s.listed.b) > 0
 }
@@ -163,16 +153,12 @@ func (s *scratch) rewrittenForwarded(key, value []byte, f *Forwarding) bool {
 }
 
 // addFields appends what Weir says itself.
-func (s *scratch) addFields(src *fasthttp.RequestHeader, f *Forwarding) {
+func (s *scratch) addFields(src *http1.Request, f *Forwarding) {
 	proto := schemeHTTP
 	if f.Client.TLS {
 		proto = schemeHTTPS
 	}
-	host := src.Host()
-
-	if len(host) == 0 { // HTTP/1.0 may send none (RFC 9112 §3.2)
-		s.line(keyHost, nil)
-	}
+	host := src.Host
 
 	// A trusted proxy that used only one of the two notations told about a
 	// client that the other must name as well.
@@ -183,17 +169,17 @@ func (s *scratch) addFields(src *fasthttp.RequestHeader, f *Forwarding) {
 	}
 	if peer {
 		s.xfor = f.Client.Peer.AppendTo(appendComma(s.xfor))
-		s.line(keyForwardedFor, s.xfor)
+		s.line("X-Forwarded-For", s.xfor)
 	}
 	if len(s.proto) == 0 {
 		s.proto = append(s.proto, proto...)
 	}
-	s.line(keyForwardedProto, s.proto)
+	s.line("X-Forwarded-Proto", s.proto)
 	if len(s.xhost) == 0 {
 		s.xhost = append(s.xhost, host...)
 	}
 	if len(s.xhost) > 0 {
-		s.line(keyForwardedHost, s.xhost)
+		s.line("X-Forwarded-Host", s.xhost)
 	}
 
 	if len(s.forwarded) == 0 && behind {
@@ -207,29 +193,32 @@ func (s *scratch) addFields(src *fasthttp.RequestHeader, f *Forwarding) {
 		s.forwarded = append(appendValue(append(s.forwarded, "host="...), host), ';')
 	}
 	s.forwarded = append(append(s.forwarded, "proto="...), proto...)
-	s.line(keyForwarded, s.forwarded)
+	s.line("Forwarded", s.forwarded)
 
-	s.line(keyRequestID, f.ID.request[:f.ID.n])
+	s.line("X-Request-Id", f.ID.request[:f.ID.n])
 	s.value = append(s.value[:0], f.ID.traceparent[:]...)
 	if f.ID.passed {
-		s.value = append(s.value[:0], src.PeekBytes(keyTraceparent)...)
+		s.value = append(s.value[:0], src.Get("traceparent")...)
 	}
-	s.line(keyTraceparent, s.value)
+	s.line("Traceparent", s.value)
 
 	switch {
 	case f.Upgrade:
-		s.line(keyConnection, keyUpgrade)
-		s.line(keyUpgrade, valueWebSocket)
+		s.line("Connection", valueUpgrade)
+		s.line("Upgrade", valueWebSocket)
 	case s.trailers: // Connection is written by the upstream leg
-		s.line(keyTE, valueTrailers)
+		s.line("TE", valueTrailers)
 	}
 	if f.Identity {
-		s.line(keyAcceptEncoding, valueIdentity)
+		s.line("Accept-Encoding", valueIdentity)
 	}
-	if src.IsHTTP11() {
-		s.line(keyVia, valueVia11)
+	if len(s.trailer) > 0 && f.Chunked {
+		s.line("Trailer", s.trailer)
+	}
+	if f.HTTP10 {
+		s.line("Via", valueVia10)
 	} else {
-		s.line(keyVia, valueVia10)
+		s.line("Via", valueVia11)
 	}
 }
 
@@ -268,25 +257,13 @@ func hasTrailers(line []byte) bool {
 	return false
 }
 
-// Field names in the form that fasthttp compares, and values.
+// Values of fields.
 var (
-	keyAcceptEncoding = []byte("Accept-Encoding")
-	keyConnection     = []byte("Connection")
-	keyForwarded      = []byte("Forwarded")
-	keyForwardedFor   = []byte("X-Forwarded-For")
-	keyForwardedHost  = []byte("X-Forwarded-Host")
-	keyForwardedProto = []byte("X-Forwarded-Proto")
-	keyHost           = []byte("Host")
-	keyRequestID      = []byte("X-Request-Id")
-	keyTE             = []byte("Te")
-	keyTraceparent    = []byte("Traceparent")
-	keyUpgrade        = []byte("Upgrade")
-	keyVia            = []byte("Via")
-
 	schemeHTTP     = []byte("http")
 	schemeHTTPS    = []byte("https")
 	valueIdentity  = []byte("identity")
 	valueTrailers  = []byte("trailers")
+	valueUpgrade   = []byte("Upgrade")
 	valueVia10     = []byte("1.0 weir")
 	valueVia11     = []byte("1.1 weir")
 	valueWebSocket = []byte("websocket")

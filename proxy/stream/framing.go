@@ -26,17 +26,26 @@ func (f framing) applies(status int) bool {
 	return f.active() && status >= 200 && status < 300 && status != 206
 }
 
+// streams tells the methods whose answers may be streams.
+func streams(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "POST":
+		return true
+	}
+	return false
+}
+
 // askFraming asks the policy how the legs of x are framed. The answers of other
 // methods than GET, HEAD and POST tell how something went (RFC 9110 §9.3); they
 // are no streams.
 func (c *carriage) askFraming() (f framing) {
 	v, h := c.route.View, &c.x.Req
-	if c.req.Upgrade || !v.NeedsFraming() || !(h.IsGet() || h.IsPost() || h.IsHead()) {
+	if c.req.Upgrade || !v.NeedsFraming() || !streams(h.Method) {
 		return f
 	}
 	in := hostabi.FramingInput{Route: c.route.Name, Transport: hostabi.HTTP, Path: string(path(h))}
 	for _, name := range v.FramingHeaders() {
-		for _, value := range h.PeekAll(name) {
+		for _, value := range h.Values(name) {
 			in.Headers = append(in.Headers, hostabi.Header{Name: name, Value: string(value)})
 		}
 	}

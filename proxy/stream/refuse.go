@@ -28,10 +28,11 @@ type Fault struct {
 var answers = sync.Pool{New: func() any { return new([]byte) }}
 
 // Refuse answers x with the envelope of f in the route's dialect and with what
-// else stands in x.Resp, counts and logs it. The connection is in a defined state after it: it serves its next
-// request when the body of this one was read or is short enough to be, and
-// closes behind the answer otherwise (http1.Exchange.Respond). An answer that
-// has begun already cannot be replaced: it is aborted.
+// else stands in x.Resp, counts and logs it. The connection is in a defined
+// state after it: it serves its next request when the body of this one was read
+// or is short enough to be, and closes behind the answer otherwise
+// (http1.Exchange.Respond). An answer that has begun already cannot be replaced:
+// it is aborted.
 func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 	x.Leave() // the policy may be asked, and the log may be slow
 	class := v.Fault(f.Code)
@@ -51,14 +52,14 @@ func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 	if f.Actual > 0 {
 		values.Actual = f.Actual
 	}
-	x.Resp.SetCanonical(keyCacheControl, valueNoStore)
+	x.Resp.Set("Cache-Control", "no-store")
 	if f.ID != nil {
 		values.TraceID = f.ID.TraceID()
-		x.Resp.SetCanonical(keyRequestID, f.ID.request[:f.ID.n])
+		x.Resp.Set("X-Request-Id", f.ID.String())
 	}
 	if class.Retryable && class.RetryAfter > 0 {
 		values.RetryAfterMS = ceil(class.RetryAfter, time.Millisecond)
-		x.Resp.SetCanonical(keyRetryAfter, strconv.AppendInt(nil, ceil(class.RetryAfter, time.Second), 10))
+		x.Resp.Set("Retry-After", strconv.FormatInt(ceil(class.RetryAfter, time.Second), 10))
 	}
 	b := answers.Get().(*[]byte)
 	*b = e.Append((*b)[:0], &values)
@@ -93,9 +94,3 @@ func (p *Proxy) count(f *Fault) {
 
 // ceil is d in whole units, rounded up.
 func ceil(d, unit time.Duration) int64 { return int64((d + unit - 1) / unit) }
-
-var (
-	keyCacheControl = []byte("Cache-Control")
-	keyRetryAfter   = []byte("Retry-After")
-	valueNoStore    = []byte("no-store")
-)

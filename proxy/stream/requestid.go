@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 
-	"github.com/valyala/fasthttp"
+	"weir/proxy/http1"
 )
 
 // Lengths of a W3C traceparent (Trace Context §3.2).
@@ -26,23 +26,30 @@ type RequestID struct {
 	passed      bool // traceparent is the client's
 }
 
-// NewRequestID takes the ids of the request with the head h, or makes what is
-// missing or malformed. Anyone may name a trace. From an untrusted peer an
+// NewRequestID is Take with memory of its own.
+func NewRequestID(h *http1.Request, trusted bool) *RequestID {
+	id := new(RequestID)
+	id.Take(h, trusted)
+	return id
+}
+
+// Take takes the ids of the request with the head h, or makes what is missing or
+// malformed. Anyone may name a trace. From an untrusted peer an
 // X-Request-Id must be at most 128 letters, digits and -._~:+/=@; a trusted one
 // may use any visible ASCII.
-func NewRequestID(h *fasthttp.RequestHeader, trusted bool) *RequestID {
-	id := new(RequestID)
+func (id *RequestID) Take(h *http1.Request, trusted bool) {
+	id.n, id.passed = 0, false
 	traces, requests := 0, 0
-	for key, value := range h.AllInOrder() { // once, for what Peek would search twice
+	for _, f := range h.Fields() {
 		switch {
-		case foldEqual(key, "traceparent"):
-			if traces++; validTraceparent(value) {
-				copy(id.traceparent[:], value)
+		case foldEqual(f.Name, "traceparent"):
+			if traces++; validTraceparent(f.Value) {
+				copy(id.traceparent[:], f.Value)
 				id.passed = true
 			}
-		case foldEqual(key, "x-request-id"):
-			if requests++; validRequestID(value, trusted) {
-				id.n = copy(id.request[:], value)
+		case foldEqual(f.Name, "x-request-id"):
+			if requests++; validRequestID(f.Value, trusted) {
+				id.n = copy(id.request[:], f.Value)
 			}
 		}
 	}
@@ -53,7 +60,6 @@ func NewRequestID(h *fasthttp.RequestHeader, trusted bool) *RequestID {
 		id.n = hex.EncodedLen(16)
 		randomHex(id.request[:id.n])
 	}
-	return id
 }
 
 // TraceID is the trace's id, 32 hex digits: the one in envelopes and logs.

@@ -8,68 +8,26 @@ import (
 	"time"
 
 	"weir/hostabi"
-
-	"github.com/valyala/fasthttp"
+	"weir/proxy/http1"
 )
 
 // cleanResponse removes the hop-by-hop fields of an upstream's answer and what
-// its Connection lists. Connection, Keep-Alive and Transfer-Encoding themselves
-// are http1's: it writes its own.
-func cleanResponse(h *fasthttp.ResponseHeader) {
+// its Connection lists.
+func cleanResponse(h *http1.Response) {
 	var listed options
-	remove := false
-	for key, value := range h.All() {
-		switch {
-		case foldEqual(key, "connection"):
-			listed.add(value)
-		case hopByHop(key) && !foldEqual(key, "keep-alive") && !foldEqual(key, "transfer-encoding"):
-			remove = true
+	for _, f := range h.Fields() {
+		if foldEqual(f.Name, "connection") {
+			listed.add(f.Value)
 		}
 	}
-	if !remove && len(listed.b) == 0 {
-		return
-	}
-	drop(h, func(key []byte) bool { return hopByHop(key) || listed.has(key) })
-}
-
-// drop deletes fields. fasthttp's Del moves the last field into the gap, so
-// that lines of one name could change their order, which they must not (RFC
-// 9110 §5.3): they are taken out and put back.
-func drop(h *fasthttp.ResponseHeader, unwanted func(key []byte) bool) {
-	type line struct{ key, value []byte }
-	var gone [][]byte
-	var kept []line
-	count := map[string]int{}
-	for key, value := range h.All() {
-		switch {
-		case endToEnd(key) || foldEqual(key, "set-cookie"):
-		case unwanted(key):
-			gone = append(gone, bytes.Clone(key))
-		default:
-			count[string(key)]++
-			kept = append(kept, line{bytes.Clone(key), bytes.Clone(value)})
-		}
-	}
-	for _, key := range gone {
-		h.DelBytes(key)
-	}
-	for key, n := range count {
-		if n > 1 {
-			h.Del(key)
-		}
-	}
-	for _, l := range kept {
-		if count[string(l.key)] > 1 {
-			h.AddBytesKV(l.key, l.value)
-		}
-	}
+	h.Remove(func(name []byte) bool { return hopByHop(name) || listed.has(name) })
 }
 
 // reframed removes what is true only of the bytes that the upstream sent.
-func reframed(h *fasthttp.ResponseHeader) {
-	drop(h, func(key []byte) bool {
-		for _, name := range [...]string{"accept-ranges", "content-digest", "content-md5", "digest", "etag", "repr-digest"} {
-			if foldEqual(key, name) {
+func reframed(h *http1.Response) {
+	h.Remove(func(name []byte) bool {
+		for _, n := range [...]string{"accept-ranges", "content-digest", "content-md5", "digest", "etag", "repr-digest"} {
+			if foldEqual(name, n) {
 				return true
 			}
 		}
@@ -86,16 +44,16 @@ func (c *carriage) classify() (first []byte, err error) {
 		first, err = c.up.Body.Next()
 	}
 	h := &c.x.Resp
-	if len(h.PeekBytes(keyRetryAfter)) > 0 {
+	if len(h.Get("retry-after")) > 0 {
 		return first, err
 	}
 	in := hostabi.FaultInput{Route: c.route.Name, Status: uint16(c.up.Info.Status), Body: first}
 	c.x.Leave() // a guest may compute for long
 	if name := c.route.View.ErrorTypeHeader(); name != "" {
-		in.ErrorType = string(h.Peek(name))
+		in.ErrorType = string(h.Get(name))
 	}
 	if f := c.route.View.UpstreamFault(&in); f.Retryable && f.RetryAfter > 0 {
-		h.SetCanonical(keyRetryAfter, strconv.AppendInt(nil, ceil(f.RetryAfter, time.Second), 10))
+		h.Set("Retry-After", strconv.FormatInt(ceil(f.RetryAfter, time.Second), 10))
 	}
 	return first, err
 }
@@ -108,7 +66,7 @@ func (c *carriage) log(start time.Time, status int, err error) {
 	}
 	attrs := []slog.Attr{
 		slog.String("route", c.route.Name),
-		slog.String("method", string(c.x.Req.Method())),
+		slog.String("method", string(c.x.Req.Method)),
 		slog.String("path", string(path(&c.x.Req))),
 		slog.Int("status", status),
 		slog.Int64("bytes", c.x.BytesWritten()),
@@ -123,8 +81,8 @@ func (c *carriage) log(start time.Time, status int, err error) {
 }
 
 // path is the target of a request without its query, which may hold secrets.
-func path(h *fasthttp.RequestHeader) []byte {
-	p, _, _ := bytes.Cut(h.RequestURI(), question)
+func path(h *http1.Request) []byte {
+	p, _, _ := bytes.Cut(h.Target, question)
 	return p
 }
 

@@ -17,8 +17,6 @@ import (
 	"weir/proxy/sock"
 	"weir/proxy/stream/framed"
 	"weir/proxy/upstream"
-
-	"github.com/valyala/fasthttp"
 )
 
 // Route is where a request goes and under which rules.
@@ -60,7 +58,7 @@ type carriage struct {
 }
 
 var carriages = sync.Pool{New: func() any {
-	c := &carriage{req: upstream.Request{Header: new(fasthttp.RequestHeader)}}
+	c := new(carriage)
 	c.watch = func(gone func()) func() { return c.x.Watch(gone) }
 	c.leave = func() { c.x.Leave() }
 	c.retry = c.retryable
@@ -98,7 +96,7 @@ func (c *carriage) release() {
 	c.end(false)
 	c.proxy, c.x, c.route, c.id = nil, nil, nil, nil
 	c.body.reset(nil, 0)
-	c.req = upstream.Request{Header: c.req.Header, Lines: c.req.Lines[:0]}
+	c.req = upstream.Request{Lines: c.req.Lines[:0]}
 	c.framing = framing{}
 	carriages.Put(c)
 }
@@ -121,10 +119,13 @@ func (c *carriage) send() bool {
 	if c.proxy.TrustedProxies != nil {
 		trusted = c.proxy.TrustedProxies()
 	}
-	c.req.Lines = Forward(c.req.Header, c.req.Lines[:0], &x.Req, Forwarding{
+	c.req.Method, c.req.Target, c.req.Host = x.Req.Method, x.Req.Target, x.Req.Host
+	c.req.Lines = Forward(c.req.Lines[:0], &x.Req, Forwarding{
 		Client:   ClientOf(x.Conn(), &x.Req, trusted),
 		ID:       c.id,
 		Upgrade:  c.req.Upgrade,
+		Chunked:  x.Info.Chunked,
+		HTTP10:   x.Info.HTTP10,
 		Identity: c.framing.active(),
 	})
 	c.req.ContentLength = x.Info.ContentLength
@@ -214,7 +215,7 @@ func (c *carriage) answer() (status int, err error) {
 	}
 	length := up.Info.ContentLength
 	if c.framing.applies(status) {
-		if coding := x.Resp.ContentEncoding(); len(coding) > 0 {
+		if coding := x.Resp.Get("content-encoding"); len(coding) > 0 {
 			err := errors.New("content coding " + string(coding) + " where identity was asked for")
 			c.end(false)
 			x.Resp.Reset()

@@ -14,8 +14,6 @@ import (
 	"weir/proxy/config"
 	"weir/proxy/http1"
 	"weir/proxy/sock"
-
-	"github.com/valyala/fasthttp"
 )
 
 func http1Reader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
@@ -61,7 +59,7 @@ func TestBodiesStreamDown(t *testing.T) {
 		p.send("0\r\nX: y\r\n\r\n")
 		_ = p.ended()
 	}))
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(request("/", nil), &resp)
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +176,7 @@ func TestTheAnswerMayComeBeforeTheBody(t *testing.T) {
 		_ = p.ended()
 	}))
 	body, w := io.Pipe()
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(request("/", body), &resp)
 	if err != nil {
 		t.Fatal(err)
@@ -287,7 +285,7 @@ func TestAClientThatLeavesCancels(t *testing.T) {
 			if when == "before the answer" {
 				expectKind(t, u, r, Canceled)
 			} else {
-				var resp fasthttp.ResponseHeader
+				var resp http1.Response
 				// Without a watch until the head is here.
 				watch := r.Watch
 				r.Watch = nil
@@ -315,17 +313,18 @@ func TestCancelFromElsewhere(t *testing.T) {
 		p.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
 		_ = p.ended()
 	}))
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(request("/", nil), &resp)
 	if err != nil {
 		t.Fatal(err)
 	}
-	go e.Cancel()
+	var elsewhere sync.WaitGroup
+	elsewhere.Go(e.Cancel)
 	if _, err := e.Body.Next(); err == nil || err == io.EOF {
 		t.Error(err)
 	}
+	elsewhere.Wait()
 	e.Finish(true)
-	e.Cancel() // late: nothing is left to cancel
 	if s := u.Status(); s[0].Idle != 0 || s[0].InUse != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -338,7 +337,7 @@ func BenchmarkKeepAlive(b *testing.B) {
 	}}))
 	r := request("/", nil)
 	r.Watch = func(func()) func() { return func() {} }
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	b.ReportAllocs()
 	for b.Loop() {
 		e, err := u.Do(r, &resp)

@@ -8,17 +8,13 @@ import (
 
 	"weir/proxy/http1"
 	"weir/proxy/sock"
-
-	"github.com/valyala/fasthttp"
 )
 
 // Request is what Do sends.
 type Request struct {
-	// Header is sent with the framing and connection fields made anew from
-	// ContentLength, Body and Upgrade; everything else goes as it stands.
-	Header *fasthttp.RequestHeader
-	// Lines are more fields, "Name: value" and CRLF each, sent as they are. None
-	// of them may be about framing; Connection only with Upgrade.
+	Method, Target, Host []byte
+	// Lines are the other fields, "Name: value" and CRLF each, sent as they are.
+	// None of them may be about framing, which ContentLength and Body decide.
 	Lines []byte
 	// Body is nil when there is none. Bytes go out as they come. When it has
 	// Buffered() int, a small one that is buffered whole goes with the head;
@@ -29,7 +25,7 @@ type Request struct {
 	Body          io.Reader
 	ContentLength int64         // of Body, bytes; -1: chunked
 	Retryable     func() bool   // whether a connect failure may be tried at another target; nil: no
-	Upgrade       bool          // Connection and Upgrade of Header are sent
+	Upgrade       bool          // the answer may be 101
 	Timeout       time.Duration // until the response head; 0: response_timeout
 	// Watch, if any, tells when the client has gone (http1.Exchange.Watch). It
 	// is started only when the upstream takes its time, and not while Body is
@@ -45,7 +41,7 @@ const maxInterim = 16
 
 // Do sends r and reads the head of the answer into resp; interim answers are
 // skipped. The error is an *Error, and there is nothing to finish then.
-func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, error) {
+func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 	if r.ContentLength == 0 {
 		r.Body = nil
 	}
@@ -61,10 +57,7 @@ func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, err
 	if err != nil {
 		return nil, &Error{Kind: Canceled, Err: err, BodyErr: err}
 	}
-	e := &Exchange{u: u, watch: r.Watch, timeout: r.Timeout}
-	if e.timeout <= 0 {
-		e.timeout = u.responseTimeout
-	}
+	e := newExchange(u, r)
 	var failed *target
 	for tries := 0; ; tries++ {
 		t := u.pick(failed)
@@ -76,18 +69,18 @@ func (u *Upstream) Do(r *Request, resp *fasthttp.ResponseHeader) (*Exchange, err
 			failed = t
 			continue
 		}
-		e.watch = nil
 		e.stopWatch()
+		e.release()
 		return nil, err
 	}
 }
 
 // attempt does it with one target. A kept connection that turns out to be
 // closed is replaced once by a fresh one, where nothing can have happened twice.
-func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *fasthttp.ResponseHeader) *Error {
+func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *http1.Response) *Error {
 	e.URL = t.url
 	t.inUse.Add(1)
-	repeatable := r.Body == nil && idempotent(r.Header.Method())
+	repeatable := r.Body == nil && idempotent(r.Method)
 	c := t.take(time.Now(), repeatable, r.Client)
 	for {
 		if c == nil {
@@ -153,7 +146,7 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 
 // roundTrip sends the head, has the body follow, and reads the answer's head.
 // written tells whether a byte can have reached the upstream.
-func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp.ResponseHeader) (written bool, err error) {
+func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *http1.Response) (written bool, err error) {
 	c := e.c
 	e.began = time.Time{}
 	if err := c.limitWrites(e.timeout); err != nil {
@@ -180,27 +173,23 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *fasthttp
 }
 
 // readHead reads the head of the final answer.
-func (e *Exchange) readHead(r *Request, resp *fasthttp.ResponseHeader) error {
+func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 	br := e.c.br
 	for range maxInterim {
 		head, err := http1.ReadHead(br, maxHead)
 		if err != nil {
 			return err
 		}
-		info, err := http1.CheckResponseHead(head, r.Header.Method())
+		info, err := resp.Parse(head, r.Method)
 		if err != nil {
 			return err
 		}
+		_, _ = br.Discard(len(head))
 		if info.Status < 200 && info.Status != 101 {
-			_, _ = br.Discard(len(head))
 			continue
 		}
 		if info.Status == 101 && !r.Upgrade {
 			return &http1.Error{Status: 400, Reason: "101 to a request that asked for no upgrade", Line: 1}
-		}
-		resp.SetNoDefaultContentType(true)
-		if err := resp.Read(br); err != nil {
-			return &http1.Error{Status: 400, Reason: "a head that cannot be parsed"}
 		}
 		e.Info, e.gotHead = info, true
 		if !info.NoBody && (info.Chunked || info.ContentLength != 0) {

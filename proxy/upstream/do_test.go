@@ -10,8 +10,6 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
-
-	"github.com/valyala/fasthttp"
 )
 
 func TestConnectionsAreKept(t *testing.T) {
@@ -65,37 +63,24 @@ func TestHeadIsSentWithItsFramingMadeAnew(t *testing.T) {
 			p.answer("")
 		}
 	}))
-	var lines string
-	f := func(raw, body string, length int64, want string) {
+	f := func(method, lines, body string, length int64, want string) {
 		t.Helper()
-		r := request("/", nil)
-		r.Lines = []byte(lines)
-		br := http1Reader(raw)
-		if err := r.Header.Read(br); err != nil {
-			t.Fatal(err)
-		}
+		r := &Request{Method: []byte(method), Target: []byte("/a?b"), Host: []byte("a"), Lines: []byte(lines)}
 		if body != "" {
 			r.Body, r.ContentLength = strings.NewReader(body), length
 		}
 		expectFetch(t, u, r, "")
-		if got := within(t, heads, "the request"); got != want {
+		if got := within(t, heads, "the request"); got != method+" /a?b HTTP/1.1\r\nHost: a\r\n"+want+"\r\n" {
 			t.Errorf("\n got %q\nwant %q", got, want)
 		}
 	}
-	f("GET /a HTTP/1.0\r\nHost: a\r\nConnection: close\r\n\r\n", "", 0, "GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
-	f("POST /a HTTP/1.1\r\nHost: a\r\n\r\n", "", 0, "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
-	f("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 002\r\nCookie: a=b;c\r\nCookie: d\r\n\r\n", "hi", 2,
-		"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nCookie: a=b;c\r\nCookie: d\r\n\r\n")
-	f("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", "hi", -1,
-		"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-	// What a client announces as a trailer is not left out of the head.
-	f("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Request-Id, b\r\nX-Request-Id: 1\r\n\r\n", "hi", -1,
-		"POST /a HTTP/1.1\r\nHost: a\r\nX-Request-Id: 1\r\nTransfer-Encoding: chunked\r\nTrailer: X-Request-Id, B\r\n\r\n")
-	// Lines go behind all else, as they are.
-	lines = "b: 2\r\nA: 1\r\nb: 1\r\n"
-	f("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "", 0, "GET /a HTTP/1.1\r\nHost: a\r\n"+lines+"\r\n")
-	f("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: B\r\n\r\n", "hi", -1,
-		"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: B\r\n"+lines+"\r\n")
+	const lines = "b: 2\r\nA: 1\r\nb: 1\r\n"
+	f("GET", "", "", 0, "")
+	f("GET", lines, "", 0, lines)
+	f("DELETE", lines, "", 0, lines)
+	f("POST", lines, "", 0, "Content-Length: 0\r\n"+lines)
+	f("POST", lines, "hi", 2, "Content-Length: 2\r\n"+lines)
+	f("POST", lines, "hi", -1, "Transfer-Encoding: chunked\r\n"+lines)
 }
 
 func TestStaleConnections(t *testing.T) {
@@ -136,13 +121,13 @@ func TestStaleConnections(t *testing.T) {
 	t.Run("closed at the request: POST is not", func(t *testing.T) {
 		u := stale(t)
 		r := request("/", nil)
-		r.Header.SetMethod("POST")
+		r.Method = []byte("POST")
 		expectKind(t, u, r, Closed)
 	})
 	t.Run("closed at the request: a body is not", func(t *testing.T) {
 		u := stale(t)
 		r := request("/", strings.NewReader("hi"))
-		r.Header.SetMethod("PUT")
+		r.Method = []byte("PUT")
 		expectKind(t, u, r, Closed)
 	})
 	t.Run("a fresh connection that closes is not tried again", func(t *testing.T) {
@@ -203,7 +188,7 @@ func TestBalance(t *testing.T) {
 		expectFetch(t, u, request("/", nil), "b")
 	}
 	u = to(t, config.Upstream{Balance: "least_connections"}, a, b)
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(request("/", nil), &resp)
 	if err != nil {
 		t.Fatal(err)
@@ -339,7 +324,7 @@ func TestAnswersWithoutBodyKeepTheConnection(t *testing.T) {
 	}))
 	for _, method := range []string{"HEAD", "GET", "HEAD"} {
 		r := request("/", nil)
-		r.Header.SetMethod(method)
+		r.Method = []byte(method)
 		expectFetch(t, u, r, "")
 	}
 	if s := u.Status(); s[0].Idle != 1 {
@@ -359,16 +344,15 @@ func TestUpgradeIsDetachedWithWhatIsBehindIt(t *testing.T) {
 		_ = p.ended()
 	}))
 	r := request("/", nil)
-	r.Header.Set("Connection", "Upgrade")
-	r.Header.Set("Upgrade", "websocket")
+	r.Lines = []byte("Connection: Upgrade\r\nUpgrade: websocket\r\n")
 	r.Upgrade = true
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(r, &resp)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp.StatusCode() != 101 || string(resp.Peek("Upgrade")) != "websocket" {
-		t.Errorf("%s", resp.Header())
+	if resp.Status != 101 || string(resp.Get("upgrade")) != "websocket" {
+		t.Errorf("%d %q", resp.Status, resp.Fields())
 	}
 	nc, early := e.Detach()
 	defer nc.Close()

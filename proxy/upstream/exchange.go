@@ -16,7 +16,7 @@ import (
 // the upstream too: quick answers cost neither.
 const watchAfter = 100 * time.Millisecond
 
-// Exchange is an answer under way.
+// Exchange is an answer under way. It is not valid any more behind Finish.
 type Exchange struct {
 	Info http1.ResponseInfo
 	Body *http1.BodyReader // nil: none
@@ -24,7 +24,7 @@ type Exchange struct {
 
 	body     http1.BodyReader
 	u        *Upstream
-	t        *target // whose inUse counts this exchange; nil: none
+	t        *target // whose inUse counts this exchange
 	sender   *sender // nil: no body, or it went with the head
 	watch    func(gone func()) (stop func())
 	stop     func()    // of the watch; nil: none runs
@@ -41,9 +41,27 @@ type Exchange struct {
 	bodyErr  error
 }
 
+var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
+
+func newExchange(u *Upstream, r *Request) *Exchange {
+	e := exchanges.Get().(*Exchange)
+	e.u, e.watch, e.timeout = u, r.Watch, r.Timeout
+	if e.timeout <= 0 {
+		e.timeout = u.responseTimeout
+	}
+	return e
+}
+
+// release gives e back: no Cancel can come any more, since its watch is joined.
+func (e *Exchange) release() {
+	*e = Exchange{body: e.body}
+	exchanges.Put(e)
+}
+
 var errCanceled = errors.New("the client left")
 
 // Cancel closes the connection, from any goroutine, so that reads fail at once.
+// Whoever may call it is joined before Finish.
 func (e *Exchange) Cancel() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -180,17 +198,11 @@ func (e *Exchange) stopWatch() {
 // when clean is true and both bodies reached their end. After Detach it only
 // says that the target has this connection no more.
 func (e *Exchange) Finish(clean bool) {
-	if e.t == nil {
-		return
-	}
-	defer func() {
-		e.t.inUse.Add(-1)
-		e.t = nil
-	}()
+	defer e.release()
+	defer e.t.inUse.Add(-1)
 	if e.detached {
 		return
 	}
-	e.watch = nil
 	e.stopWatch()
 	sent := e.joinSender(clean)
 	c, canceled := e.detachConn()

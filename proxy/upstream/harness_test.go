@@ -13,8 +13,7 @@ import (
 	"time"
 
 	"weir/proxy/config"
-
-	"github.com/valyala/fasthttp"
+	"weir/proxy/http1"
 )
 
 // TestMain fails when goroutines of this package outlive its tests.
@@ -141,19 +140,16 @@ func to(t testing.TB, cfg config.Upstream, urls ...string) *Upstream {
 
 // request makes a Request; with a body it is POST and chunked.
 func request(target string, body io.Reader) *Request {
-	h := new(fasthttp.RequestHeader)
-	h.SetMethod("GET")
+	r := &Request{Method: []byte("GET"), Target: []byte(target), Host: []byte("a"), Body: body, ContentLength: -1}
 	if body != nil {
-		h.SetMethod("POST")
+		r.Method = []byte("POST")
 	}
-	h.SetRequestURI(target)
-	h.SetHost("a")
-	return &Request{Header: h, Body: body, ContentLength: -1}
+	return r
 }
 
 // fetch does r and reads the whole answer.
 func fetch(u *Upstream, r *Request) (string, error) {
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(r, &resp)
 	if err != nil {
 		return "", err

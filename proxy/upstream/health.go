@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valyala/fasthttp"
+	"weir/proxy/http1"
 )
 
 const (
@@ -46,30 +46,33 @@ func (u *Upstream) watchHealth(t *target, path string) {
 
 // healthy asks once: 2xx and 3xx are healthy.
 func (u *Upstream) healthy(t *target, path string) bool {
-	var h fasthttp.RequestHeader
-	h.SetMethod(fasthttp.MethodGet)
-	h.SetRequestURI(path)
-	h.SetHost(t.host)
-	h.SetUserAgent("weir-health")
-	r := &Request{Header: &h, Timeout: healthTimeout, Watch: u.untilClosed}
-	e := &Exchange{u: u, watch: r.Watch, timeout: r.Timeout}
-	defer func() {
-		e.watch = nil
-		e.stopWatch()
-	}()
-	var resp fasthttp.ResponseHeader
+	r := &Request{
+		Method: []byte("GET"), Target: []byte(path), Host: []byte(t.host),
+		Lines: []byte("User-Agent: weir-health\r\n"), Timeout: healthTimeout, Watch: u.untilClosed,
+	}
+	e := newExchange(u, r)
+	var resp http1.Response
 	if err := e.attempt(t, r, appendHead(nil, r), true, &resp); err != nil {
+		e.stopWatch()
+		e.release()
 		return false
 	}
 	clean := true
 	if e.Body != nil {
-		limit := time.AfterFunc(healthTimeout, e.Cancel)
+		late := make(chan struct{})
+		limit := time.AfterFunc(healthTimeout, func() {
+			e.Cancel()
+			close(late)
+		})
 		_, err := io.CopyN(io.Discard, e.Body, healthBody)
-		limit.Stop()
+		if !limit.Stop() {
+			<-late
+		}
 		clean = err == io.EOF
 	}
+	status := e.Info.Status
 	e.Finish(clean)
-	return e.Info.Status >= 200 && e.Info.Status < 400
+	return status >= 200 && status < 400
 }
 
 // untilClosed is a watch that calls gone when u closes.

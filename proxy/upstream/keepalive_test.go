@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"weir/proxy/config"
-
-	"github.com/valyala/fasthttp"
 	"golang.org/x/sys/unix"
+	"weir/proxy/config"
+	"weir/proxy/http1"
 )
 
 func TestAStreamThatWaitsHasKeepAlives(t *testing.T) {
@@ -22,7 +21,7 @@ func TestAStreamThatWaitsHasKeepAlives(t *testing.T) {
 			p.send("1\r\nx\r\n")
 		}
 	}))
-	var resp fasthttp.ResponseHeader
+	var resp http1.Response
 	e, err := u.Do(request("/", nil), &resp)
 	if err != nil {
 		t.Fatal(err)

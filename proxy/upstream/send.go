@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"weir/proxy/http1"
-
-	"github.com/valyala/fasthttp"
 )
 
 // inlineBody is the largest body that goes out in one write with its head.
@@ -19,40 +17,25 @@ const inlineBody = 16 << 10
 // heads are what request heads are put together in.
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// appendHead serialises the head of r with its framing made anew. It changes
-// r.Header.
+// appendHead serialises the head of r.
 func appendHead(b []byte, r *Request) []byte {
-	h := r.Header
-	h.SetProtocol("HTTP/1.1")
-	h.SetNoDefaultContentType(true)
-	h.Del(fasthttp.HeaderContentLength)
-	h.Del(fasthttp.HeaderTransferEncoding)
-	if !r.Upgrade {
-		h.Del(fasthttp.HeaderConnection)
-	}
-	chunked := false
+	b = append(append(b, r.Method...), ' ')
+	b = append(append(b, r.Target...), " HTTP/1.1\r\nHost: "...)
+	b = append(append(b, r.Host...), "\r\n"...) // empty where there is none (RFC 9112 §3.2)
 	switch {
 	case r.Body == nil:
-		if h.IsPost() || h.IsPut() || string(h.Method()) == fasthttp.MethodPatch {
-			h.SetContentLength(0)
+		switch string(r.Method) {
+		case "PATCH", "POST", "PUT": // RFC 9110 §8.6
+			b = append(b, "Content-Length: 0\r\n"...)
 		}
 	case r.ContentLength >= 0:
-		h.SetContentLength(int(r.ContentLength))
+		b = strconv.AppendInt(append(b, "Content-Length: "...), r.ContentLength, 10)
+		b = append(b, "\r\n"...)
 	default:
-		h.SetContentLength(-1)
-		chunked = true
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
-	// fasthttp leaves out fields that Trailer names; a client must not be able
-	// to have a field of ours left out.
-	trailer := h.Peek(fasthttp.HeaderTrailer)
-	_ = h.SetTrailer("")
-	b = append(b, h.Header()...)
-	b = b[:len(b)-len("\r\n")]
-	if chunked && len(trailer) > 0 {
-		b = append(append(append(b, "Trailer: "...), trailer...), "\r\n"...)
-		_ = h.SetTrailerBytes(trailer)
-	}
-	return append(append(b, r.Lines...), "\r\n"...)
+	b = append(b, r.Lines...)
+	return append(b, "\r\n"...)
 }
 
 // inline appends a body that is here already; false: it is not, or too large.
