@@ -81,6 +81,25 @@ the policies are swapped while it runs.`,
 		}
 		return err
 	}
+	root.SetHelpCommand(helpCommand(root))
 	root.AddCommand(c.runCommand(), c.validateCommand(), c.reloadCommand(), c.versionCommand())
 	return root
+}
+
+// helpCommand is cobra's, but that it refuses what is no command.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			about, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
+			}
+			if err != nil {
+				return err
+			}
+			return about.Help()
+		},
+	}
 }

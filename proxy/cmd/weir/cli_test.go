@@ -45,6 +45,8 @@ func TestUsageErrors(t *testing.T) {
 	f("extra", "version", "extra")
 	f("log-level", "run", "--log-level", "loud")
 	f("-c", "run", "-c")
+	f(`unknown command "start"`, "help", "start")
+	f(`unknown command "now" for "weir run"`, "help", "run", "now")
 }
 
 func TestHelpTeaches(t *testing.T) {

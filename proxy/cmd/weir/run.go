@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +56,8 @@ Signals:
                    under way are finished; then end. A second one ends at once.
   SIGHUP           reload, as "weir reload" does
 
-Logs are JSON, one object per line, on stderr.
+Logs are JSON, one object per line, on stderr; why it could not start is plain
+text, as "weir validate" prints it.
 
 Exit status: 0 after a drain, 1 when it could not start or the drain was cut
 short, 2 for a command line that makes no sense.`,
@@ -78,8 +80,9 @@ short, 2 for a command line that makes no sense.`,
 	return cmd
 }
 
-// errCutShort ends a drain that a second signal did not wait for.
-var errCutShort = errors.New("ended by a second signal before the drain was over")
+// sameSignal is how long after a signal to end another is taken for the same
+// one: timeout(1), and a make whose group is signalled, send each twice.
+const sameSignal = 100 * time.Millisecond
 
 // run loads the configuration, starts a gateway and serves until a signal or
 // the end of ctx, and the drain behind it.
@@ -107,13 +110,15 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 			_ = g.Reload(ctx) // it logs and counts what comes of it
 		}
 	})
+	var told time.Time // when it was told to end
 	for {
 		select {
 		case err := <-ended:
 			close(hups)
 			reloads.Wait()
 			if err != nil {
-				return failure{err}
+				log.Error("ended", "error", err.Error())
+				return failed
 			}
 			return nil
 		case s := <-signals:
@@ -123,11 +128,14 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 				case hups <- struct{}{}:
 				default:
 				}
-			case ctx.Err() != nil: // the process ends: nothing is waited for
-				return failure{errCutShort}
-			default:
+			case told.IsZero():
 				log.Info("told to end", "signal", s.String())
+				told = time.Now()
 				drain()
+			case time.Since(told) >= sameSignal: // the process ends: nothing is waited for
+				close(hups)
+				log.Error("ended by a second signal before the drain was over", "signal", s.String())
+				return failed
 			}
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"weir/proxy/config"
 )
@@ -96,14 +98,37 @@ func TestRunDrainsOnTheFirstSignal(t *testing.T) {
 }
 
 func TestRunEndsAtOnceOnTheSecondSignal(t *testing.T) {
-	s := start(t, &fakeGateway{drained: make(chan error)})
-	s.signals <- syscall.SIGTERM
-	s.step("drain")
-	s.signals <- syscall.SIGTERM
-	if err := <-s.result; !errors.Is(err.(failure).error, errCutShort) {
-		t.Errorf("got %v", err)
-	}
-	s.drained <- nil // lets the fake's goroutine end
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, &fakeGateway{drained: make(chan error)})
+		s.signals <- syscall.SIGTERM
+		s.step("drain")
+		time.Sleep(sameSignal)
+		s.signals <- syscall.SIGINT
+		if err := <-s.result; err != failed {
+			t.Errorf("got %v", err)
+		}
+		if !strings.Contains(s.log.String(), `"msg":"ended by a second signal before the drain was over","signal":"interrupt"`) {
+			t.Errorf("log %q", s.log.String())
+		}
+		s.drained <- nil // lets the fake's goroutine end
+	})
+}
+
+// timeout(1) signals Weir, and then its group with Weir in it.
+func TestASignalThatComesTwiceIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := start(t, &fakeGateway{drained: make(chan error)})
+		s.signals <- syscall.SIGTERM
+		s.signals <- syscall.SIGTERM
+		s.step("drain")
+		time.Sleep(sameSignal - 1)
+		s.signals <- syscall.SIGTERM
+		synctest.Wait()
+		s.drained <- nil
+		if err := <-s.result; err != nil {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestRunReloadsOnSIGHUP(t *testing.T) {
@@ -123,8 +148,8 @@ func TestRunEndsWithItsGateway(t *testing.T) {
 	g := &fakeGateway{broken: make(chan error, 1)}
 	s := start(t, g)
 	g.broken <- errors.New("listener lost")
-	if err := <-s.result; err == nil || err.Error() != "listener lost" {
-		t.Errorf("got %v", err)
+	if err := <-s.result; err != failed || !strings.Contains(s.log.String(), `"level":"ERROR","msg":"ended","error":"listener lost"`) {
+		t.Errorf("got %v, log %q", err, s.log.String())
 	}
 }
 
