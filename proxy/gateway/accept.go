@@ -119,6 +119,7 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	c := &clientConn{g: g}
 	if gen.tls != nil {
 		c.Conn = sock.Server(tcp, gen.tls)
+		c.OnHandshakeError(c.notSecure)
 	} else {
 		c.Conn = sock.Wrap(tcp)
 	}

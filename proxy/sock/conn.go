@@ -45,6 +45,8 @@ type Conn struct {
 	tls  *secure    // nil on plain TCP
 	task *poll.Task // of Bind
 
+	unshaken func(error) // of OnHandshakeError; nil: nobody asks
+
 	reader reader
 	writer writer
 }
@@ -110,8 +112,19 @@ func (c *Conn) Handshake(ctx context.Context) error {
 	}
 	err := c.tls.conn.HandshakeContext(ctx)
 	c.tls.shaken = err == nil
+	if err != nil && c.unshaken != nil {
+		c.unshaken(err)
+	}
 	return err
 }
+
+// OnHandshakeError has failed called with the error of a TLS handshake that
+// fails, before whoever waits for it has it. The connection is still open then
+// and may be used in clear, blocking.
+func (c *Conn) OnHandshakeError(failed func(error)) { c.unshaken = failed }
+
+// Clear is the connection beneath TLS.
+func (c *Conn) Clear() TCP { return c.tcp }
 
 // Bind says whose reads and writes these are from now on: those of a task,
 // which gives its loop back when it waits, or, with nil, those of goroutines.
@@ -181,7 +194,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.tls == nil {
 		return c.tcp.Read(p)
 	}
-	if c.task != nil && !c.tls.shaken {
+	if !c.tls.shaken {
 		if err := c.Handshake(context.Background()); err != nil {
 			return 0, err
 		}

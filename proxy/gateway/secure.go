@@ -1,0 +1,64 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/policy"
+)
+
+// notSecure tells of a TLS handshake that failed, and answers a client that
+// speaks HTTP without TLS. Nothing is said of clients that leave, or are silent
+// until handshake_timeout: probes of load balancers do that all day.
+func (c *clientConn) notSecure(err error) {
+	op, _ := errors.AsType[*net.OpError](err)
+	switch _, system := errors.AsType[net.Error](err); {
+	case op != nil && op.Op == "remote error": // an alert (RFC 8446 §6): the client refuses
+	case op != nil && op.Op == "local error": // an alert that was sent
+		c.g.metrics.Fault(hostabi.ProtocolError).Inc()
+	case system, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return
+	default:
+		c.g.metrics.Fault(hostabi.ProtocolError).Inc()
+	}
+	c.g.faults.Warn(time.Now(), "tls handshake failed", "peer", c.RemoteAddr().String(), "error", err.Error())
+	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && speaksHTTP(e.RecordHeader) {
+		c.answerInClear()
+	}
+}
+
+// speaksHTTP tells whether what should be a TLS record begins like a request.
+func speaksHTTP(b [5]byte) bool {
+	switch string(b[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH":
+		return true
+	}
+	return false
+}
+
+const (
+	clearWait  = 200 * time.Millisecond // for the rest of a request in clear
+	clearBytes = 64 << 10               // of it, at most
+)
+
+// answerInClear says over plain TCP that TLS is spoken here. What the client
+// still sends is read for a moment: a connection that is closed with bytes unread
+// is reset, and the answer could be lost.
+func (c *clientConn) answerInClear() {
+	const why = "plain HTTP on a listener that speaks TLS; use https: or wss:"
+	env := native.Envelope(hostabi.ProtocolError, hostabi.HTTP, hostabi.ToUpstream)
+	body := env.Append(nil, &policy.Values{Code: hostabi.ProtocolError, Message: why, Status: http.StatusBadRequest, Limit: -1, Actual: -1})
+	tcp := c.Clear()
+	_ = tcp.SetDeadline(time.Now().Add(clearWait))
+	if _, err := fmt.Fprintf(tcp, "HTTP/1.1 400 Bad Request\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", env.ContentType, len(body), body); err != nil {
+		return
+	}
+	_ = tcp.CloseWrite()
+	_, _ = io.CopyN(io.Discard, tcp, clearBytes)
+}

@@ -1,0 +1,120 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"weir/hostabi"
+	"weir/proxy/metrics"
+)
+
+// startTLS runs a gateway with a certificate on its client leg, which it takes
+// up by a reload.
+func startTLS(t *testing.T) *rig {
+	t.Helper()
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	pair := s.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for file, block := range map[string]*pem.Block{
+		"cert.pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := start(t, plainRoute)
+	toml := strings.Replace(head, "[server]", fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), 1)
+	if err := os.WriteFile(r.path, []byte(toml+plainRoute), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *rig) faults(code hostabi.FaultCode) float64 {
+	return testutil.ToFloat64(r.g.metrics.Fault(code))
+}
+
+func TestPlainHTTPToATLSListener(t *testing.T) {
+	r := startTLS(t)
+	for _, size := range []int{0, 8 << 10} { // the second leaves bytes unread
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Cookie", strings.Repeat("x", size))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		body, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if res.StatusCode != 400 || err != nil || !strings.Contains(string(body), "https:") || res.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%d bytes: %d, %v, %q, %v", size, res.StatusCode, res.Header, body, err)
+		}
+	}
+	if n := r.faults(hostabi.ProtocolError); n != 2 {
+		t.Errorf("%v faults", n)
+	}
+}
+
+func TestFailedHandshakesAreTold(t *testing.T) {
+	r := startTLS(t)
+	addr := r.g.Addr().String()
+	lines := func() int { return strings.Count(r.logs.String(), "tls handshake failed") }
+
+	if c, err := tls.Dial("tcp", addr, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+		c.Close()
+		t.Fatal("TLS 1.1 is spoken")
+	}
+	until(t, "a version that is not spoken is told", func() bool { return lines() == 1 && strings.Contains(r.logs.String(), "unsupported versions") })
+	if n := r.faults(hostabi.ProtocolError); n != 1 {
+		t.Errorf("%v faults", n)
+	}
+	if c, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: x509.NewCertPool()}); err == nil {
+		c.Close()
+		t.Fatal("an unknown authority is trusted")
+	}
+	until(t, "a certificate that is refused is told", func() bool { return lines() == 2 && strings.Contains(r.logs.String(), "bad certificate") })
+
+	// One that leaves and one that begins and leaves, as probes do.
+	for _, says := range []string{"", "\x16\x03\x01\x02\x00"} {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte(says))
+		c.Close()
+	}
+	// Who comes behind them is served, and everybody has been seen then.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	res, err := client.Get("https://" + addr + "/status/204")
+	if err != nil || res.StatusCode != 204 {
+		t.Fatal(res, err)
+	}
+	res.Body.Close()
+	until(t, "all are gone", func() bool { return testutil.ToFloat64(r.g.metrics.Connections(metrics.StateHTTP)) == 0 })
+	if lines() != 2 || r.faults(hostabi.ProtocolError) != 1 {
+		t.Errorf("%d lines", lines())
+	}
+}
