@@ -155,9 +155,8 @@ func TestLoadEndsWithItsContext(t *testing.T) {
 }
 
 func TestInitialisingIsBounded(t *testing.T) {
-	start := time.Now()
 	_, err := Load(t.Context(), Options{Wasm: newGuest().export("_initialize", signature{}, forever...).build(), InitTimeout: 20 * time.Millisecond})
-	if d := time.Since(start); err == nil || d > 2*time.Second {
-		t.Errorf("%v after %v", err, d)
+	if err == nil || !strings.Contains(err.Error(), "_initialize: the guest ran for ") || !strings.Contains(err.Error(), "have 20ms of execution together") {
+		t.Error(err)
 	}
 }
