@@ -22,6 +22,7 @@ var layer = map[string]int{
 	"hostabi":     0,
 	"proxy/crash": 0,
 	"proxy/fd":    0,
+	"proxy/leak":  0,
 	"proxy/mem":   0,
 	"proxy/poll":  0,
 

@@ -2,44 +2,22 @@ package wasmhost
 
 import (
 	"fmt"
-	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"weir/hostabi"
+	"weir/proxy/leak"
 )
 
 // TestMain fails when a test leaves a goroutine or compiled code behind.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(); code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "left over:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked is what tests have left, once it has had time to end.
-func leaked() string {
-	for end := time.Now().Add(2 * time.Second); ; runtime.Gosched() {
-		left := ""
-		buf := make([]byte, 1<<20)
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "wasmhost") && !strings.Contains(g, "TestMain") {
-				left += g + "\n\n"
-			}
+	leak.Exit(m.Run(), leak.Goroutines("wasmhost"), func() string {
+		if n := CompiledModules(); n > 0 {
+			return fmt.Sprint(n, " compiled modules")
 		}
-		codes.Lock()
-		if n := len(codes.m); n > 0 {
-			left += fmt.Sprintf("%d compiled modules", n)
-		}
-		codes.Unlock()
-		if left == "" || time.Now().After(end) {
-			return left
-		}
-	}
+		return ""
+	})
 }
 
 // lean, before an engine's name, is for modules that are run lean, however small.

@@ -13,8 +13,8 @@ func leaky() []byte {
 	return newGuest().hook(hostabi.Classify, when(join(i32(1), []byte{opMemoryGrow, 0, 0x1A}))).build()
 }
 
-// leak asks n times; every 8th call leaves a page behind.
-func leak(t *testing.T, m *Module, n int) {
+// seep asks n times; every 8th call leaves a page behind.
+func seep(t *testing.T, m *Module, n int) {
 	t.Helper()
 	for i := range n {
 		in := "good"
@@ -48,7 +48,7 @@ func TestAnInstanceThatHasGrownIsReplaced(t *testing.T) {
 			m := load(t, engine, leaky(), func(o *Options) { o.Instances = pool })
 			fresh, pages := m.Info().MemoryBytes, int64(0)
 			for end := time.Now().Add(20 * time.Second); m.Info().Retired < 3*int64(pool); pages++ {
-				leak(t, m, 8)
+				seep(t, m, 8)
 				if time.Now().After(end) {
 					t.Fatalf("not replaced: %+v", m.Info())
 				}
@@ -72,7 +72,7 @@ func TestAGuestThatNeedsMemoryKeepsIt(t *testing.T) {
 			break
 		}
 	}
-	leak(t, m, 1000)
+	seep(t, m, 1000)
 	until(t, m, "replaced", func() bool { return m.Info().Retired > 0 })
 	if g := m.growth.Load(); g != 2*growthFirst && g != growthMax {
 		t.Errorf("it may grow by %d bytes", g)
@@ -89,7 +89,7 @@ func TestAnInstanceThatHasGrownServesUntilItCanBeReplaced(t *testing.T) {
 		m.makeMu.Unlock()
 	}
 	configure("another shape")
-	leak(t, m, 8*(growthFirst>>16+1))
+	seep(t, m, 8*(growthFirst>>16+1))
 	until(t, m, "a failure", func() bool { return len(said) > 0 })
 	if got := <-said; !strings.HasPrefix(got, "error an instance cannot be replaced") {
 		t.Errorf("said %q", got)

@@ -7,10 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
 	"testing"
-	"time"
+
+	"weir/proxy/leak"
 )
 
 // TestMain fails when a goroutine of this package or of its server outlives
@@ -18,36 +17,7 @@ import (
 func TestMain(m *testing.M) {
 	code := m.Run()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	if left := leftover(2 * time.Second); code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "goroutines left over:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leftover is the stack of one goroutine that is still there at the deadline.
-func leftover(patience time.Duration) string {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for {
-		left := ""
-		buf := make([]byte, 1<<20)
-		for g := range bytes.SplitSeq(buf[:runtime.Stack(buf, true)], []byte("\n\n")) {
-			ours := bytes.Contains(g, []byte("proxy/demo.")) || bytes.Contains(g, []byte("fasthttp"))
-			if ours && !bytes.Contains(g, []byte("TestMain")) {
-				left = string(g)
-			}
-		}
-		if left == "" {
-			return ""
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			return left
-		}
-	}
+	leak.Exit(code, leak.Goroutines("proxy/demo."), leak.Goroutines("fasthttp"))
 }
 
 // start runs a backend for the length of a test and returns its address.

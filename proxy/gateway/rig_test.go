@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"github.com/coder/websocket"
 
 	"weir/proxy/config"
+	"weir/proxy/leak"
 )
 
 // TestMain fails when a test leaves a goroutine of Weir's behind.
@@ -28,34 +28,7 @@ func TestMain(m *testing.M) {
 		_ = os.RemoveAll(dir)
 	}
 	http.DefaultClient.CloseIdleConnections()
-	if code == 0 {
-		if left := leftOver(); left != "" {
-			fmt.Fprintf(os.Stderr, "goroutines left behind:\n%s\n", left)
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
-
-// leftOver returns the stacks of Weir's goroutines once they have had time to
-// end.
-func leftOver() string {
-	var left []string
-	for range 200 {
-		buf := make([]byte, 4<<20)
-		left = left[:0]
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "weir/") && !strings.Contains(g, "TestMain") {
-				left = append(left, g)
-			}
-		}
-		if len(left) == 0 {
-			return ""
-		}
-		runtime.Gosched()
-		<-time.After(10 * time.Millisecond)
-	}
-	return strings.Join(left, "\n\n")
+	leak.Exit(code, leak.Goroutines("weir/"))
 }
 
 var (

@@ -2,33 +2,17 @@ package poll
 
 import (
 	"fmt"
-	"os"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"weir/proxy/leak"
 )
 
 // TestMain fails when a loop outlives its poller.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for range 100 {
-		buf := make([]byte, 1<<20)
-		if stacks := string(buf[:runtime.Stack(buf, true)]); strings.Contains(stacks, "poll.(*loop)") {
-			if code == 0 {
-				fmt.Fprintln(os.Stderr, stacks)
-				code = 1
-			}
-			<-time.After(10 * time.Millisecond)
-			continue
-		}
-		break
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { leak.Exit(m.Run(), leak.Goroutines("poll.(*loop)")) }
 
 type handler func(leave func(), e Events)
 

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +17,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/flow"
+	"weir/proxy/leak"
 	"weir/proxy/mem"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
@@ -28,33 +27,12 @@ import (
 
 // TestMain fails when goroutines of this package outlive its tests.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(2 * time.Second); code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "goroutines left over:\n"+left)
-		code = 1
-	}
-	if n := mem.InUse(); code == 0 && n != 0 {
-		fmt.Fprintln(os.Stderr, n, "blocks of queues left over")
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func leaked(patience time.Duration) string {
-	deadline := time.Now().Add(patience)
-	buf := make([]byte, 1<<20)
-	for {
-		var left []string
-		for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if i > 0 && strings.Contains(g, "weir/proxy/") {
-				left = append(left, g)
-			}
+	leak.Exit(m.Run(), leak.Goroutines("weir/proxy/"), func() string {
+		if n := mem.InUse(); n != 0 {
+			return fmt.Sprint(n, " blocks of queues")
 		}
-		if len(left) == 0 || time.Now().After(deadline) {
-			return strings.Join(left, "\n\n")
-		}
-		runtime.Gosched()
-	}
+		return ""
+	})
 }
 
 // rig is a tunnel in a bubble with everything around it.

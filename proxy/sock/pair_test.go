@@ -8,45 +8,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"fmt"
 	"math/big"
 	"net"
-	"os"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"weir/proxy/leak"
 	"weir/proxy/poll"
 )
 
 // TestMain fails when goroutines of this package outlive its tests.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(2 * time.Second); code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "goroutines left over:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func leaked(patience time.Duration) string {
-	deadline := time.Now().Add(patience)
-	buf := make([]byte, 1<<20)
-	for {
-		var left []string
-		for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if i > 0 && strings.Contains(g, "weir/proxy/") {
-				left = append(left, g)
-			}
-		}
-		if len(left) == 0 || time.Now().After(deadline) {
-			return strings.Join(left, "\n\n")
-		}
-		runtime.Gosched()
-	}
-}
+func TestMain(m *testing.M) { leak.Exit(m.Run(), leak.Goroutines("weir/proxy/")) }
 
 // leg is what a tunnel needs of a connection: Conn and Leg have it.
 type leg interface {
