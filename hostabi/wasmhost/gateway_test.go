@@ -75,7 +75,7 @@ func openLogging(t *testing.T, engine string, call time.Duration, log *slog.Logg
 			t.Fatal(err)
 		}
 	}
-	cfg, err := config.Load(path)
+	cfg, err := config.Files{}.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}

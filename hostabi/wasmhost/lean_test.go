@@ -2,6 +2,7 @@ package wasmhost
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
 	"testing"
@@ -238,4 +239,12 @@ func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
 			t.Errorf("build %d: the wrong functions are there", version)
 		}
 	}
+}
+
+// count is the number of functions in a set.
+func (s set) count() (n int) {
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
 }

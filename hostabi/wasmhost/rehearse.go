@@ -3,7 +3,6 @@ package wasmhost
 import (
 	"context"
 	"errors"
-	"math/bits"
 
 	"weir/hostabi"
 )
@@ -110,14 +109,6 @@ func (c *code) grow(from *core, fn uint32) error {
 	}
 	c.put(k)
 	return nil
-}
-
-// count is the number of functions in a set.
-func (s set) count() (n int) {
-	for _, w := range s {
-		n += bits.OnesCount64(w)
-	}
-	return n
 }
 
 // Rehearsal is an instance that is asked before the module serves, so that the

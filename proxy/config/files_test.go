@@ -56,7 +56,7 @@ func TestConfinement(t *testing.T) {
 		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if cfg, err := Load(path); err != nil || len(cfg.Policies["p"].Bytes) != len("module") {
+		if cfg, err := (Files{}).Load(path); err != nil || len(cfg.Policies["p"].Bytes) != len("module") {
 			t.Fatalf("without a confinement %s is refused: %v", module, err)
 		}
 		cfg, err := files.Load(path)

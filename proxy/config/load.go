@@ -20,9 +20,6 @@ import (
 // maxFile is the largest configuration or PEM file that is read, in bytes.
 const maxFile = 1 << 20
 
-// Load is Files.Load from anywhere.
-func Load(path string) (*Config, error) { return Files{}.Load(path) }
-
 // Load reads the configuration at path with every file it names, so that what
 // is built from it later does not depend on the disk. The error is of type
 // Errors.

@@ -52,7 +52,7 @@ func TestBadFiles(t *testing.T) {
 					want = append(want, file+":"+strings.TrimSpace(w))
 				}
 			}
-			cfg, err := Load(file)
+			cfg, err := Files{}.Load(file)
 			problems, ok := errors.AsType[Errors](err)
 			if cfg != nil || !ok {
 				t.Fatalf("accepted, or refused with %T", err)
@@ -66,7 +66,7 @@ func TestBadFiles(t *testing.T) {
 }
 
 func TestGoodFile(t *testing.T) {
-	cfg, err := Load("testdata/full.good.toml")
+	cfg, err := Files{}.Load("testdata/full.good.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestAt(t *testing.T) {
 
 func TestMissingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gateway.toml")
-	_, err := Load(path)
+	_, err := Files{}.Load(path)
 	problems, ok := errors.AsType[Errors](err)
 	if !ok || len(problems) != 1 || problems[0].File != path || problems[0].Line != 0 {
 		t.Errorf("got %#v", err)

@@ -65,7 +65,8 @@ func (c *Conn) takeFD() (fd int, err error) {
 	if err = errors.Join(ctlErr, err); err != nil {
 		return -1, err
 	}
-	return fd, c.tcp.Close()
+	_ = c.tcp.Close() // says nothing about the duplicate
+	return fd, nil
 }
 
 // OnReadable has read called on a loop each time there may be something to

@@ -62,7 +62,7 @@ func TestRunSaysThatAnAddressIsTaken(t *testing.T) {
 	}
 	defer l.Close()
 	path := write(t, "gateway.toml", fmt.Sprintf("[server]\nlisten = %q\n%s", l.Addr(), minimal))
-	cfg, err := config.Load(path)
+	cfg, err := config.Files{}.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestRunRefusesAPolicyAsValidateDoes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "future.wasm"), futureModule, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := config.Load(path)
+	cfg, err := config.Files{}.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
