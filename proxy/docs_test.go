@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"go/ast"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -33,14 +34,21 @@ func TestEveryDependencyIsExplained(t *testing.T) {
 	if len(required) < 10 {
 		t.Fatalf("go.mod has %d modules", len(required))
 	}
-	for m := range required {
-		if !explained[m] {
-			t.Errorf("%s is not explained", m)
+	alike(t, required, explained, "%s is not explained", "%s is explained, and go.mod has none")
+}
+
+// alike holds that two sets have the same members, and says of each that only
+// one has what that means.
+func alike(t *testing.T, a, b map[string]bool, onlyA, onlyB string) {
+	t.Helper()
+	for m := range a {
+		if !b[m] {
+			t.Errorf(onlyA, m)
 		}
 	}
-	for m := range explained {
-		if !required[m] {
-			t.Errorf("%s is explained, and go.mod has none", m)
+	for m := range b {
+		if !a[m] {
+			t.Errorf(onlyB, m)
 		}
 	}
 }
@@ -60,6 +68,52 @@ func TestTheThreatModelNamesRealTests(t *testing.T) {
 		if !have[string(m[1])] {
 			t.Errorf("%s is not a test", m[1])
 		}
+	}
+}
+
+// What the code says that RATIONALE.md explains is a heading there, and what
+// walks.md goes through is declared.
+func TestDocsAndCodeNameEachOther(t *testing.T) {
+	rationale, err := os.ReadFile("../docs/RATIONALE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	walks, err := os.ReadFile("../docs/walks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refers := regexp.MustCompile(`docs/RATIONALE\.md,\s+"([^"]+)"`)
+	declared, referred := map[string]bool{}, 0
+	for _, s := range sources(t, "hostabi", "proxy") {
+		for _, group := range s.file.Comments {
+			for _, m := range refers.FindAllStringSubmatch(group.Text(), -1) {
+				referred++
+				if heading := strings.Join(strings.Fields(m[1]), " "); !strings.Contains(string(rationale), "\n### "+heading+"\n") {
+					t.Errorf("%s/%s: RATIONALE.md has no heading %q", s.pkg, s.name, heading)
+				}
+			}
+		}
+		for _, d := range s.file.Decls {
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				declared[d.Name.Name] = true
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if spec, ok := spec.(*ast.TypeSpec); ok {
+						declared[spec.Name.Name] = true
+					}
+				}
+			}
+		}
+	}
+	named := regexp.MustCompile("`(?:[A-Za-z0-9]+\\.)*([A-Za-z0-9]+)`").FindAllSubmatch(walks, -1)
+	for _, m := range named {
+		if name := string(m[1]); !declared[name] && name != "Function" { // package.Type.Function
+			t.Errorf("walks.md names %s, which is not declared", m[0])
+		}
+	}
+	if referred < 3 || len(named) < 50 {
+		t.Fatalf("%d headings are named, and %d functions", referred, len(named))
 	}
 }
 
@@ -90,16 +144,7 @@ func TestFuzzTargetsHaveCorpora(t *testing.T) {
 	if len(targets) < 30 {
 		t.Errorf("%d targets", len(targets))
 	}
-	for target := range targets {
-		if !corpora[target] {
-			t.Errorf("%s has no seeds in testdata/fuzz", target)
-		}
-	}
-	for corpus := range corpora {
-		if !targets[corpus] {
-			t.Errorf("%s has seeds and is no target", corpus)
-		}
-	}
+	alike(t, targets, corpora, "%s has no seeds in testdata/fuzz", "%s has seeds and is no target")
 }
 
 // declaredTests are the names of all tests and fuzz targets.

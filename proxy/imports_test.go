@@ -94,7 +94,7 @@ func sources(t *testing.T, folders ...string) (all []source) {
 				return nil
 			}
 			fset := token.NewFileSet()
-			f, err := parser.ParseFile(fset, p, nil, parser.SkipObjectResolution)
+			f, err := parser.ParseFile(fset, p, nil, parser.ParseComments|parser.SkipObjectResolution)
 			pkg, _ := filepath.Rel("..", filepath.Dir(p))
 			all = append(all, source{filepath.ToSlash(pkg), e.Name(), f, fset})
 			return err

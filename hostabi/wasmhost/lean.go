@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A large module is run lean (docs/RATIONALE.md, "Why does a Go policy take 10 MB
-// and not 60?"). Most of what a Go guest consists of runs once, at its start, or
+// A large module is run lean (docs/RATIONALE.md, "Why does a Go policy not take
+// 60 MB?"). Most of what a Go guest consists of runs once, at its start, or
 // never. So the host starts one instance of the whole module, in the
 // interpreter, keeps an image of what it has become (image.go), and marks which
 // functions are called from there on, by weir_configure and a rehearsal of every
