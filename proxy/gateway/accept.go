@@ -161,6 +161,14 @@ func within(nets []netip.Prefix, ip netip.Addr) bool {
 	return false
 }
 
+// loop is the number of the loop that serves c.
+func (c *clientConn) loop() int {
+	if c == nil {
+		return 0
+	}
+	return c.Loop()
+}
+
 // Close implements net.Conn, and counts the connection as gone.
 func (c *clientConn) Close() error {
 	c.gone()

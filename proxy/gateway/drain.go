@@ -18,7 +18,7 @@ import (
 func (g *Gateway) start(t *relay.Tunnel) {
 	g.mu.Lock()
 	g.tunnels[t.ID()] = t
-	draining := g.draining
+	draining := g.draining.Load()
 	g.mu.Unlock()
 	t.Run()
 	if draining {
@@ -50,9 +50,7 @@ func (g *Gateway) open() []*relay.Tunnel {
 }
 
 func (g *Gateway) isDraining() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.draining
+	return g.draining.Load()
 }
 
 // drainShare is the part of drain_timeout over which tunnels are told to leave,
@@ -66,7 +64,7 @@ func (g *Gateway) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	g.mu.Lock()
-	g.draining = true
+	g.draining.Store(true)
 	g.mu.Unlock()
 	tunnels := g.open()
 	g.log.Info("draining", "tunnels", len(tunnels), "drain_timeout_ms", timeout.Milliseconds())
@@ -125,8 +123,9 @@ func (g *Gateway) drainFault() stream.Fault {
 
 // refuseLate answers connections that came while draining.
 func (g *Gateway) refuseLate(x *http1.Exchange) {
-	gen := g.acquire()
-	defer gen.release()
+	conn, _ := x.Conn().(*clientConn)
+	gen := g.acquire(conn.loop())
+	defer gen.release(conn.loop())
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
 	view := native
 	if rt := gen.router.match(string(x.Req.Host), pathOf(x.Req.Target)); rt != nil {

@@ -67,7 +67,7 @@ type Gateway struct {
 	mu       sync.Mutex
 	routes   map[string]*liveRoute // by name, across generations
 	tunnels  map[string]*relay.Tunnel
-	draining bool
+	draining atomic.Bool // set under mu
 
 	pressure chan struct{} // asks for shedding everywhere
 	stop     chan struct{} // closed when the gateway ends

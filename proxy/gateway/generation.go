@@ -30,7 +30,7 @@ type generation struct {
 	upstreams map[string]*shared[*upstream.Upstream]
 	tls       *tls.Config // nil: plain TCP
 
-	using atomic.Int64 // exchanges that loaded it and still decide by it
+	using tally // exchanges that loaded it and still decide by it
 }
 
 // shared is a part that several generations may hold.
@@ -183,19 +183,20 @@ func (gen *generation) loadTLS() error {
 	return nil
 }
 
-// acquire returns the running generation, which stays whole until release.
-func (g *Gateway) acquire() *generation {
+// acquire returns the running generation, which stays whole until release, on
+// the same loop.
+func (g *Gateway) acquire(loop int) *generation {
 	for {
 		gen := g.current.Load()
-		gen.using.Add(1)
+		gen.using.add(loop, 1)
 		if g.current.Load() == gen {
 			return gen
 		}
-		gen.using.Add(-1)
+		gen.release(loop)
 	}
 }
 
-func (gen *generation) release() { gen.using.Add(-1) }
+func (gen *generation) release(loop int) { gen.using.add(loop, -1) }
 
 // retireWait is how long exchanges that began under an old generation may go on
 // asking its policies. Those that take longer, streams, have asked already;
@@ -207,7 +208,7 @@ func (g *Gateway) retire(old *generation) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	over := time.After(retireWait)
-	for old.using.Load() > 0 {
+	for old.using.sum() > 0 {
 		select {
 		case <-tick.C:
 			continue

@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"strings"
-	"sync/atomic"
 
 	"weir/proxy/config"
 	"weir/proxy/flow"
@@ -15,8 +14,7 @@ import (
 // liveRoute is what a route keeps across generations: its tunnels and counts.
 type liveRoute struct {
 	relay   relay.Route
-	active  atomic.Int64 // exchanges and tunnels
-	clients *clients     // by address, for max_connections_per_ip of the route
+	clients *clients // by address, for max_connections_per_ip of the route
 }
 
 // publish makes gen the running generation in one swap, and tells the tunnels

@@ -149,10 +149,10 @@ func TestAPanicInARequestEndsItsConnection(t *testing.T) {
 	r.g.mu.Lock()
 	broken := r.g.routes["broken"]
 	r.g.mu.Unlock()
-	if n := broken.active.Load(); n != 0 {
+	if n := broken.clients.total; n != 0 {
 		t.Errorf("%d requests are still counted in the route", n)
 	}
-	if n := r.g.current.Load().using.Load(); n != 0 {
+	if n := r.g.current.Load().using.sum(); n != 0 {
 		t.Errorf("%d requests still hold the generation", n)
 	}
 }

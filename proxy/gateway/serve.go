@@ -21,8 +21,9 @@ var ids = sync.Pool{New: func() any { return new(stream.RequestID) }}
 // serve takes one request: route, limits, admission, and then the stream or the
 // tunnel.
 func (g *Gateway) serve(x *http1.Exchange) {
-	gen := g.acquire()
-	defer gen.release()
+	conn, _ := x.Conn().(*clientConn)
+	gen := g.acquire(conn.loop())
+	defer gen.release(conn.loop())
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
 	id := ids.Get().(*stream.RequestID)
 	defer ids.Put(id)
@@ -37,7 +38,6 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		}
 		g.proxy.Refuse(x, view, f)
 	}
-	conn, _ := x.Conn().(*clientConn)
 	switch {
 	case g.isDraining():
 		x.CloseAfter()
@@ -86,7 +86,6 @@ func (rt *route) enter(ip netip.Addr) *stream.Fault {
 	total, of, ok := rt.live.clients.admit(ip, most, mostOf)
 	switch {
 	case ok:
-		rt.live.active.Add(1)
 		return nil
 	case most > 0 && total >= most:
 		return &stream.Fault{
@@ -102,7 +101,6 @@ func (rt *route) enter(ip netip.Addr) *stream.Fault {
 
 func (rt *route) leave(ip netip.Addr) {
 	rt.live.clients.remove(ip)
-	rt.live.active.Add(-1)
 }
 
 // admit asks the policy whether the request may pass, and in which class.

@@ -52,6 +52,7 @@ type Poller struct {
 // loop is one epoll instance. The goroutine that waits on it changes: whoever
 // has to wait for something else leaves it to a new one.
 type loop struct {
+	n    int // of the poller's
 	epfd int
 	wake int // eventfd that interrupts its wait
 
@@ -77,13 +78,13 @@ type loop struct {
 // lets that end the process.
 func New(n int, panicked func(v any, stack []byte)) (*Poller, error) {
 	p := &Poller{}
-	for range n {
+	for i := range n {
 		l, err := newLoop()
 		if err != nil {
 			p.Close()
 			return nil, err
 		}
-		l.panicked = panicked
+		l.n, l.panicked = i, panicked
 		p.loops = append(p.loops, l)
 		l.done.Go(func() { l.run(nil) })
 	}
@@ -108,6 +109,9 @@ func newLoop() (*loop, error) {
 	}
 	return l, nil
 }
+
+// Loops is how many there are.
+func (p *Poller) Loops() int { return len(p.loops) }
 
 // Close ends the loops and joins their goroutines. No source may be armed, and
 // every task has ended.

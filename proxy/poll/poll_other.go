@@ -12,6 +12,9 @@ type Poller struct{ stacks stacks }
 // New reports that there are no loops.
 func New(int, func(v any, stack []byte)) (*Poller, error) { return nil, errors.ErrUnsupported }
 
+// Loops is none.
+func (*Poller) Loops() int { return 0 }
+
 // Close does nothing.
 func (*Poller) Close() {}
 

@@ -109,8 +109,8 @@ func (s *Source) Forget() {
 	}
 }
 
-// Beside tells whether both are on one loop.
-func (s *Source) Beside(other *Source) bool { return s.loop == other.loop }
+// Loop is the number of the source's loop, from 0.
+func (s *Source) Loop() int { return s.loop.n }
 
 // Call has f called on the source's loop, soon and once; leave is as for Ready.
 func (s *Source) Call(f func(leave func())) {

@@ -156,11 +156,12 @@ func (c *Conn) Task() *poll.Task { return c.task }
 // Sock returns c itself: what embeds a Conn can be asked for it.
 func (c *Conn) Sock() *Conn { return c }
 
-// Beside tells whether both are on one loop.
-func (c *Conn) Beside(other *Conn) bool {
-	a, ok := c.tcp.(*Socket)
-	b, too := other.tcp.(*Socket)
-	return ok && too && a.beside(b)
+// Loop is the number of the loop that c is on, from 0; 0 when it is on none.
+func (c *Conn) Loop() int {
+	if s, ok := c.tcp.(*Socket); ok {
+		return s.loop()
+	}
+	return 0
 }
 
 // OnHangup has gone called once, by a loop, when the other side ends its

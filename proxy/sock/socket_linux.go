@@ -73,7 +73,7 @@ func (s *Socket) BindRead(t *poll.Task) { s.in.task.Store(t) }
 // BindWrite is BindRead for writes.
 func (s *Socket) BindWrite(t *poll.Task) { s.out.task.Store(t) }
 
-func (s *Socket) beside(other *Socket) bool { return s.src.Beside(other.src) }
+func (s *Socket) loop() int { return s.src.Loop() }
 
 // Ready implements poll.Handler.
 func (s *Socket) Ready(leave func(), e poll.Events) poll.Turn {

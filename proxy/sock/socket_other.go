@@ -18,7 +18,7 @@ func (*Socket) BindRead(*poll.Task) {}
 // BindWrite does nothing.
 func (*Socket) BindWrite(*poll.Task) {}
 
-func (*Socket) beside(*Socket) bool { return false }
+func (*Socket) loop() int { return 0 }
 
 func (*Socket) onHangup(func()) (stop func()) { return func() {} }
 

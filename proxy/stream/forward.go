@@ -3,13 +3,12 @@ package stream
 import (
 	"bytes"
 	"net/netip"
-	"sync"
 
 	"weir/proxy/http1"
 )
 
-// Forwarding says for whom a request is passed on.
-type Forwarding struct {
+// forwarding says for whom a request is passed on.
+type forwarding struct {
 	Client Client
 	ID     *RequestID
 	// Upgrade keeps the WebSocket upgrade of a handshake, without extensions:
@@ -24,7 +23,7 @@ type Forwarding struct {
 	Identity bool
 }
 
-// Forward appends to lines the fields of src as the upstream is to see them, but
+// forward appends to lines the fields of src as the upstream is to see them, but
 // for Host and for the framing, which are the upstream leg's (upstream.Request).
 // src is what http1.Request.Parse accepted: its values are copied as they are.
 //
@@ -39,8 +38,7 @@ type Forwarding struct {
 //     traceparent there is no tracestate either.
 //   - Via names Weir, as RFC 9110 §7.6.3 asks of a gateway.
 //   - All other fields are as the client sent them, in their order.
-func Forward(lines []byte, src *http1.Request, f Forwarding) []byte {
-	s := scratches.Get().(*scratch)
+func (s *forwarder) forward(lines []byte, src *http1.Request, f forwarding) []byte {
 	s.listed.b = s.listed.b[:0]
 	s.lines = lines
 	// When Connection lists fields of its own, some may be copied already: once
@@ -50,20 +48,19 @@ func Forward(lines []byte, src *http1.Request, f Forwarding) []byte {
 		again = s.copyFields(src, &f)
 	}
 	s.addFields(src, &f)
-	lines, s.lines = s.lines, nil
-	scratches.Put(s)
-	return lines
+	return s.lines
 }
 
 // line appends a field.
-func (s *scratch) line(name string, value []byte) {
+func (s *forwarder) line(name string, value []byte) {
 	s.lines = append(append(s.lines, name...), ": "...)
 	s.lines = append(append(s.lines, value...), "\r\n"...)
 }
 
-// scratch is the memory of one Forward.
-type scratch struct {
-	lines                         []byte // what Forward returns
+// forwarder rewrites the fields of requests, one after the other. Its memory is
+// kept from one to the next.
+type forwarder struct {
+	lines                         []byte // what forward returns
 	listed                        options
 	trailers                      bool   // TE: trailers was sent
 	trailer                       []byte // lines joined, as all of these
@@ -71,11 +68,9 @@ type scratch struct {
 	value                         []byte
 }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
 // copyFields copies what goes on as it is and gathers what is rewritten. It
 // returns true when Connection listed fields that it did not know of before.
-func (s *scratch) copyFields(src *http1.Request, f *Forwarding) (again bool) {
+func (s *forwarder) copyFields(src *http1.Request, f *forwarding) (again bool) {
 	known := len(s.listed.b) > 0
 	s.trailers = false
 	s.trailer, s.forwarded, s.xfor, s.proto, s.xhost = s.trailer[:0], s.forwarded[:0], s.xfor[:0], s.proto[:0], s.xhost[:0]
@@ -99,7 +94,7 @@ func (s *scratch) copyFields(src *http1.Request, f *Forwarding) (again bool) {
 
 // rewritten tells whether Weir drops a field or writes it itself; what it
 // extends is gathered.
-func (s *scratch) rewritten(key, value []byte, f *Forwarding) bool {
+func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 	switch lowerByte(key[0]) {
 	case 'a':
 		return f.Identity && foldEqual(key, "accept-encoding")
@@ -136,7 +131,7 @@ func (s *scratch) rewritten(key, value []byte, f *Forwarding) bool {
 }
 
 // rewrittenForwarded is rewritten for the fields X-Forwarded-*.
-func (s *scratch) rewrittenForwarded(key, value []byte, f *Forwarding) bool {
+func (s *forwarder) rewrittenForwarded(key, value []byte, f *forwarding) bool {
 	switch {
 	case !f.Client.Trusted, !foldPrefix(key, "x-forwarded-"):
 		return true
@@ -153,7 +148,7 @@ func (s *scratch) rewrittenForwarded(key, value []byte, f *Forwarding) bool {
 }
 
 // addFields appends what Weir says itself.
-func (s *scratch) addFields(src *http1.Request, f *Forwarding) {
+func (s *forwarder) addFields(src *http1.Request, f *forwarding) {
 	proto := schemeHTTP
 	if f.Client.TLS {
 		proto = schemeHTTPS

@@ -29,7 +29,7 @@ func head(t testing.TB, fields ...string) *http1.Request {
 }
 
 // forward is what Forward makes of src.
-func forward(t testing.TB, src *http1.Request, f Forwarding) *http1.Request {
+func forward(t testing.TB, src *http1.Request, f forwarding) *http1.Request {
 	t.Helper()
 	r := new(http1.Request)
 	if _, err := r.Parse(sent(src, f)); err != nil {
@@ -39,9 +39,9 @@ func forward(t testing.TB, src *http1.Request, f Forwarding) *http1.Request {
 }
 
 // sent is the head of src as the upstream gets it, without framing.
-func sent(src *http1.Request, f Forwarding) []byte {
+func sent(src *http1.Request, f forwarding) []byte {
 	head := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\n", src.Method, src.Target, src.Host)
-	return append(Forward(head, src, f), "\r\n"...)
+	return append(new(forwarder).forward(head, src, f), "\r\n"...)
 }
 
 // fields are the lines of a head without the request line.
@@ -83,7 +83,7 @@ func TestForward(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		in   []string
-		f    Forwarding
+		f    forwarding
 		out  []string
 	}{
 		{
@@ -114,7 +114,7 @@ func TestForward(t *testing.T) {
 		{
 			name: "Trailer is told ahead, and leaves nothing out",
 			in:   in("Trailer: X-Sum", "Trailer: X-Twice"),
-			f:    Forwarding{Chunked: true},
+			f:    forwarding{Chunked: true},
 			out:  slices.Insert(out(), 7, "Trailer: X-Sum, X-Twice"),
 		},
 		{
@@ -137,7 +137,7 @@ func TestForward(t *testing.T) {
 			name: "a trusted proxy's word is extended",
 			in: in("X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2, 10.0.0.3", "X-Forwarded-Proto: https", "X-Forwarded-Host: public", "X-Forwarded-Port: 443",
 				"X_Forwarded_For: 1.1.1.1", "Forwarded: for=10.0.0.3;proto=https", "X-Real-IP: 10.0.0.3"),
-			f: Forwarding{Client: client("10.0.0.3", "192.0.2.9", true, false)},
+			f: forwarding{Client: client("10.0.0.3", "192.0.2.9", true, false)},
 			out: slices.Insert(replaced(
 				"X-Forwarded-For: 10.0.0.1, 10.0.0.2, 10.0.0.3, 192.0.2.9",
 				"X-Forwarded-Proto: https",
@@ -148,7 +148,7 @@ func TestForward(t *testing.T) {
 		{
 			name: "a trusted proxy that uses one notation only is heard in both",
 			in:   in("X-Forwarded-For: 2001:db8::1"),
-			f:    Forwarding{Client: client("2001:db8::1", "192.0.2.9", true, false)},
+			f:    forwarding{Client: client("2001:db8::1", "192.0.2.9", true, false)},
 			out: replaced(
 				"X-Forwarded-For: 2001:db8::1, 192.0.2.9",
 				`Forwarded: for="[2001:db8::1]", for=192.0.2.9;host=a.example;proto=http`,
@@ -157,13 +157,13 @@ func TestForward(t *testing.T) {
 		{
 			name: "a trusted proxy that says nothing is itself the client",
 			in:   in(),
-			f:    Forwarding{Client: client("192.0.2.9", "192.0.2.9", true, false)},
+			f:    forwarding{Client: client("192.0.2.9", "192.0.2.9", true, false)},
 			out:  out(),
 		},
 		{
 			name: "over TLS the scheme is https, and IPv6 is quoted in Forwarded alone",
 			in:   in(),
-			f:    Forwarding{Client: client("2001:db8::7", "2001:db8::7", false, true)},
+			f:    forwarding{Client: client("2001:db8::7", "2001:db8::7", false, true)},
 			out: replaced(
 				"X-Forwarded-For: 2001:db8::7",
 				"X-Forwarded-Proto: https",
@@ -173,13 +173,13 @@ func TestForward(t *testing.T) {
 		{
 			name: "a handshake keeps its upgrade, without extensions",
 			in:   in("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k", "Sec-WebSocket-Extensions: permessage-deflate"),
-			f:    Forwarding{Upgrade: true},
+			f:    forwarding{Upgrade: true},
 			out:  slices.Insert(out("Sec-WebSocket-Key: k"), 8, "Connection: Upgrade", "Upgrade: websocket"),
 		},
 		{
 			name: "a framed stream is asked for without content coding",
 			in:   in("Accept-Encoding: gzip, br", "Accept: x"),
-			f:    Forwarding{Identity: true},
+			f:    forwarding{Identity: true},
 			out:  slices.Insert(out("Accept: x"), 8, "Accept-Encoding: identity"),
 		},
 	} {
@@ -200,7 +200,7 @@ func TestForward(t *testing.T) {
 
 func TestForwardQuotesAHostWithAPort(t *testing.T) {
 	src := head(t, "Host: [::1]:8080")
-	dst := forward(t, src, Forwarding{Client: client("::1", "::1", false, false), ID: NewRequestID(src, false)})
+	dst := forward(t, src, forwarding{Client: client("::1", "::1", false, false), ID: NewRequestID(src, false)})
 	if got, want := string(dst.Get("forwarded")), `for="[::1]";host="[::1]:8080";proto=http`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -236,7 +236,7 @@ func TestRequestID(t *testing.T) {
 	} {
 		src := head(t, append([]string{"Host: a"}, c.fields...)...)
 		id := NewRequestID(src, c.trusted)
-		dst := forward(t, src, Forwarding{Client: client("::1", "::1", c.trusted, false), ID: id})
+		dst := forward(t, src, forwarding{Client: client("::1", "::1", c.trusted, false), ID: id})
 
 		parents, requests := dst.Values("traceparent"), []string{}
 		if len(parents) != 1 {
@@ -310,9 +310,10 @@ func TestClientAddr(t *testing.T) {
 
 func TestForwardAllocatesNothing(t *testing.T) {
 	src := head(t, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b")
-	f := Forwarding{Client: client("192.0.2.9", "192.0.2.9", false, false), ID: NewRequestID(src, false)}
+	f := forwarding{Client: client("192.0.2.9", "192.0.2.9", false, false), ID: NewRequestID(src, false)}
 	var lines []byte
-	if n := testing.AllocsPerRun(100, func() { lines = Forward(lines[:0], src, f) }); n > 0 && !raced {
+	var fw forwarder
+	if n := testing.AllocsPerRun(100, func() { lines = fw.forward(lines[:0], src, f) }); n > 0 && !raced {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -337,9 +338,10 @@ func BenchmarkForward(b *testing.B) {
 	src := head(b, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b")
 	c := client("192.0.2.9", "192.0.2.9", false, false)
 	var lines []byte
+	var fw forwarder
 	b.ReportAllocs()
 	for b.Loop() {
-		lines = Forward(lines[:0], src, Forwarding{Client: c, ID: NewRequestID(src, false)})
+		lines = fw.forward(lines[:0], src, forwarding{Client: c, ID: NewRequestID(src, false)})
 	}
 }
 
@@ -356,7 +358,7 @@ func FuzzForward(f *testing.F) {
 		if _, err := src.Parse(raw[:end]); err != nil {
 			return
 		}
-		head := sent(src, Forwarding{Client: client("192.0.2.1", "192.0.2.9", trusted, false), ID: NewRequestID(src, trusted)})
+		head := sent(src, forwarding{Client: client("192.0.2.1", "192.0.2.9", trusted, false), ID: NewRequestID(src, trusted)})
 		if _, err := dst.Parse(head); err != nil {
 			t.Fatalf("%v:\n%s", err, head)
 		}

@@ -47,9 +47,10 @@ type carriage struct {
 	id    *RequestID
 	up    *upstream.Exchange // nil before the answer's head
 
-	req     upstream.Request
-	body    requestBody
-	framing framing
+	req       upstream.Request
+	forwarder forwarder
+	body      requestBody
+	framing   framing
 
 	// Bound once for all exchanges:
 	watch func(gone func()) (stop func()) // x.Watch
@@ -96,7 +97,7 @@ func (c *carriage) release() {
 	c.end(false)
 	c.proxy, c.x, c.route, c.id = nil, nil, nil, nil
 	c.body.reset(nil, 0)
-	c.req = upstream.Request{Lines: c.req.Lines[:0]}
+	c.req.Reset()
 	c.framing = framing{}
 	carriages.Put(c)
 }
@@ -120,7 +121,7 @@ func (c *carriage) send() bool {
 		trusted = c.proxy.TrustedProxies()
 	}
 	c.req.Method, c.req.Target, c.req.Host = x.Req.Method, x.Req.Target, x.Req.Host
-	c.req.Lines = Forward(c.req.Lines[:0], &x.Req, Forwarding{
+	c.req.Lines = c.forwarder.forward(c.req.Lines[:0], &x.Req, forwarding{
 		Client:   ClientOf(x.Conn(), &x.Req, trusted),
 		ID:       c.id,
 		Upgrade:  c.req.Upgrade,

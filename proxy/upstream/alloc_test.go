@@ -11,8 +11,9 @@ import (
 )
 
 func TestAKeptConnectionAllocatesNothing(t *testing.T) {
+	hello := []byte("hello")
 	u := to(t, config.Upstream{}, serve(t, &http1.Server{Handler: func(x *http1.Exchange) {
-		_ = x.Respond(200, "text/plain", []byte("hello"))
+		_ = x.Respond(200, "text/plain", hello)
 	}}))
 	r := request("/", nil)
 	r.Watch = func(func()) func() { return func() {} }

@@ -34,7 +34,12 @@ type Request struct {
 	// Client is the connection that the request came by, if it did. What waits
 	// then does so as a task of that one does, on its loop.
 	Client *sock.Conn
+
+	head []byte // as it is sent
 }
+
+// Reset makes r empty, and keeps its memory.
+func (r *Request) Reset() { *r = Request{Lines: r.Lines[:0], head: r.head} }
 
 // maxInterim bounds the 1xx answers before the final one.
 const maxInterim = 16
@@ -45,15 +50,11 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 	if r.ContentLength == 0 {
 		r.Body = nil
 	}
-	head := heads.Get().(*[]byte)
-	b := appendHead((*head)[:0], r)
+	b := appendHead(r.head[:0], r)
 	b, whole, err := inline(b, r)
-	defer func() {
-		if cap(b) <= inlineBody+readerSize {
-			*head = b[:0]
-		}
-		heads.Put(head)
-	}()
+	if r.head = b; cap(b) > inlineBody+readerSize {
+		r.head = nil
+	}
 	if err != nil {
 		return nil, &Error{Kind: Canceled, Err: err, BodyErr: err}
 	}
@@ -79,30 +80,31 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 // closed is replaced once by a fresh one, where nothing can have happened twice.
 func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *http1.Response) *Error {
 	e.URL = t.url
-	t.inUse.Add(1)
+	s := t.shelf(r.Client)
+	s.inUse.Add(1)
 	repeatable := r.Body == nil && idempotent(r.Method)
 	c := t.take(time.Now(), repeatable, r.Client)
 	for {
 		if c == nil {
 			var err *Error
 			if c, err = e.dial(t, r); err != nil {
-				t.inUse.Add(-1)
+				s.inUse.Add(-1)
 				return err
 			}
 		}
 		if !e.attach(c, r.Client) {
-			t.inUse.Add(-1)
+			s.inUse.Add(-1)
 			return e.fault(Canceled, errCanceled)
 		}
 		written, err := e.roundTrip(r, head, whole, resp)
 		if err == nil {
-			e.t = t
+			e.from = s
 			return nil
 		}
 		again := c.reused && !c.began && (repeatable || !written && r.Body == nil)
 		f := e.abandon(err)
 		if !again || f.Kind != Closed {
-			t.inUse.Add(-1)
+			s.inUse.Add(-1)
 			return f
 		}
 		c = nil

@@ -24,7 +24,7 @@ type Exchange struct {
 
 	body     http1.BodyReader
 	u        *Upstream
-	t        *target // whose inUse counts this exchange
+	from     *shelf  // whose inUse counts this exchange
 	sender   *sender // nil: no body, or it went with the head
 	watch    func(gone func()) (stop func())
 	stop     func()    // of the watch; nil: none runs
@@ -199,7 +199,7 @@ func (e *Exchange) stopWatch() {
 // says that the target has this connection no more.
 func (e *Exchange) Finish(clean bool) {
 	defer e.release()
-	defer e.t.inUse.Add(-1)
+	defer e.from.inUse.Add(-1)
 	if e.detached {
 		return
 	}

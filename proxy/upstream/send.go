@@ -14,9 +14,6 @@ import (
 // inlineBody is the largest body that goes out in one write with its head.
 const inlineBody = 16 << 10
 
-// heads are what request heads are put together in.
-var heads = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
-
 // appendHead serialises the head of r.
 func appendHead(b []byte, r *Request) []byte {
 	b = append(append(b, r.Method...), ' ')

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +16,6 @@ import (
 )
 
 const (
-	maxIdle    = 256              // idle connections kept per target
-	maxLook    = 16               // of them are looked at for one on the same loop
-	idleExpiry = 50 * time.Second // below the 60 s after which common servers close
-
 	minBackoff = time.Second // of a target that cannot be connected to
 	maxBackoff = 30 * time.Second
 )
@@ -35,23 +30,25 @@ type target struct {
 
 	panicked crash.Report
 
-	inUse     atomic.Int64 // connections, detached ones included
+	shelves []shelf // of idle connections, one a loop
+
 	unhealthy atomic.Bool  // by active checks
 	downUntil atomic.Int64 // unix nanoseconds; after connect failures
 
-	mu     sync.Mutex
-	fails  int     // connect failures in a row
-	idle   []*conn // the one used last is last
-	expire *time.Timer
-	closed bool
+	mu    sync.Mutex
+	fails int // connect failures in a row
 }
 
 func newTarget(raw string, o *Options) (*target, error) {
+	shelves := make([]shelf, 1)
+	if o.Loops != nil {
+		shelves = make([]shelf, o.Loops.Loops())
+	}
 	if raw == "demo:" {
 		if o.Demo == nil {
 			return nil, errors.New("upstream: demo: without an embedded backend")
 		}
-		return &target{url: raw, host: "demo", addr: o.Demo, on: o.Loops, panicked: o.Panic}, nil
+		return &target{url: raw, host: "demo", addr: o.Demo, on: o.Loops, panicked: o.Panic, shelves: shelves}, nil
 	}
 	p, err := url.Parse(raw)
 	if err != nil {
@@ -60,7 +57,7 @@ func newTarget(raw string, o *Options) (*target, error) {
 	if p.Hostname() == "" || p.Scheme != "http" && p.Scheme != "https" {
 		return nil, fmt.Errorf("upstream: %q is neither demo: nor http://host[:port] nor https://host[:port]", raw)
 	}
-	t := &target{url: raw, host: p.Host, on: o.Loops, panicked: o.Panic}
+	t := &target{url: raw, host: p.Host, on: o.Loops, panicked: o.Panic, shelves: shelves}
 	port := p.Port()
 	if p.Scheme == "https" {
 		t.tls = &tls.Config{}
@@ -107,88 +104,49 @@ func (t *target) connected() {
 	t.downUntil.Store(0)
 }
 
-// take returns an idle connection that is still open, the one used last; nil:
-// there is none. One on the loop of near is preferred, so that an exchange stays
-// on its loop. again: see conn.open.
+// shelf is that of the loop that serves client.
+func (t *target) shelf(client *sock.Conn) *shelf {
+	if client == nil {
+		return &t.shelves[0]
+	}
+	return &t.shelves[client.Loop()%len(t.shelves)]
+}
+
+// take returns an idle connection that is still open; nil: there is none. One on
+// the loop of near is preferred, so that an exchange stays on its loop. again: see
+// conn.open.
 func (t *target) take(now time.Time, again bool, near *sock.Conn) *conn {
-	for {
-		t.mu.Lock()
-		n := len(t.idle)
-		if n == 0 {
-			t.mu.Unlock()
-			return nil
-		}
-		at := n - 1
-		for i := at; near != nil && i >= max(0, n-maxLook); i-- {
-			if t.idle[i].nc.Beside(near) {
-				at = i
-				break
-			}
-		}
-		c := t.idle[at]
-		copy(t.idle[at:], t.idle[at+1:])
-		t.idle[n-1] = nil
-		t.idle = t.idle[:n-1]
-		t.mu.Unlock()
-		if c.open(now, again) {
+	if c := t.shelf(near).take(now, again); c != nil {
+		return c
+	}
+	for i := range t.shelves {
+		if c := t.shelves[i].take(now, again); c != nil {
 			return c
 		}
-		_ = c.nc.Close()
 	}
+	return nil
 }
 
 // put keeps c for another exchange, or closes it.
-func (t *target) put(c *conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed || len(t.idle) >= maxIdle {
-		_ = c.nc.Close()
-		return
+func (t *target) put(c *conn) { t.shelf(c.nc).put(c, t.panicked) }
+
+func (t *target) idleCount() (n int) {
+	for i := range t.shelves {
+		n += t.shelves[i].count()
 	}
-	c.nc.Bind(nil)
-	c.idleSince = time.Now()
-	t.idle = append(t.idle, c)
-	if t.expire == nil {
-		t.expire = time.AfterFunc(idleExpiry, func() { t.panicked.Contain(t.reap) })
-	}
+	return n
 }
 
-// reap closes what was idle for too long; it runs again while there is more.
-func (t *target) reap() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return
+// inUse is the number of connections in use, detached ones included.
+func (t *target) inUse() (n int64) {
+	for i := range t.shelves {
+		n += t.shelves[i].inUse.Load()
 	}
-	now := time.Now()
-	n := 0
-	for n < len(t.idle) && now.Sub(t.idle[n].idleSince) >= idleExpiry {
-		_ = t.idle[n].nc.Close()
-		n++
-	}
-	t.idle = slices.Delete(t.idle, 0, n)
-	if len(t.idle) == 0 {
-		t.expire = nil
-		return
-	}
-	t.expire.Reset(idleExpiry - now.Sub(t.idle[0].idleSince))
-}
-
-func (t *target) idleCount() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.idle)
+	return n
 }
 
 func (t *target) close() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	if t.expire != nil {
-		t.expire.Stop()
+	for i := range t.shelves {
+		t.shelves[i].close()
 	}
-	for _, c := range t.idle {
-		_ = c.nc.Close()
-	}
-	t.idle = nil
 }

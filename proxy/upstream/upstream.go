@@ -101,7 +101,7 @@ func (u *Upstream) Status() []TargetStatus {
 	now := time.Now()
 	s := make([]TargetStatus, len(u.targets))
 	for i, t := range u.targets {
-		s[i] = TargetStatus{URL: t.url, Healthy: t.usable(now), Idle: t.idleCount(), InUse: int(t.inUse.Load())}
+		s[i] = TargetStatus{URL: t.url, Healthy: t.usable(now), Idle: t.idleCount(), InUse: int(t.inUse())}
 	}
 	return s
 }
@@ -122,7 +122,7 @@ func (u *Upstream) pick(avoid *target) *target {
 		t := u.targets[(start+i)%n]
 		rank := 0
 		if u.least {
-			rank = int(t.inUse.Load())
+			rank = int(t.inUse())
 		}
 		if !t.usable(now) {
 			rank += 1 << 40
