@@ -177,13 +177,8 @@ func (s *sock) fill() ([]byte, error) {
 		return s.tls.fill(s.fd, s.l.buf, n, s.l.wire)
 	}
 	m, err := sysRead(s.fd, s.l.buf[n:])
-	switch {
-	case err == unix.EAGAIN:
-		m = 0
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case m == 0:
-		return nil, io.EOF
 	}
 	return s.l.buf[:n+m], nil
 }
@@ -237,11 +232,17 @@ func (s *sock) arm(on bool) error {
 	return unix.EpollCtl(s.l.ep, unix.EPOLL_CTL_MOD, s.fd, &ev)
 }
 
-// sysRead and sysWrite leave out the scheduler: the sockets never block.
+// sysRead and sysWrite leave out the scheduler: the sockets never block. sysRead
+// returns 0 when nothing is there, io.EOF at the end.
 func sysRead(fd int, b []byte) (int, error) {
 	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	if e != 0 {
+	switch {
+	case e == unix.EAGAIN:
+		return 0, nil
+	case e != 0:
 		return 0, e
+	case n == 0:
+		return 0, io.EOF
 	}
 	return int(n), nil
 }

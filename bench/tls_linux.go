@@ -193,13 +193,8 @@ type records struct {
 func (t *records) fill(fd int, buf []byte, n int, wire []byte) ([]byte, error) {
 	k := copy(wire, t.carry)
 	m, err := sysRead(fd, wire[k:len(buf)-n])
-	switch {
-	case err == unix.EAGAIN:
-		m = 0
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case m == 0:
-		return nil, io.EOF
 	}
 	b := wire[:k+m]
 	for len(b) >= recordHead {
