@@ -75,9 +75,10 @@ type setup struct {
 	record    int
 	loop      bool // pumps are called by loops
 	early     [2][]byte
-	hurt      [2]string // methods of the wires that panic from the start
-	badLog    string    // the line whose writing panics
-	badEnd    bool      // Closed panics
+	hurt      [2]string    // methods of the wires that panic from the start
+	badLog    string       // the line whose writing panics
+	badEnd    bool         // Closed panics
+	before    func(r *rig) // Run
 }
 
 func with(f func(*config.Limits)) option { return func(s *setup) { f(&s.settings.Limits) } }
@@ -107,6 +108,9 @@ func inBubble(t *testing.T, f func(r *rig), s *setup) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, s)
+		if s.before != nil {
+			s.before(r)
+		}
 		r.Run()
 		defer func() {
 			r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "the test is over"})

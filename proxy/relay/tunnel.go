@@ -123,7 +123,8 @@ type leg struct {
 	token    atomic.Uint64 // what Weir's own pings carry; 0: none was sent
 }
 
-// New returns a tunnel that is not running yet.
+// New returns a tunnel, open and not running yet: Run has to follow. It may be
+// ended before.
 func New(o Options) *Tunnel {
 	t := &Tunnel{o: o, start: time.Now(), done: make(chan struct{})}
 	t.panics = t.panicked
@@ -137,14 +138,14 @@ func New(o Options) *Tunnel {
 		t.legs[d].sink.init(t, hostabi.Direction(d), set)
 	}
 	t.setRate(&set.Limits)
+	t.running.Store(2)
+	o.Metrics.Connections(metrics.StateOpen).Inc()
 	return t
 }
 
 // Run starts the tunnel: a pump per direction, each ended by its leg or by the
 // tunnel's first cause. The last to end closes both legs.
 func (t *Tunnel) Run() {
-	t.o.Metrics.Connections(metrics.StateOpen).Inc()
-	t.running.Store(2)
 	t.armWatch()
 	for d := range t.pumps {
 		p := &t.pumps[d]
