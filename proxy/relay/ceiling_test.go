@@ -266,6 +266,9 @@ func TestMessageRate(t *testing.T) {
 		for range 2 {
 			r.c.refused(hostabi.RateLimited, 2, -1)
 		}
+		if log := r.log.String(); !strings.Contains(log, "code=rate_limited direction=to_upstream event_key=\"\" limit=2 trace_id=") {
+			t.Errorf("the log has %s", log)
+		}
 		r.u.send("1", "2", "3", "4", "5") // the upstream has no rate
 		r.c.expect("1", "2", "3", "4", "5")
 		sleep(500)

@@ -170,11 +170,18 @@ func (f *FaultLog) Warn(now time.Time, msg string, args ...any) {
 	}
 }
 
+// logFault writes the line of one refusal; a negative actual is not known.
 func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key []byte) {
-	if n, ok := t.o.Faults.Allow(p.now); ok {
-		t.o.Log.Warn("refused", "suppressed", n, "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
-			"direction", directionName(p.dir), "event_key", string(key), "limit", limit, "actual", actual, "trace_id", t.o.TraceID)
+	n, ok := t.o.Faults.Allow(p.now)
+	if !ok {
+		return
 	}
+	measured := slog.Attr{} // which slog leaves out
+	if actual >= 0 {
+		measured = slog.Int64("actual", actual)
+	}
+	t.o.Log.Warn("refused", "suppressed", n, "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
+		"direction", directionName(p.dir), "event_key", string(key), "limit", limit, measured, "trace_id", t.o.TraceID)
 }
 
 func directionName(d hostabi.Direction) string {

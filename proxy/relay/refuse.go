@@ -103,6 +103,9 @@ func (p *pump) answerWhenKnown(end bool) *Cause {
 // refuseWhole counts a refused message that begins with prefix and answers it
 // with its envelope.
 func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix []byte) *Cause {
+	if code == hostabi.RateLimited {
+		actual = -1 // the message's size is none of messages per second
+	}
 	key := p.keyOf(prefix)
 	p.leaveLoop() // to write a line, and perhaps to ask the guest
 	p.refused.add(1)
@@ -122,9 +125,6 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix [
 		Code: code, Message: faultMessage(code, limit, actual), Status: env.Status,
 		Retryable: fault.Retryable, RetryAfterMS: fault.RetryAfter.Milliseconds(),
 		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: key,
-	}
-	if code == hostabi.RateLimited {
-		v.Actual = -1
 	}
 	if keep := view.Keep(); len(keep) > 0 {
 		v.Fields = make([][]byte, len(keep))
