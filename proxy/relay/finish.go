@@ -71,7 +71,8 @@ func (t *Tunnel) finish() {
 }
 
 // answerLost tells the client about messages that were accepted and can not be
-// delivered, because the upstream is gone.
+// delivered, because the upstream is gone. Should it read on nevertheless, it does
+// not get them: the client may have sent them again.
 func (t *Tunnel) answerLost() {
 	if t.cause.Fault != hostabi.UpstreamClosed && t.cause.Fault != hostabi.UpstreamTimeout {
 		return
@@ -79,6 +80,8 @@ func (t *Tunnel) answerLost() {
 	up, down := &t.legs[hostabi.ToClient].sink, &t.legs[hostabi.ToUpstream].sink
 	up.mu.Lock()
 	n := int64(up.queue.Messages()) + t.pumps[hostabi.ToUpstream].lost.n.Load()
+	up.dropped(up.queue.Clear())
+	up.severed = up.queue.Messages() > 0
 	up.mu.Unlock()
 	if n == 0 {
 		return
@@ -130,6 +133,10 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	defer func() { s.over = true }()
 	if s.err != nil || (s.inMessage && s.parted) {
 		return s.abandon()
+	}
+	if s.severed {
+		s.abandon()
+		return s.leg.tr.Pending() == 0 // else what is encrypted would go out with close_notify
 	}
 	patience, over := s.set.Limits.SlowConsumerGrace, finishTimeout
 	if skip {

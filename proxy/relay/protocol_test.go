@@ -1,9 +1,11 @@
 package relay
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"weir/proxy/wsframe"
 )
@@ -270,6 +272,49 @@ func TestUndeliveredMessagesAreAnswered(t *testing.T) {
 				r.c.closed(1012, "upstream_closed")
 			}, kernel(20))
 		})
+	}
+}
+
+// What the client was told is lost, and may send again elsewhere, does not arrive
+// after all at an upstream that reads on.
+func TestWhatWasAnsweredDoesNotArrive(t *testing.T) {
+	for name, lose := range map[string]func(*peer){"half closed": (*peer).end, "silent": func(*peer) {}} {
+		for _, room := range []int{20, 106, 116} { // into the first message, to its end, and beyond
+			t.Run(fmt.Sprint(name, room), func(t *testing.T) {
+				inTunnel(t, func(r *rig) {
+					for range 5 {
+						r.c.send(strings.Repeat("x", 100))
+					}
+					synctest.Wait()
+					lose(r.u)
+					var told string
+					for told == "" {
+						g, err := r.c.next()
+						switch {
+						case err != nil:
+							t.Fatal(err)
+						case g.op == wsframe.Ping:
+							r.c.pong(g.payload)
+						default:
+							told = g.payload
+						}
+					}
+					arrived := 0
+					for {
+						g, err := r.u.next()
+						if err != nil || g.op == wsframe.Close {
+							break
+						}
+						if g.op == wsframe.Text {
+							arrived++
+						}
+					}
+					if want := fmt.Sprintf(`"message":"%d messages were waiting`, 5-arrived); !strings.Contains(told, want) {
+						t.Errorf("%d of 5 messages have arrived, and the client was told %s", arrived, told)
+					}
+				}, kernel(room), pingEvery(10*time.Second))
+			})
+		}
 	}
 }
 

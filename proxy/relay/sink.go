@@ -42,6 +42,7 @@ type sink struct {
 	writing bool // a writer goroutine runs
 	stopped bool // the tunnel is ending: only finish sends
 	closing bool // a close frame was sent or queued: nothing follows
+	severed bool // of the message that goes out nothing more may: its sender was told so
 	over    bool // finished: no writer starts any more
 	err     error
 

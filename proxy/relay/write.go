@@ -15,7 +15,7 @@ import (
 // write sees to it that a writer goroutine runs while anything waits. finish
 // joins it.
 func (s *sink) write() {
-	if s.writing || s.over || s.err != nil || s.queue.Empty() {
+	if s.writing || s.over || s.severed || s.err != nil || s.queue.Empty() {
 		return
 	}
 	s.writing = true
@@ -64,7 +64,7 @@ func (s *sink) more() bool {
 	defer gatherers.Put(scratch)
 	for {
 		next := s.queue.Next(scratch[:])
-		if next == nil {
+		if next == nil || s.severed {
 			s.writing = false
 			s.settle()
 			s.wake.Broadcast()
