@@ -13,13 +13,12 @@ import (
 // wake-up of a thread. Most calls need not wait, so that deadlines are best set
 // in what is called before a wait.
 type Conn struct {
-	raw      syscall.RawConn
-	quiet    Quiet // raw, if it is one
-	reads    op
-	writes   op
-	question []byte // of Ask; nil: it is written, or there is none
+	raw    syscall.RawConn
+	quiet  Quiet // raw, if it is one
+	reads  op
+	writes op
 
-	read, write, ask func(fd uintptr) bool // bound once, so that a call costs no closure
+	read, write func(fd uintptr) bool // bound once, so that a call costs no closure
 }
 
 // Quiet is a RawConn that remembers that nothing is there to be read: its Read
@@ -48,7 +47,7 @@ type op struct {
 func New(raw syscall.RawConn, beforeRead, beforeWrite func() error) *Conn {
 	c := &Conn{raw: raw, reads: op{wait: beforeRead}, writes: op{wait: beforeWrite}}
 	c.quiet, _ = raw.(Quiet)
-	c.read, c.write, c.ask = c.tryRead, c.tryWrite, c.tryAsk
+	c.read, c.write = c.tryRead, c.tryWrite
 	return c
 }
 
@@ -67,64 +66,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 	o := &c.writes
 	o.p, o.n, o.err = p, 0, nil
 	return o.result("write", c.raw.Write(c.write))
-}
-
-// Ask writes question and reads what comes then into p. It does not try to read
-// before it has waited: what is asked for cannot be there yet. When the kernel
-// does not take all of question at once, written is what it took, nothing was
-// read, and err is nil. Only for when nothing is there to be read but the
-// answer: bytes or an end that came before may not be noticed until the read
-// deadline.
-func (c *Conn) Ask(question, p []byte) (written, n int, err error) {
-	if c.quiet != nil {
-		return c.askQuiet(question, p)
-	}
-	o := &c.reads
-	o.p, o.n, o.err = p, 0, nil
-	c.question = question
-	n, err = o.result("ask", c.raw.Read(c.ask))
-	written = len(question) - len(c.question)
-	c.question = nil
-	return written, n, err
-}
-
-// askQuiet is Ask where a read waits by itself when nothing can be there, and
-// misses nothing that came before.
-func (c *Conn) askQuiet(question, p []byte) (written, n int, err error) {
-	var failed error
-	if err = c.raw.Control(func(fd uintptr) { written, failed = Write(fd, question) }); err == nil {
-		err = failed
-	}
-	if err == syscall.EAGAIN {
-		return written, 0, nil
-	}
-	if errno, ok := err.(syscall.Errno); ok {
-		err = os.NewSyscallError("ask", errno)
-	}
-	if err != nil {
-		return written, 0, err
-	}
-	n, err = c.Read(p)
-	return written, n, err
-}
-
-// tryAsk is the callback of Ask. The poller forgets what happened before it is
-// called first, and nothing after: an answer is not missed.
-func (c *Conn) tryAsk(fd uintptr) bool {
-	if len(c.question) == 0 {
-		return c.tryRead(fd)
-	}
-	o := &c.reads
-	n, err := Write(fd, c.question)
-	c.question = c.question[n:]
-	switch err {
-	case nil:
-		return !o.waits()
-	case syscall.EAGAIN:
-		return true
-	}
-	o.err = err
-	return true
 }
 
 // result is what a call returns; waited is the poller's error.

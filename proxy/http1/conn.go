@@ -19,7 +19,6 @@ import (
 type conn struct {
 	nc    net.Conn
 	raw   syscall.RawConn // nil: not a socket
-	quiet fd.Quiet        // raw, when it remembers that nothing is there
 	plain bool            // raw is there and no TLS on it
 	rw    io.ReadWriter   // nc, or what is quicker on a plain socket
 	srv   *Server
@@ -38,7 +37,8 @@ type conn struct {
 	rolling     bool          // each read begins the wait anew
 	armed       time.Time     // read deadline on nc; zero: none
 	interrupted atomic.Bool
-	look        lookout
+	look        fd.Lookout
+	headSize    int // what the reader of the next head is to hold
 
 	// Writing.
 	writeLimit time.Duration
@@ -106,12 +106,8 @@ func (c *conn) wait(limit time.Duration, rolling bool) {
 
 // Read implements io.Reader under the bounds of wait.
 func (c *conn) Read(p []byte) (int, error) {
-	if c.look.reading {
-		n, err := fd.Read(c.look.fd, p)
-		if c.quiet != nil && n > 0 && n < len(p) {
-			c.quiet.Drained()
-		}
-		return n, err
+	if c.look.Reading() {
+		return c.look.Read(p)
 	}
 	if c.rolling {
 		c.since = time.Time{}

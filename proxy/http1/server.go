@@ -67,9 +67,8 @@ func newConn(s *Server, nc net.Conn) *conn {
 		secure, ok := nc.(interface{ Encrypted() bool })
 		_, tcp := nc.(*net.TCPConn)
 		c.plain = tcp || ok && !secure.Encrypted()
-		c.look.call = c.tryFirst
-		c.quiet, _ = c.raw.(fd.Quiet)
 		if c.plain {
+			c.look.Init(c.raw, c)
 			c.rw = fd.New(c.raw, c.arm, c.armWrite)
 		}
 	}

@@ -187,13 +187,15 @@ func TestSocketReadEmptyIsDry(t *testing.T) {
 	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
 		c := fd.New(&s.raw, nil, nil)
 		buf := make([]byte, 16)
+		r := new(asker)
+		r.Init(&s.raw, r)
 		for range 100 {
 			_, _ = peer.Write([]byte("question"))
 			if n, err := c.Read(buf); n != 8 || err != nil {
 				t.Fatalf("Read = %d, %v", n, err)
 			}
-			if written, n, err := askedBy(peer, c, buf); written != 6 || n != 6 || err != nil {
-				t.Fatalf("Ask = %d, %d, %v", written, n, err)
+			if written, err := r.askedBy(peer); written != 6 || r.n != 6 || err != nil {
+				t.Fatalf("Ask = %d, %d, %v", written, r.n, err)
 			}
 		}
 		if !s.raw.Dry() {
@@ -202,17 +204,32 @@ func TestSocketReadEmptyIsDry(t *testing.T) {
 	})
 }
 
-// askedBy has peer echo what c asks.
-func askedBy(peer *net.TCPConn, c *fd.Conn, buf []byte) (written, n int, err error) {
+// asker is the owner of a Lookout.
+type asker struct {
+	fd.Lookout
+	n int
+}
+
+func (a *asker) Fill() (err error) {
+	a.n, err = a.Read(make([]byte, 16))
+	return err
+}
+
+func (*asker) Drop() {}
+
+func (*asker) BeforeWait() error { return nil }
+
+// askedBy has peer echo what a asks.
+func (a *asker) askedBy(peer *net.TCPConn) (written int, err error) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var b [6]byte
 		_, _ = io.ReadFull(peer, b[:])
 		_, _ = peer.Write(b[:])
 	})
-	written, n, err = c.Ask([]byte("answer"), buf)
+	written, err = a.Ask([]byte("answer"))
 	wg.Wait()
-	return written, n, err
+	return written, err
 }
 
 func TestSocketTellsOfAHangUp(t *testing.T) {

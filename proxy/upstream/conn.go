@@ -23,7 +23,6 @@ type conn struct {
 	raw        syscall.RawConn
 	quick      *fd.Conn      // on a plain socket: deadlines are set when something has to wait; nil: TLS
 	rw         io.ReadWriter // quick, or nc
-	ask        []byte        // the head of a request, written by the first Read of its answer
 	t          *target
 	e          *Exchange // whose it is; nil while idle
 	br         *bufio.Reader
@@ -37,8 +36,10 @@ type conn struct {
 	began      bool // a byte of the present answer has come
 	idleSince  time.Time
 
-	look func(fd uintptr) // bound once
-	gone bool             // what look found
+	look fd.Lookout // on a plain socket
+
+	test func(fd uintptr) // bound once
+	gone bool             // what test found
 }
 
 // readerSize holds the largest head of a response, and a body of 16 KiB with
@@ -76,9 +77,10 @@ func (t *target) dial(near *sock.Conn, timeout time.Duration, waits func(cancel 
 	}
 	if c.rw = c.nc; t.tls == nil {
 		c.quick = fd.New(c.raw, c.beforeRead, c.beforeWrite)
+		c.look.Init(c.raw, c)
 		c.rw = c.quick
 	}
-	c.look = c.lookFD
+	c.test = c.testFD
 	return c, nil
 }
 
@@ -135,13 +137,13 @@ func (c *conn) open(now time.Time, again bool) bool {
 		return false
 	}
 	c.gone = true
-	err := c.raw.Control(c.look)
+	err := c.raw.Control(c.test)
 	return err == nil && !c.gone
 }
 
-// lookFD finds out whether there is something to read: the end, or bytes that
+// testFD finds out whether there is something to read: the end, or bytes that
 // nobody asked for. Either way the connection is of no more use.
-func (c *conn) lookFD(s uintptr) {
+func (c *conn) testFD(s uintptr) {
 	var b [1]byte
 	for {
 		_, _, err := syscall.Recvfrom(int(s), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
@@ -161,6 +163,11 @@ var past = time.Unix(1, 0)
 // Read implements io.Reader for br. A deadline that passes makes the exchange
 // look at the clock; see Exchange.tick.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.look.Reading() {
+		n, err := c.look.Read(p)
+		c.began = c.began || n > 0
+		return n, err
+	}
 	c.waited = false
 	if c.quick == nil {
 		if err := c.beforeRead(); err != nil {
@@ -168,45 +175,69 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 	for {
-		n, err := c.read(p)
-		if n > 0 {
-			c.began = true
-		}
+		n, err := c.rw.Read(p)
+		c.began = c.began || n > 0
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
-		// A deadline that passed while nobody waited means nothing, and keeps
-		// what is here from being read: the next wait sets another.
-		now := time.Now()
-		var due time.Time
-		if c.waited {
-			if due, err = c.e.tick(now); err != nil {
-				return 0, err
-			}
-		}
-		c.armed = past
-		if err := c.arm(due, now); err != nil {
+		if err := c.again(); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// read reads once, behind a request that is still to be written.
-func (c *conn) read(p []byte) (int, error) {
-	if len(c.ask) == 0 {
-		return c.rw.Read(p)
+// again is called when a deadline has passed: nil, to go on. One that passed
+// while nobody waited means nothing, and keeps what is here from being read: the
+// next wait sets another.
+func (c *conn) again() (err error) {
+	now := time.Now()
+	var due time.Time
+	if c.waited {
+		if due, err = c.e.tick(now); err != nil {
+			return err
+		}
 	}
-	written, n, err := c.quick.Ask(c.ask, p)
-	c.ask = c.ask[written:]
-	if len(c.ask) == 0 || err != nil {
-		return n, err
-	}
-	written, err = c.rw.Write(c.ask)
-	if c.ask = c.ask[written:]; err != nil {
-		return 0, err
-	}
-	return c.rw.Read(p)
+	c.armed = past
+	return c.arm(due, now)
 }
+
+// ask writes the head of a request and waits for the first bytes of its answer.
+// On plain TCP it holds no reader until they are there.
+func (c *conn) ask(head []byte) (written int, err error) {
+	for {
+		c.waited = false
+		n, err := c.look.Ask(head[written:])
+		written += n
+		switch {
+		case err == nil && written == len(head):
+			return written, nil
+		case err == nil:
+			n, err = c.rw.Write(head[written:])
+			if written += n; err != nil {
+				return written, err
+			}
+			continue
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return written, err
+		}
+		if err := c.again(); err != nil {
+			return written, err
+		}
+	}
+}
+
+// Fill implements fd.Owner.
+func (c *conn) Fill() error {
+	c.takeReader()
+	_, err := c.br.Peek(1)
+	return err
+}
+
+// Drop implements fd.Owner.
+func (c *conn) Drop() { c.dropReader() }
+
+// BeforeWait implements fd.Owner.
+func (c *conn) BeforeWait() error { return c.beforeRead() }
 
 // beforeRead sets the deadline of a read that is about to wait.
 func (c *conn) beforeRead() error {

@@ -31,7 +31,7 @@ func TestADeadlineBetweenReads(t *testing.T) {
 	}
 	if err := c.raw.Read(func(fd uintptr) bool { // until the byte is here
 		c.gone = false
-		c.lookFD(fd)
+		c.testFD(fd)
 		return c.gone
 	}); err != nil {
 		t.Fatal(err)

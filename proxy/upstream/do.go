@@ -155,9 +155,11 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *http1.Re
 		return false, err
 	}
 	if whole && c.quick != nil {
-		c.ask = head
-		err = e.readHead(r, resp)
-		return len(c.ask) < len(head), err
+		n, err := c.ask(head)
+		if err == nil {
+			err = e.readHead(r, resp)
+		}
+		return n > 0, err
 	}
 	n, err := c.rw.Write(head)
 	if err != nil {
@@ -170,6 +172,11 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *http1.Re
 			return true, err
 		}
 		e.startSender(r.Body, r.ContentLength)
+	}
+	if c.quick == nil {
+		c.takeReader()
+	} else if _, err := c.ask(nil); err != nil {
+		return true, err
 	}
 	return true, e.readHead(r, resp)
 }

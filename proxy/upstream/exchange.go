@@ -114,8 +114,7 @@ func (e *Exchange) attach(c *conn, client *sock.Conn) bool {
 		_ = c.nc.Close()
 		return false
 	}
-	e.c, c.e, c.began, c.ask = c, e, false, nil
-	c.takeReader()
+	e.c, c.e, c.began = c, e, false
 	return true
 }
 
