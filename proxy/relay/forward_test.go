@@ -161,12 +161,12 @@ func TestFragmentsAreHeld(t *testing.T) {
 }
 
 // A tunnel that waits holds no buffer; one that waits in the middle of a small
-// frame holds no more than the frame.
+// frame holds no more than the frame. Nor does one that has read nothing but what
+// came behind its handshake.
 func TestIdleTunnelHoldsNothing(t *testing.T) {
-	inTunnel(t, func(r *rig) {
-		r.c.send("a")
-		r.u.expect("a")
-		r.c.raw(r.c.frame(true, wsframe.Text, strings.Repeat("x", 1000))[:500])
+	c := &peer{mask: &[4]byte{1, 2, 3, 4}}
+	part := c.frame(true, wsframe.Text, strings.Repeat("x", 1000))[:500]
+	holdsNothing := func(r *rig) {
 		synctest.Wait()
 		for d := range r.pumps {
 			p := &r.pumps[d]
@@ -174,5 +174,15 @@ func TestIdleTunnelHoldsNothing(t *testing.T) {
 				t.Errorf("pump %d holds a buffer: %v, and %d bytes", d, p.buf != nil, cap(p.carry))
 			}
 		}
+	}
+	inTunnel(t, func(r *rig) {
+		r.c.send("a")
+		r.u.expect("a")
+		r.c.raw(part)
+		holdsNothing(r)
 	})
+	inTunnel(t, func(r *rig) {
+		r.u.expect("a")
+		holdsNothing(r)
+	}, func(s *setup) { s.early[0] = append(c.frame(true, wsframe.Text, "a"), part...) })
 }

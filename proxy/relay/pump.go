@@ -78,6 +78,7 @@ func (p *pump) early() (*Cause, bool) {
 		}
 		p.buf.compact()
 	}
+	p.Idle()
 	return nil, true
 }
 
