@@ -67,7 +67,7 @@ func (w *worker) longTurns(leave func()) (left bool) {
 	for n := len(l.long.sources) - l.long.first; n > 0; n-- {
 		s := l.long.pop()
 		s.queued = false
-		if !s.wants(Readable) {
+		if !s.Wants(Readable) {
 			continue
 		}
 		w.late = event{source: s, what: Readable}
@@ -79,11 +79,4 @@ func (w *worker) longTurns(leave func()) (left bool) {
 		}
 	}
 	return false
-}
-
-// wants reports whether s is armed for e still.
-func (s *Source) wants(e Events) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.want&e == e
 }

@@ -45,6 +45,13 @@ func (s *Source) Want(e Events) error {
 	return s.arm(s.want | e)
 }
 
+// Wants reports whether e is asked for.
+func (s *Source) Wants(e Events) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.want&e == e
+}
+
 // Unwant takes e away from what is asked for.
 func (s *Source) Unwant(e Events) error {
 	s.mu.Lock()

@@ -75,7 +75,20 @@ func (c *Conn) takeFD() (fd int, err error) {
 // there on its goroutine is its own.
 func (l *Leg) OnReadable(read func(leave func()) poll.Turn) error {
 	l.reader.Store(&read)
-	return l.src.Want(poll.Readable)
+	if err := l.src.Want(poll.Readable); err != nil || l.tls == nil {
+		return err
+	}
+	l.src.Call(l.readAhead)
+	return nil
+}
+
+// readAhead has what TLS took from the socket read, while that was not on a loop
+// yet: the socket says nothing of it. A reader who has paused meanwhile was
+// called for more, and finds it.
+func (l *Leg) readAhead(leave func()) {
+	if l.src.Wants(poll.Readable) && l.Ready(leave, poll.Readable) == poll.Again {
+		l.src.Call(l.readAhead)
+	}
 }
 
 // Pause lets no more calls begin until Resume.

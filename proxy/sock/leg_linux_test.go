@@ -1,8 +1,13 @@
 package sock
 
 import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"weir/proxy/poll"
 )
@@ -37,5 +42,70 @@ func TestAPausedLegIsNotCalled(t *testing.T) {
 	l.src.Call(func(func()) { over <- calls }) // behind the call of the writer
 	if n := <-over; n != 0 {
 		t.Errorf("a paused reader was called %d times", n)
+	}
+}
+
+// held is a connection that sends what was written to it when it is told to.
+type held struct {
+	net.Conn
+	hold bool
+	b    []byte
+}
+
+func (h *held) Write(p []byte) (int, error) {
+	if h.hold {
+		h.b = append(h.b, p...)
+		return len(p), nil
+	}
+	return h.Conn.Write(p)
+}
+
+// What TLS has taken from the socket before the connection came on its loop is
+// told of, though the socket has nothing any more.
+func TestALegIsCalledForWhatTLSHolds(t *testing.T) {
+	cert := certificate(t)
+	x, y := tcpPair(t)
+	wire := &held{Conn: x}
+	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
+	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := client.Handshake(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := server.Handshake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	wire.hold = true
+	for _, s := range []string{"answer", "message"} { // a record each
+		_, _ = io.WriteString(client, s)
+	}
+	if _, err := x.Write(wire.b); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 100)
+	if n, err := server.Read(p); string(p[:n]) != "answer" {
+		t.Fatalf("%q, %v", p[:n], err)
+	}
+	l := onLoop(t, newLoops(t, 1), server)
+	got := make(chan string, 10)
+	if err := l.OnReadable(func(func()) poll.Turn {
+		b := &lender{size: 100}
+		if n, err := l.TryRead(b); n > 0 || err != nil {
+			got <- fmt.Sprint(string(b.buf[:n]), err)
+		}
+		return poll.Short
+	}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case s := <-got:
+		if s != "message<nil>" {
+			t.Error(s)
+		}
+	case <-time.After(patience):
+		t.Error("nobody is called")
 	}
 }
