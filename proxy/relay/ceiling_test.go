@@ -21,14 +21,15 @@ var tooLarge = []struct {
 	name   string
 	frames []int // payload lengths
 	actual int64 // what is told: the sum when it first exceeds
+	told   string
 }{
-	{"one byte above", []int{4001}, 4001},
-	{"larger than the buffer", []int{200_000}, 200_000},
-	{"two fragments", []int{2400, 1601}, 4001},
-	{"the first fragment", []int{5000, 10, 10}, 5000},
-	{"many fragments", []int{1200, 1200, 1200, 1200, 1200, 1200}, 4800},
-	{"a fragment larger than the buffer", []int{10, 100_000, 0}, 100_010},
-	{"empty fragments behind", []int{4001, 0, 0, 0}, 4001},
+	{"one byte above", []int{4001}, 4001, "4001"},
+	{"larger than the buffer", []int{200_000}, 200_000, "200000"},
+	{"two fragments", []int{2400, 1601}, 4001, "4001"},
+	{"the first fragment", []int{5000, 10, 10}, 5000, "at least 5000"},
+	{"many fragments", []int{1200, 1200, 1200, 1200, 1200, 1200}, 4800, "at least 4800"},
+	{"a fragment larger than the buffer", []int{10, 100_000, 0}, 100_010, "at least 100010"},
+	{"empty fragments behind", []int{4001, 0, 0, 0}, 4001, "at least 4001"},
 }
 
 func (p *peer) message(sizes []int) (frames [][]byte) {
@@ -53,7 +54,10 @@ func TestCeiling(t *testing.T) {
 					from.send("before")
 					from.raw(from.message(c.frames)...)
 					from.send("after")
-					from.refused(hostabi.PayloadTooLarge, 4000, c.actual)
+					if e := from.envelope(); e.Code != string(hostabi.PayloadTooLarge) || e.Limit != 4000 || e.Actual != c.actual ||
+						e.Message != "message of "+c.told+" bytes exceeds max_message_size 4000" {
+						t.Fatalf("%s received %+v", from.name, e)
+					}
 					to.expect("before", "after")
 					to.silent()
 					from.silent()

@@ -22,6 +22,7 @@ const (
 type refusal struct {
 	code          hostabi.FaultCode
 	limit, actual int64
+	least         bool  // more fragments follow: actual is no more than what came until then
 	drained       int64 // payload declared so far
 	ceiling       int64
 	prefix        []byte // beginning of the message, unmasked; at most peekSize
@@ -58,6 +59,7 @@ func (r *refusal) take(part []byte) {
 func (p *pump) startRefusing(h *wsframe.Header, code hostabi.FaultCode, limit, actual int64) *Cause {
 	p.takePrefix()
 	p.refusal(code, limit, actual)
+	p.refuse.least = !h.Fin
 	p.refuse.header(h)
 	p.state = refusing
 	if p.refuse.drained > p.refuse.ceiling {
@@ -121,8 +123,9 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix [
 		return nil
 	}
 	fault := view.Fault(code)
+	least := p.refuse != nil && p.refuse.least
 	v := policy.Values{
-		Code: code, Message: faultMessage(code, limit, actual), Status: env.Status,
+		Code: code, Message: faultMessage(code, limit, actual, least), Status: env.Status,
 		Retryable: fault.Retryable, RetryAfterMS: fault.RetryAfter.Milliseconds(),
 		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: key,
 	}
@@ -168,10 +171,14 @@ func newMask(d hostabi.Direction) *[4]byte {
 	return &m
 }
 
-// faultMessage says what was measured and what is allowed.
-func faultMessage(code hostabi.FaultCode, limit, actual int64) string {
+// faultMessage says what was measured and what is allowed; least: more was to
+// come.
+func faultMessage(code hostabi.FaultCode, limit, actual int64, least bool) string {
 	switch code {
 	case hostabi.PayloadTooLarge:
+		if least {
+			return fmt.Sprintf("message of at least %d bytes exceeds max_message_size %d", actual, limit)
+		}
 		return fmt.Sprintf("message of %d bytes exceeds max_message_size %d", actual, limit)
 	case hostabi.InboxFull:
 		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", actual, limit)
