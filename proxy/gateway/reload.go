@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -79,7 +80,7 @@ func (g *Gateway) needsRestart(old, cfg *config.Config) error {
 	if was, is := old.Server.Listen, cfg.Server.Listen; was != is {
 		errs = append(errs, restart(cfg.At(fmt.Sprintf("changed from %q to %q: restart weir for it", was, is), "server", "listen")))
 	}
-	if was, is := old.Admin.Listen, cfg.Admin.Listen; was != is {
+	if was, is := cmp.Or(old.Admin.Listen, "none"), cmp.Or(cfg.Admin.Listen, "none"); was != is {
 		errs = append(errs, restart(cfg.At(fmt.Sprintf("changed from %q to %q: restart weir for it", was, is), "admin", "listen")))
 	}
 	return errors.Join(errs...)

@@ -74,16 +74,18 @@ func TestAReloadThatFailsChangesNothing(t *testing.T) {
 }
 
 func TestAnotherListenAddressNeedsARestart(t *testing.T) {
-	r := start(t, plainRoute)
-	text, err := os.ReadFile(r.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(r.path, []byte(strings.Replace(string(text), `listen = "127.0.0.1:0"`, `listen = "127.0.0.1:1"`, 1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.g.Reload(t.Context()); !errors.Is(err, admin.ErrConflict) || !strings.Contains(err.Error(), "restart") {
-		t.Error(err)
+	for _, c := range []struct{ was, is, want string }{
+		{`"127.0.0.1:0"`, `"127.0.0.1:1"`, `server.listen: changed from "127.0.0.1:0" to "127.0.0.1:1"`},
+		{`"none"`, `"127.0.0.1:0"`, `admin.listen: changed from "none" to "127.0.0.1:0"`},
+	} {
+		r := start(t, plainRoute)
+		text := strings.Replace(head, c.was, c.is, 1) + plainRoute
+		if err := os.WriteFile(r.path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.g.Reload(t.Context()); !errors.Is(err, admin.ErrConflict) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "restart") {
+			t.Error(err)
+		}
 	}
 }
 
