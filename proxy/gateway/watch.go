@@ -18,7 +18,7 @@ import (
 )
 
 // watcher reloads when gateway.toml or a file it names changes on disk.
-// Directories are watched, so that a file that is replaced by renaming another
+// Directories are watched too, so that a file that is replaced by renaming another
 // over it is seen as well, and so is a symbolic link on the way to it that is
 // switched.
 type watcher struct {
@@ -108,26 +108,33 @@ func (w *watcher) lookAgain() {
 	w.look()
 }
 
-// look watches the directories of all that leads to the files, and no others.
+// look watches the files, the directories of all that leads to them, and nothing
+// else. The files themselves are for those that are mounted each on its own: what
+// changes one elsewhere is not told to the directory.
 func (w *watcher) look() {
 	w.names = map[string]bool{}
-	dirs := map[string]bool{}
+	watched := map[string]bool{}
 	for f := range w.files {
-		for _, name := range trail(f) {
-			if w.only.Beneath(name) {
-				dir := filepath.Dir(name)
-				w.names[name], w.names[dir], dirs[dir] = true, true, true
+		names := trail(f)
+		for i, name := range names {
+			if !w.only.Beneath(name) {
+				continue
+			}
+			dir := filepath.Dir(name)
+			w.names[name], w.names[dir], watched[dir] = true, true, true
+			if i == len(names)-1 {
+				watched[name] = true
 			}
 		}
 	}
-	for _, dir := range w.fs.WatchList() {
-		if !dirs[dir] {
-			_ = w.fs.Remove(dir) // it may be gone
+	for _, path := range w.fs.WatchList() {
+		if !watched[path] {
+			_ = w.fs.Remove(path) // it may be gone
 		}
 	}
-	for dir := range dirs {
-		if err := w.fs.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
-			w.log.Warn("a directory is not watched; reload by SIGHUP or the admin listener", "directory", dir, "error", err.Error())
+	for path := range watched {
+		if err := w.fs.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
+			w.log.Warn("not watched; reload by SIGHUP or the admin listener", "path", path, "error", err.Error())
 		}
 	}
 }

@@ -123,3 +123,17 @@ func TestRightsThatArePutRight(t *testing.T) {
 		t.Errorf("concerns: %t, after a failure: %t", chmod(false), chmod(true))
 	}
 }
+
+// A file that is mounted on its own is changed by another name, of which the
+// directory it is read from hears nothing. A hard link stands for the mount.
+func TestAFileThatIsChangedByAnotherName(t *testing.T) {
+	elsewhere := t.TempDir() + "/gateway.toml"
+	r := start(t, plainRoute)
+	if err := os.Link(r.path, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	put(t, elsewhere, 2)
+	r.runs("it changes", 2)
+	put(t, elsewhere, 3)
+	r.runs("it changes again", 3)
+}
