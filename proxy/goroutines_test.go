@@ -29,7 +29,7 @@ var goroutines = map[string]string{
 	"proxy/relay Run":            "TestPanic",
 	"proxy/relay serve":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay interrupt":      "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
-	"proxy/relay conclude":       "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
+	"proxy/relay oneLess":        "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay write":          "TestPanic",
 	"proxy/relay armGrace":       "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay finish":         "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",

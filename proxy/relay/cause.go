@@ -42,6 +42,7 @@ func (t *Tunnel) Drain(retry time.Duration) {
 // end records the first cause and wakes everything that waits in the tunnel.
 func (t *Tunnel) end(c Cause) {
 	t.ending.Do(func() {
+		defer t.oneLess()
 		t.cause = c
 		close(t.done)
 		past := time.Unix(1, 0)

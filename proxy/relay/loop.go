@@ -164,5 +164,5 @@ func (p *pump) conclude(c *Cause) {
 	if c != nil {
 		p.t.end(*c)
 	}
-	go p.t.pumpEnded()
+	p.t.oneLess()
 }

@@ -99,7 +99,7 @@ type Tunnel struct {
 	done    chan struct{}
 	ending  sync.Once
 	cause   Cause
-	running atomic.Int32 // pumps that have not returned
+	running atomic.Int32 // pumps that have not returned, and one until end is over
 	writers sync.WaitGroup
 
 	mu      sync.Mutex
@@ -138,13 +138,14 @@ func New(o Options) *Tunnel {
 		t.legs[d].sink.init(t, hostabi.Direction(d), set)
 	}
 	t.setRate(&set.Limits)
-	t.running.Store(2)
+	t.running.Store(3)
 	o.Metrics.Connections(metrics.StateOpen).Inc()
 	return t
 }
 
 // Run starts the tunnel: a pump per direction, each ended by its leg or by the
-// tunnel's first cause. The last to end closes both legs.
+// tunnel's first cause. When both have, and there is a cause, both legs are
+// closed.
 func (t *Tunnel) Run() {
 	t.armWatch()
 	for d := range t.pumps {
@@ -164,14 +165,14 @@ func (t *Tunnel) pump(p *pump) {
 		}
 	})
 	t.guard(p.release)
-	t.pumpEnded()
+	t.oneLess()
 }
 
-// pumpEnded is called by each pump at its end, from a goroutine that may wait.
-func (t *Tunnel) pumpEnded() {
+// oneLess is called by each pump when it has returned, and by end. The last has
+// the tunnel finished.
+func (t *Tunnel) oneLess() {
 	if t.running.Add(-1) == 0 {
-		<-t.done
-		t.finish()
+		go t.finish()
 	}
 }
 
