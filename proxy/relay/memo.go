@@ -84,6 +84,40 @@ func (m *memo) ends(payload []byte, mask uint64) bool {
 	return true
 }
 
+// short tells whether follow can compare all of the prefix.
+func (m *memo) short() bool { return m.at <= 16 }
+
+// follow counts the messages at the beginning of data, most at most, that have
+// the header and the length of the one before, and begin as m does, which is
+// short. Everything that it compares with stays in registers.
+func (m *memo) follow(data []byte, header, same uint32, size, length int, masked bool, most int) int {
+	w0, w1, known, tail, at := m.words[0], m.words[1], m.known, m.last, m.at
+	step := size + length
+	n := 0
+	if masked {
+		for n < most && len(data) >= step+wsframe.MaxHeader {
+			payload := data[size:step]
+			mask := spread([4]byte(data[size-4:]))
+			if binary.LittleEndian.Uint32(data)&same != header || (word(payload)^mask^w0)|(word(payload[8:])^mask^w1)&known != 0 ||
+				word(payload[at:])^bits.RotateLeft64(mask, -8*at) != tail {
+				break
+			}
+			data = data[step:]
+			n++
+		}
+		return n
+	}
+	for n < most && len(data) >= step+wsframe.MaxHeader {
+		payload := data[size:step]
+		if binary.LittleEndian.Uint32(data)&same != header || (word(payload)^w0)|(word(payload[8:])^w1)&known != 0 || word(payload[at:]) != tail {
+			break
+		}
+		data = data[step:]
+		n++
+	}
+	return n
+}
+
 // keep adds a rule for messages that begin with prefix.
 func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
 	n := len(prefix)
@@ -134,6 +168,7 @@ func (p *pump) alike(run int) {
 	var size, length int
 	header, bits := uint32(1), uint32(0)
 	memos, used := ms.of[:ms.n], ms.used
+	last := -1 // memo of the message before
 next:
 	for n < most && len(data)-r >= wsframe.MaxHeader {
 		x := binary.LittleEndian.Uint32(data[r:])
@@ -171,6 +206,12 @@ next:
 				used |= 1 << i
 				r = start + length
 				n++
+				if i == last && m.short() {
+					more := m.follow(data[r:], header, bits, size, length, masked, most-n)
+					r += more * (size + length)
+					n += more
+				}
+				last = i
 				continue next
 			}
 		}

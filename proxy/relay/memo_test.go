@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -60,6 +61,53 @@ func TestMemosKeepTheLastFew(t *testing.T) {
 	}
 }
 
+// follow stops at the first message that differs in its header or in any byte of
+// the prefix, and at none that differs behind it.
+func TestFollow(t *testing.T) {
+	for _, size := range []int{8, 9, 15, 16, 17, 23, 24} {
+		prefix := []byte("abcdefghijklmnopqrstuvwxyz")[:size]
+		var ms memos
+		ms.keep(prefix, "", &policy.Rule{})
+		m := &ms.of[0]
+		if !m.short() {
+			t.Fatalf("a prefix of %d bytes is not short", size)
+		}
+		for _, mask := range []*[4]byte{nil, {1, 2, 3, 4}} {
+			frame := func(change int, length int) []byte {
+				payload := append(bytes.Clone(prefix), bytes.Repeat([]byte("."), length-size)...)
+				if change >= 0 {
+					payload[change] ^= 0x40
+				}
+				return wsframe.AppendFrame(nil, wsframe.Text, mask, payload)
+			}
+			same := frame(-1, 130)
+			header, known := binary.LittleEndian.Uint32(same), ^uint32(0)
+			count := func(third []byte, most int) int {
+				wire := slices.Concat(same, same, third, same, same[:wsframe.MaxHeader])
+				return m.follow(wire, header, known, len(same)-130, 130, mask != nil, most)
+			}
+			for i := range 130 {
+				want := 4
+				if i < size {
+					want = 2
+				}
+				if got := count(frame(i, 130), 100); got != want {
+					t.Errorf("prefix of %d bytes, byte %d differs, mask %v: %d followed, want %d", size, i, mask, got, want)
+				}
+			}
+			if got := count(frame(-1, 131), 100); got != 2 {
+				t.Errorf("mask %v: %d followed, and the third has another length", mask, got)
+			}
+			if got := count(same, 3); got != 3 {
+				t.Errorf("mask %v: %d followed, at most 3 may be", mask, got)
+			}
+			if got := m.follow(same, header, known, len(same)-130, 130, mask != nil, 100); got != 0 {
+				t.Errorf("mask %v: followed a message behind which there is no room for a header", mask)
+			}
+		}
+	}
+}
+
 // What alike passes over is judged message by message exactly as without it:
 // the same rules, the same ends, and nothing that is not a whole, valid frame.
 func TestAlikeJudgesLikeTheRest(t *testing.T) {
@@ -85,32 +133,36 @@ func TestAlikeJudgesLikeTheRest(t *testing.T) {
 	}
 }
 
-// randomFrames are messages of a few kinds, some with a byte changed, the last
-// not whole.
+// randomFrames are messages of a few kinds, up to four of one kind and length in
+// a row, some with a byte changed, the last not whole.
 func randomFrames(r *rand.Rand, d hostabi.Direction) (wire []byte) {
-	for range 50 {
+	for range 25 {
 		kind := []string{"m", "message", "presence", "small", strings.Repeat("long", 12)}[r.IntN(5)]
-		payload := []byte(event(kind, 1, 60+r.IntN(900)))
+		whole := []byte(event(kind, 1, 60+r.IntN(900)))
 		if kind == "small" && r.IntN(4) > 0 {
-			payload = []byte(`{"type":"small" }`)
+			whole = []byte(`{"type":"small" }`)
 		}
-		if r.IntN(8) == 0 {
-			payload[r.IntN(min(30, len(payload)))] ^= byte(1 << r.IntN(7))
-		}
-		if r.IntN(8) == 0 {
-			payload = payload[:min(len(payload), r.IntN(20))]
-		}
-		var mask *[4]byte
-		if d == hostabi.ToUpstream {
-			mask = &[4]byte{byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}
-		}
-		at := len(wire)
-		wire = wsframe.AppendFrame(wire, wsframe.Opcode(1+r.IntN(2)), mask, payload)
-		if r.IntN(40) == 0 {
-			wire[at+r.IntN(2)] ^= byte(1 << r.IntN(8))
+		opcode := wsframe.Opcode(1 + r.IntN(2))
+		for range 1 + r.IntN(4) {
+			payload := bytes.Clone(whole)
+			if r.IntN(12) == 0 {
+				payload[r.IntN(min(30, len(payload)))] ^= byte(1 << r.IntN(7))
+			}
+			if r.IntN(12) == 0 {
+				payload = payload[:min(len(payload), r.IntN(20))]
+			}
+			var mask *[4]byte
+			if d == hostabi.ToUpstream {
+				mask = &[4]byte{byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}
+			}
+			at := len(wire)
+			wire = wsframe.AppendFrame(wire, opcode, mask, payload)
+			if r.IntN(60) == 0 {
+				wire[at+r.IntN(2)] ^= byte(1 << r.IntN(8))
+			}
 		}
 	}
-	return wire[:len(wire)-1-r.IntN(100)]
+	return wire[:len(wire)-1-r.IntN(min(100, len(wire)-1))]
 }
 
 // judged are the messages of one read up to the first that is refused, no whole

@@ -172,22 +172,24 @@ func BenchmarkJudgeUTF8(b *testing.B) {
 func judge(b *testing.B, set *Settings) {
 	for _, size := range []int{128, 1 << 10} {
 		for d, name := range []string{"from_client", "from_upstream"} {
-			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
-				mask := [2]*[4]byte{{1, 2, 3, 4}, nil}[d]
-				wire := wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("message", 1, size)))
-				wire = append(wire, wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("presence", 1, size)))...)
-				per := bufferSize / len(wire)
-				route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
-				route.Store(set)
-				in := &null{chunk: bytes.Repeat(wire, per), left: b.N/per/2 + 1}
-				t := New(Options{
-					Route: route, Metrics: sharedMetrics(), Pressure: func() {},
-					Client: Leg{Transport: in}, Upstream: Leg{Transport: in},
+			mask := [2]*[4]byte{{1, 2, 3, 4}, nil}[d]
+			one := wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("message", 1, size)))
+			other := wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("presence", 1, size)))
+			for kind, wire := range map[string][]byte{"alike": append(bytes.Clone(one), one...), "by turns": append(bytes.Clone(one), other...)} {
+				b.Run(fmt.Sprintf("%s/%d/%s", name, size, kind), func(b *testing.B) {
+					per := bufferSize / len(wire)
+					route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
+					route.Store(set)
+					in := &null{chunk: bytes.Repeat(wire, per), left: b.N/per/2 + 1}
+					t := New(Options{
+						Route: route, Metrics: sharedMetrics(), Pressure: func() {},
+						Client: Leg{Transport: in}, Upstream: Leg{Transport: in},
+					})
+					b.ReportAllocs()
+					b.ResetTimer()
+					t.pumps[d].run()
 				})
-				b.ReportAllocs()
-				b.ResetTimer()
-				t.pumps[d].run()
-			})
+			}
 		}
 	}
 }
