@@ -43,8 +43,8 @@ func speaksHTTP(b [5]byte) bool {
 }
 
 const (
-	clearWait  = 200 * time.Millisecond // for the rest of a request in clear
-	clearBytes = 64 << 10               // of it, at most
+	clearWait  = time.Second // for the rest of a request in clear
+	clearBytes = 64 << 10    // of it, at most
 )
 
 // answerInClear says over plain TCP that TLS is spoken here. What the client
