@@ -101,7 +101,9 @@ func TestFailedHandshakesAreTold(t *testing.T) {
 	if _, err := refusing.Write([]byte("\x15\x03\x03\x00\x02\x02\x2a")); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a certificate that is refused is told", func() bool { return lines() == 2 && strings.Contains(r.logs.String(), "remote error: tls: bad certificate") })
+	until(t, "a certificate that is refused is told", func() bool {
+		return lines() == 2 && strings.Contains(r.logs.String(), "remote error: tls: bad certificate")
+	})
 
 	// One that leaves and one that begins and leaves, as probes do.
 	for _, says := range []string{"", "\x16\x03\x01\x02\x00"} {
