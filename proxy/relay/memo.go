@@ -16,9 +16,8 @@ import (
 type memos struct {
 	view *policy.View
 	of   [8]memo
-	used uint8 // bits of those that the batch at hand used
-	n    int   // of them are kept
-	next int   // is replaced next
+	n    int // of them are kept
+	next int // is replaced next
 }
 
 // memo is the rule of every message that begins with a prefix, which decides its
@@ -31,6 +30,8 @@ type memo struct {
 	most  int                    // bytes that a message may have by the rule
 	rule  *policy.Rule
 	key   string
+	next  *memo // that of the message that came after one with this, last time
+	used  bool  // by the batch at hand
 }
 
 // Bytes of a prefix that is kept. What stands before a key is at least {"":",
@@ -56,7 +57,7 @@ func (ms *memos) find(payload []byte, mask uint64) *memo {
 	for i := range ms.of[:ms.n] {
 		m := &ms.of[i]
 		if m.starts(first, second) && m.ends(payload, mask) {
-			ms.used |= 1 << i
+			m.used = true
 			return m
 		}
 	}
@@ -84,38 +85,29 @@ func (m *memo) ends(payload []byte, mask uint64) bool {
 	return true
 }
 
-// short tells whether follow can compare all of the prefix.
-func (m *memo) short() bool { return m.at <= 16 }
-
-// follow counts the messages at the beginning of data, most at most, that have
-// the header and the length of the one before, and begin as m does, which is
-// short. Everything that it compares with stays in registers.
-func (m *memo) follow(data []byte, header, same uint32, size, length int, masked bool, most int) int {
-	w0, w1, known, tail, at := m.words[0], m.words[1], m.known, m.last, m.at
-	step := size + length
-	n := 0
-	if masked {
-		for n < most && len(data) >= step+wsframe.MaxHeader {
-			payload := data[size:step]
-			mask := spread([4]byte(data[size-4:]))
-			if binary.LittleEndian.Uint32(data)&same != header || (word(payload)^mask^w0)|(word(payload[8:])^mask^w1)&known != 0 ||
-				word(payload[at:])^bits.RotateLeft64(mask, -8*at) != tail {
-				break
-			}
-			data = data[step:]
-			n++
-		}
-		return n
-	}
-	for n < most && len(data) >= step+wsframe.MaxHeader {
+// follow takes the messages at the beginning of data, most at most, that have the
+// header and the length of the one before, as long as each has the memo that came
+// after that of the one before it last time. What is sent comes many of a kind, or
+// by turns. It returns how many there are and the last one's memo.
+func (m *memo) follow(data []byte, header, same uint32, size, length int, masked bool, most int) (n int, last *memo) {
+	step, reach := size+length, min(16, length-8)
+	mask := uint64(0)
+	for n < most && len(data) >= step+wsframe.MaxHeader && binary.LittleEndian.Uint32(data)&same == header {
+		next := m.next
 		payload := data[size:step]
-		if binary.LittleEndian.Uint32(data)&same != header || (word(payload)^w0)|(word(payload[8:])^w1)&known != 0 || word(payload[at:]) != tail {
+		if masked {
+			mask = spread([4]byte(data[size-4:]))
+		}
+		if !next.starts(word(payload)^mask, word(payload[8:])^mask) || next.at > reach || length > next.most ||
+			word(payload[next.at:])^bits.RotateLeft64(mask, -8*next.at) != next.last {
 			break
 		}
+		m = next
+		m.used = true
 		data = data[step:]
 		n++
 	}
-	return n
+	return n, m
 }
 
 // keep adds a rule for messages that begin with prefix.
@@ -132,7 +124,8 @@ func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
 	if rule.MaxSize > 0 {
 		m.most = int(min(rule.MaxSize, math.MaxInt))
 	}
-	ms.of[ms.next] = m
+	m.next = &ms.of[ms.next]
+	*m.next = m
 	ms.next = (ms.next + 1) % len(ms.of)
 	ms.n = min(ms.n+1, len(ms.of))
 }
@@ -167,8 +160,8 @@ func (p *pump) alike(run int) {
 	// processor need not wait for them to know where the next header stands.
 	var size, length int
 	header, bits := uint32(1), uint32(0)
-	memos, used := ms.of[:ms.n], ms.used
-	last := -1 // memo of the message before
+	memos := ms.of[:ms.n]
+	var last *memo // of the message before
 next:
 	for n < most && len(data)-r >= wsframe.MaxHeader {
 		x := binary.LittleEndian.Uint32(data[r:])
@@ -203,21 +196,21 @@ next:
 				if length > m.most {
 					break next
 				}
-				used |= 1 << i
+				if last != nil {
+					last.next = m
+				}
+				m.used = true
 				r = start + length
 				n++
-				if i == last && m.short() {
-					more := m.follow(data[r:], header, bits, size, length, masked, most-n)
-					r += more * (size + length)
-					n += more
-				}
-				last = i
+				var more int
+				more, last = m.follow(data[r:], header, bits, size, length, masked, most-n)
+				r += more * (size + length)
+				n += more
 				continue next
 			}
 		}
 		break
 	}
-	ms.used = used
 	if n > 0 {
 		b.r = r
 		b.judged += n

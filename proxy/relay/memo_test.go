@@ -62,49 +62,71 @@ func TestMemosKeepTheLastFew(t *testing.T) {
 }
 
 // follow stops at the first message that differs in its header or in any byte of
-// the prefix, and at none that differs behind it.
+// the prefix that is expected, and at none that differs behind it.
 func TestFollow(t *testing.T) {
+	const length = 130
 	for _, size := range []int{8, 9, 15, 16, 17, 23, 24} {
-		prefix := []byte("abcdefghijklmnopqrstuvwxyz")[:size]
+		a, b := []byte("abcdefghijklmnopqrstuvwxyz")[:size], []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ")[:size]
 		var ms memos
-		ms.keep(prefix, "", &policy.Rule{})
-		m := &ms.of[0]
-		if !m.short() {
-			t.Fatalf("a prefix of %d bytes is not short", size)
-		}
+		ms.keep(a, "a", &policy.Rule{})
+		ms.keep(b, "b", &policy.Rule{MaxSize: length})
+		first, other := &ms.of[0], &ms.of[1]
+		first.next, other.next = other, first
 		for _, mask := range []*[4]byte{nil, {1, 2, 3, 4}} {
-			frame := func(change int, length int) []byte {
+			frame := func(prefix []byte, change, length int) []byte {
 				payload := append(bytes.Clone(prefix), bytes.Repeat([]byte("."), length-size)...)
 				if change >= 0 {
-					payload[change] ^= 0x40
+					payload[change] ^= 0x80
 				}
 				return wsframe.AppendFrame(nil, wsframe.Text, mask, payload)
 			}
-			same := frame(-1, 130)
-			header, known := binary.LittleEndian.Uint32(same), ^uint32(0)
-			count := func(third []byte, most int) int {
-				wire := slices.Concat(same, same, third, same, same[:wsframe.MaxHeader])
-				return m.follow(wire, header, known, len(same)-130, 130, mask != nil, most)
+			one, two := frame(a, -1, length), frame(b, -1, length)
+			header := binary.LittleEndian.Uint32(one)
+			count := func(m *memo, most int, frames ...[]byte) (int, *memo) {
+				wire := append(slices.Concat(frames...), one[:wsframe.MaxHeader]...)
+				return m.follow(wire, header, ^uint32(0), len(one)-length, length, mask != nil, most)
 			}
-			for i := range 130 {
-				want := 4
+			want := func(what string, n int, last *memo) func(int, *memo) {
+				return func(got int, m *memo) {
+					t.Helper()
+					if got != n || m != last {
+						t.Errorf("prefix of %d bytes, mask %v, %s: %d followed, want %d", size, mask, what, got, n)
+					}
+				}
+			}
+			for i := range length {
+				n, last := 4, first
 				if i < size {
-					want = 2
+					n = 2
 				}
-				if got := count(frame(i, 130), 100); got != want {
-					t.Errorf("prefix of %d bytes, byte %d differs, mask %v: %d followed, want %d", size, i, mask, got, want)
-				}
+				want(fmt.Sprintf("byte %d differs", i), n, last)(count(first, 100, two, one, frame(b, i, length), one))
 			}
-			if got := count(frame(-1, 131), 100); got != 2 {
-				t.Errorf("mask %v: %d followed, and the third has another length", mask, got)
-			}
-			if got := count(same, 3); got != 3 {
-				t.Errorf("mask %v: %d followed, at most 3 may be", mask, got)
-			}
-			if got := m.follow(same, header, known, len(same)-130, 130, mask != nil, 100); got != 0 {
-				t.Errorf("mask %v: followed a message behind which there is no room for a header", mask)
+			want("another length", 2, first)(count(first, 100, two, one, frame(b, -1, length+1), one))
+			want("not by turns", 1, other)(count(first, 100, two, two))
+			want("enough", 3, other)(count(first, 3, two, one, two, one))
+			want("no room for a header behind", 0, first)(first.follow(two, header, ^uint32(0), len(one)-length, length, mask != nil, 100))
+			other.most = length - 1
+			want("larger than it may be", 0, first)(count(first, 100, two, one))
+			other.most = length
+			other.used = false
+			count(first, 100, two)
+			if !other.used {
+				t.Errorf("prefix of %d bytes, mask %v: what was used is not noted", size, mask)
 			}
 		}
+	}
+}
+
+// Messages that are too short for the memo that is expected are no place to look
+// for it.
+func TestFollowInShortMessages(t *testing.T) {
+	var ms memos
+	ms.keep([]byte("abcdefgh"), "a", &policy.Rule{})
+	ms.keep([]byte("abcdefghijklmnopqrstuvwx"), "b", &policy.Rule{})
+	ms.of[0].next = &ms.of[1]
+	frame := wsframe.AppendFrame(nil, wsframe.Text, nil, []byte("abcdefghijklmnop"))
+	if n, _ := ms.of[0].follow(slices.Concat(frame, frame), binary.LittleEndian.Uint32(frame), 0xFFFF, 2, 16, false, 9); n != 0 {
+		t.Errorf("%d followed", n)
 	}
 }
 

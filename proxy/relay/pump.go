@@ -130,10 +130,8 @@ func (p *pump) batch(n int) (*Cause, bool) {
 		}
 	}
 	p.active = p.state != atFrame
-	ms := &p.buf.memos[p.dir]
-	ms.used = 0
 	c, more := p.frames()
-	p.noteUsed(ms)
+	p.noteUsed(&p.buf.memos[p.dir])
 	if p.active {
 		p.t.lastMessage.Store(now)
 	}
@@ -306,11 +304,12 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 // another tunnel's.
 func (p *pump) noteUsed(ms *memos) {
 	for i := range ms.of[:ms.n] {
-		if key := ms.of[i].key; ms.used&(1<<i) != 0 && !slices.Contains(p.seen.keys, key) {
-			p.seen.note([]byte(key))
+		m := &ms.of[i]
+		if m.used && !slices.Contains(p.seen.keys, m.key) {
+			p.seen.note([]byte(m.key))
 		}
+		m.used = false
 	}
-	ms.used = 0
 }
 
 // keyOf returns the event key of a message that begins with prefix, nil for

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"runtime"
 	"sync"
@@ -173,14 +174,18 @@ func judge(b *testing.B, set *Settings) {
 	for _, size := range []int{128, 1 << 10} {
 		for d, name := range []string{"from_client", "from_upstream"} {
 			mask := [2]*[4]byte{{1, 2, 3, 4}, nil}[d]
-			one := wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("message", 1, size)))
-			other := wsframe.AppendFrame(nil, wsframe.Text, mask, []byte(event("presence", 1, size)))
-			for kind, wire := range map[string][]byte{"alike": append(bytes.Clone(one), one...), "by turns": append(bytes.Clone(one), other...)} {
-				b.Run(fmt.Sprintf("%s/%d/%s", name, size, kind), func(b *testing.B) {
-					per := bufferSize / len(wire)
+			for _, order := range []string{"alike", "by turns", "at random"} {
+				b.Run(fmt.Sprintf("%s/%d/%s", name, size, order), func(b *testing.B) {
+					r := rand.New(rand.NewPCG(1, 2))
+					var wire []byte
+					per := bufferSize / (size + wsframe.MaxHeader)
+					for i := range per {
+						kind := map[string]int{"alike": 0, "by turns": i % 2, "at random": r.IntN(4)}[order]
+						wire = wsframe.AppendFrame(wire, wsframe.Text, mask, []byte(event([]string{"message", "presence", "state", "token"}[kind], 1, size)))
+					}
 					route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
 					route.Store(set)
-					in := &null{chunk: bytes.Repeat(wire, per), left: b.N/per/2 + 1}
+					in := &null{chunk: wire, left: b.N/per + 1}
 					t := New(Options{
 						Route: route, Metrics: sharedMetrics(), Pressure: func() {},
 						Client: Leg{Transport: in}, Upstream: Leg{Transport: in},
