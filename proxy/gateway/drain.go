@@ -128,10 +128,10 @@ func (g *Gateway) refuseLate(x *http1.Exchange) {
 	defer gen.release(conn.loop())
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
 	view := native
-	if rt := gen.router.match(string(x.Req.Host), pathOf(x.Req.Target)); rt != nil {
-		view = rt.View
-	}
 	f := g.drainFault()
+	if rt := gen.router.match(string(x.Req.Host), pathOf(x.Req.Target)); rt != nil {
+		view, f.Route = rt.View, rt.Name
+	}
 	f.ID = stream.NewRequestID(&x.Req, client.Trusted)
 	x.CloseAfter()
 	g.proxy.Refuse(x, view, f)

@@ -79,7 +79,7 @@ func (h *handshake) run() bool {
 		up.Finish(false)
 		x.Resp.Reset()
 		g.proxy.Refuse(x, h.rt.View, stream.Fault{
-			Code: hostabi.UpstreamUnavailable, Message: "the upstream's answer to the handshake is not a WebSocket", ID: h.id, Err: err,
+			Code: hostabi.UpstreamUnavailable, Message: "the upstream's answer to the handshake is not a WebSocket", Route: h.rt.Name, ID: h.id, Err: err,
 		})
 		return back()
 	}

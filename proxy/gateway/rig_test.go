@@ -122,6 +122,18 @@ func (r *rig) write(toml string) {
 	}
 }
 
+// reload has another configuration taken up, with more keys in [server].
+func (r *rig) reload(server, toml string) {
+	r.t.Helper()
+	toml = strings.Replace(head, "[server]", "[server]\n"+server, 1) + toml
+	if err := os.WriteFile(r.path, []byte(toml), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.g.Reload(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // get returns status and body.
 func (r *rig) get(path string, header ...string) (int, string) {
 	r.t.Helper()

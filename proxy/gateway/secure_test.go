@@ -41,13 +41,7 @@ func startTLS(t *testing.T) *rig {
 		}
 	}
 	r := start(t, plainRoute)
-	toml := strings.Replace(head, "[server]", fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), 1)
-	if err := os.WriteFile(r.path, []byte(toml+plainRoute), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.g.Reload(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	r.reload(fmt.Sprintf("tls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), plainRoute)
 	return r
 }
 

@@ -34,7 +34,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		f.ID = id
 		view := native
 		if rt != nil {
-			view = rt.View
+			view, f.Route = rt.View, rt.Name
 		}
 		g.proxy.Refuse(x, view, f)
 	}

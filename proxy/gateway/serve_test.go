@@ -43,6 +43,9 @@ upstream = "demo"
 	if err := json.Unmarshal([]byte(body), &p); err != nil {
 		t.Fatal(err)
 	}
+	if logs := r.logs.String(); !strings.Contains(logs, `"peer":"127.0.0.1:`) || !strings.Contains(logs, `"method":"GET","path":"/nowhere"`) {
+		t.Errorf("the log does not say who asked for what: %s", logs)
+	}
 	if status != 404 || p.Code != "no_route" || p.Status != 404 || p.Retryable == nil || *p.Retryable {
 		t.Errorf("%d %s", status, body)
 	}
@@ -150,6 +153,19 @@ func TestExtensionsAreNotNegotiated(t *testing.T) {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
 	if res.StatusCode != 101 || res.Header.Get("Sec-WebSocket-Accept") != "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" || res.Header.Get("Sec-WebSocket-Extensions") != "" {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
+	}
+}
+
+// A line about a refusal says on which route, and whom a trusted proxy spoke for.
+func TestRefusalsAreLoggedWithRouteAndClient(t *testing.T) {
+	r := start(t, plainRoute)
+	r.reload(`trusted_proxies = ["127.0.0.1"]`, plainRoute+"allowed_origins = [\"https://good.example\"]\n")
+	if _, _, err := r.dial("/ws?token=secret", "Origin", "https://evil.example", "X-Forwarded-For", "192.0.2.7"); err == nil {
+		t.Fatal("not refused")
+	}
+	const want = `"route":"demo","peer":"192.0.2.7","method":"GET","path":"/ws"`
+	if logs := r.logs.String(); !strings.Contains(logs, want) || strings.Contains(logs, "secret") {
+		t.Errorf("want %s in %s", want, logs)
 	}
 }
 

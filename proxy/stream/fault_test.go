@@ -95,7 +95,7 @@ func TestUpstreamsThatFail(t *testing.T) {
 				}
 			})
 			client := r.dial()
-			client.send("GET / HTTP/1.1\r\nHost: a\r\nTraceparent: " + traceparent + "\r\nX-Request-Id: r-1\r\n\r\n")
+			client.send("GET /a?token=secret HTTP/1.1\r\nHost: a\r\nTraceparent: " + traceparent + "\r\nX-Request-Id: r-1\r\n\r\n")
 			resp := client.response("GET")
 			p := refusal(t, resp, c.code, c.status)
 			if !p.Retryable || p.TraceID != trace || resp.Header.Get("X-Request-Id") != "r-1" || resp.Close {
@@ -104,8 +104,12 @@ func TestUpstreamsThatFail(t *testing.T) {
 			if r.faults(c.code) != 1 {
 				t.Errorf("counted %d", r.faults(c.code))
 			}
-			if n := len(r.logs.lines("level=WARN", "http fault", "code="+string(c.code), "trace_id="+trace, "request_id=r-1", "error=")); n != 1 {
+			if n := len(r.logs.lines("level=WARN", "http fault", "code="+string(c.code), "trace_id="+trace, "request_id=r-1", "error=",
+				"route=r", "peer="+client.LocalAddr().String(), "method=GET", "path=/a")); n != 1 {
 				t.Errorf("%d log lines", n)
+			}
+			if told := r.logs.lines("secret"); len(told) > 0 {
+				t.Errorf("a query is in the log: %q", told)
 			}
 			// The connection serves on.
 			client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")

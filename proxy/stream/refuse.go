@@ -15,6 +15,7 @@ import (
 // Fault is something Weir refuses or loses, as it is told to an HTTP client.
 type Fault struct {
 	Code    hostabi.FaultCode
+	Route   string     // its name, for the log alone; empty: none matched
 	Message string     // measured and allowed, shown to the client; empty: the catalogue's title
 	Limit   int64      // what is allowed; 0: none
 	Actual  int64      // what was measured; 0: nothing
@@ -39,7 +40,7 @@ func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 	if class.RetryAfter <= 0 {
 		class.RetryAfter = f.RetryAfter
 	}
-	p.count(&f)
+	p.count(x, &f)
 	if x.Started() {
 		x.Abort()
 		return
@@ -70,16 +71,20 @@ func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 	answers.Put(b)
 }
 
-// count counts and logs f.
-func (p *Proxy) count(f *Fault) {
+// count counts f and logs it with what it befell.
+func (p *Proxy) count(x *http1.Exchange, f *Fault) {
 	if p.Metrics != nil {
 		p.Metrics.Fault(f.Code).Inc()
 	}
 	if p.Log == nil {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 6)
+	attrs := make([]slog.Attr, 0, 11)
 	attrs = append(attrs, slog.String("code", string(f.Code)), slog.String("message", f.Message))
+	if f.Route != "" {
+		attrs = append(attrs, slog.String("route", f.Route))
+	}
+	attrs = p.appendRequest(attrs, x)
 	if f.ID != nil {
 		attrs = append(attrs, slog.String("trace_id", f.ID.TraceID()), slog.String("request_id", f.ID.String()))
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -64,20 +65,33 @@ func (c *carriage) log(start time.Time, status int, err error) {
 	if l == nil || !l.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	attrs := []slog.Attr{
-		slog.String("route", c.route.Name),
-		slog.String("method", string(c.x.Req.Method)),
-		slog.String("path", string(path(&c.x.Req))),
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = c.proxy.appendRequest(append(attrs, slog.String("route", c.route.Name)), c.x)
+	attrs = append(attrs,
 		slog.Int("status", status),
 		slog.Int64("bytes", c.x.BytesWritten()),
-		slog.Duration("duration", time.Since(start)),
+		slog.Int64("duration_ms", time.Since(start).Milliseconds()),
 		slog.String("trace_id", c.id.TraceID()),
 		slog.String("request_id", c.id.String()),
-	}
+	)
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
 	l.LogAttrs(context.Background(), slog.LevelDebug, "http exchange", attrs...)
+}
+
+// appendRequest appends what a line of the log says of the request in x.
+func (p *Proxy) appendRequest(attrs []slog.Attr, x *http1.Exchange) []slog.Attr {
+	var trusted []netip.Prefix
+	if p.TrustedProxies != nil {
+		trusted = p.TrustedProxies()
+	}
+	peer := x.Conn().RemoteAddr().String()
+	if c := ClientOf(x.Conn(), &x.Req, trusted); c.Addr != c.Peer {
+		peer = c.Addr.String()
+	}
+	return append(attrs,
+		slog.String("peer", peer), slog.String("method", string(x.Req.Method)), slog.String("path", string(path(&x.Req))))
 }
 
 // path is the target of a request without its query, which may hold secrets.

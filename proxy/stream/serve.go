@@ -77,7 +77,7 @@ var carriages = sync.Pool{New: func() any {
 func (p *Proxy) Serve(x *http1.Exchange, r *Route, id *RequestID) {
 	limit := r.Limits.MaxBodySize
 	if n := x.Info.ContentLength; n > limit {
-		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, ID: id})
+		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, Route: r.Name, ID: id})
 		return
 	}
 	start := time.Now()
@@ -156,7 +156,7 @@ func (c *carriage) retryable() bool {
 // fail answers for an upstream that gave no head.
 func (c *carriage) fail(err error) {
 	c.x.Resp.Reset() // of what it may have begun to say
-	f := Fault{ID: c.id, Err: err}
+	f := Fault{Route: c.route.Name, ID: c.id, Err: err}
 	e, ok := errors.AsType[*upstream.Error](err)
 	switch {
 	case ok && e.BodyErr != nil:
@@ -220,7 +220,7 @@ func (c *carriage) answer() (status int, err error) {
 			err := errors.New("content coding " + string(coding) + " where identity was asked for")
 			c.end(false)
 			x.Resp.Reset()
-			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", ID: c.id, Err: err})
+			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", Route: c.route.Name, ID: c.id, Err: err})
 			return status, err
 		}
 		if c.framing.changes() {
@@ -304,7 +304,7 @@ func (e *writeError) Unwrap() error { return e.err }
 // abort ends an answer that has begun and cannot be finished: never cleanly. It
 // returns the error that says why.
 func (c *carriage) abort(err error) error {
-	f := Fault{ID: c.id, Err: err}
+	f := Fault{Route: c.route.Name, ID: c.id, Err: err}
 	_, unwritten := errors.AsType[*writeError](err)
 	_, long := errors.AsType[*framed.LengthError](err)
 	_, short := errors.AsType[*framed.TruncatedError](err)
@@ -323,7 +323,7 @@ func (c *carriage) abort(err error) error {
 		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream's answer ended early"
 	}
 	if f.Code != "" {
-		c.proxy.count(&f)
+		c.proxy.count(c.x, &f)
 	}
 	c.x.Abort()
 	return err

@@ -380,7 +380,7 @@ func TestManyExchangesOnOneConnection(t *testing.T) {
 		}
 	}
 	r.await(50)
-	if n := len(r.logs.lines("level=DEBUG", "http exchange", "route=r", "status=200", "bytes=2")); n != 50 {
+	if n := len(r.logs.lines("level=DEBUG", "http exchange", "route=r", "peer="+client.LocalAddr().String(), "status=200", "bytes=2", "duration_ms=")); n != 50 {
 		t.Errorf("%d debug lines, want one for each of 50 exchanges", n)
 	}
 }
