@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"weir/proxy/metrics"
 	"weir/proxy/poll"
 	"weir/proxy/sock"
+	"weir/proxy/stream"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -101,7 +101,7 @@ type clientConn struct {
 	*sock.Conn
 	g    *Gateway
 	peer netip.Addr
-	over string // not empty: it is above a connection limit, which it does not count in
+	over *stream.Fault // not nil: it is above a connection limit, which it does not count in
 
 	mu      sync.Mutex
 	counted prometheus.Gauge // of weir_connections; nil: none, or its tunnel's
@@ -135,10 +135,7 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	if total, of, ok := g.clients.admit(c.peer, most, mostOf); !ok {
 		// It takes no place of anybody's: otherwise one address could fill
 		// max_connections with what it is not allowed.
-		c.over = fmt.Sprintf("%d connections are open, max_connections is %d", total, most)
-		if mostOf > 0 && of >= mostOf {
-			c.over = fmt.Sprintf("%d connections are open from %s, max_connections_per_ip is %d", of, c.peer, mostOf)
-		}
+		c.over = tooMany(c.peer, "", total, of, most, mostOf)
 		if g.overrun.Add(1) > overrun {
 			g.metrics.Fault(hostabi.TooManyConnections).Inc()
 			_ = c.Close()
@@ -189,7 +186,7 @@ func (c *clientConn) gone() {
 	c.mu.Unlock()
 	switch {
 	case !first:
-	case c.over != "":
+	case c.over != nil:
 		c.g.overrun.Add(-1)
 	default:
 		c.g.clients.remove(c.peer)

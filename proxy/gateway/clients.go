@@ -1,8 +1,12 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"sync"
+
+	"weir/hostabi"
+	"weir/proxy/stream"
 )
 
 // clients counts what is open by client address.
@@ -34,5 +38,20 @@ func (c *clients) remove(ip netip.Addr) {
 	c.total--
 	if c.byIP[ip]--; c.byIP[ip] == 0 {
 		delete(c.byIP, ip)
+	}
+}
+
+// tooMany says which limit admit found reached for ip; where it holds stands
+// behind the count, "" being the whole process.
+func tooMany(ip netip.Addr, where string, total, of, most, mostOf int) *stream.Fault {
+	if mostOf > 0 && of >= mostOf {
+		return &stream.Fault{
+			Code: hostabi.TooManyConnections, Limit: int64(mostOf), Actual: int64(of),
+			Message: fmt.Sprintf("%d connections are open from %s%s, max_connections_per_ip is %d", of, ip, where, mostOf),
+		}
+	}
+	return &stream.Fault{
+		Code: hostabi.TooManyConnections, Limit: int64(most), Actual: int64(total),
+		Message: fmt.Sprintf("%d connections are open%s, max_connections is %d", total, where, most),
 	}
 }

@@ -43,9 +43,9 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		x.CloseAfter()
 		refuse(g.drainFault())
 		return
-	case conn != nil && conn.over != "":
+	case conn != nil && conn.over != nil:
 		x.CloseAfter()
-		refuse(stream.Fault{Code: hostabi.TooManyConnections, Message: conn.over})
+		refuse(*conn.over)
 		return
 	case rt == nil:
 		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host, path)})
@@ -84,19 +84,10 @@ func (g *Gateway) serve(x *http1.Exchange) {
 func (rt *route) enter(ip netip.Addr) *stream.Fault {
 	most, mostOf := rt.Limits.MaxConnections, rt.Limits.MaxConnectionsPerIP
 	total, of, ok := rt.live.clients.admit(ip, most, mostOf)
-	switch {
-	case ok:
+	if ok {
 		return nil
-	case most > 0 && total >= most:
-		return &stream.Fault{
-			Code: hostabi.TooManyConnections, Limit: int64(most), Actual: int64(total),
-			Message: fmt.Sprintf("%d connections are open on route %s, max_connections is %d", total, rt.Name, most),
-		}
 	}
-	return &stream.Fault{
-		Code: hostabi.TooManyConnections, Limit: int64(mostOf), Actual: int64(of),
-		Message: fmt.Sprintf("%d connections are open from %s on route %s, max_connections_per_ip is %d", of, ip, rt.Name, mostOf),
-	}
+	return tooMany(ip, " on route "+rt.Name, total, of, most, mostOf)
 }
 
 func (rt *route) leave(ip netip.Addr) {

@@ -169,6 +169,22 @@ func TestRefusalsAreLoggedWithRouteAndClient(t *testing.T) {
 	}
 }
 
+// overLimit checks the envelope of a connection limit of one, which is alike for
+// all of them.
+func overLimit(t *testing.T, res *http.Response, detail string) {
+	t.Helper()
+	var p struct {
+		Detail        string
+		Limit, Actual *int64
+	}
+	if err := json.NewDecoder(res.Body).Decode(&p); err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != 503 || p.Detail != detail || p.Limit == nil || *p.Limit != 1 || p.Actual == nil || *p.Actual != 1 {
+		t.Errorf("%s, %+v, want limit and actual 1 and %q", res.Status, p, detail)
+	}
+}
+
 func TestConnectionLimits(t *testing.T) {
 	t.Run("of the process", func(t *testing.T) {
 		r := start(t, "[limits]\nmax_connections = 1\n"+plainRoute)
@@ -177,6 +193,7 @@ func TestConnectionLimits(t *testing.T) {
 		if res.StatusCode != 503 || !res.Close {
 			t.Errorf("second: %d, closes: %v", res.StatusCode, res.Close)
 		}
+		overLimit(t, res, "1 connections are open, max_connections is 1")
 		if err := echo(t.Context(), first, "still here"); err != nil {
 			t.Error(err)
 		}
@@ -189,9 +206,8 @@ func TestConnectionLimits(t *testing.T) {
 	t.Run("of an address", func(t *testing.T) {
 		r := start(t, "[limits]\nmax_connections_per_ip = 1\n"+plainRoute)
 		r.ws("/ws")
-		if _, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n"); res.StatusCode != 503 {
-			t.Errorf("second: %d", res.StatusCode)
-		}
+		_, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+		overLimit(t, res, "1 connections are open from 127.0.0.1, max_connections_per_ip is 1")
 	})
 	t.Run("what is above one counts in none", func(t *testing.T) {
 		r := start(t, "[limits]\nmax_connections = 3\nmax_connections_per_ip = 1\n"+plainRoute)
@@ -229,6 +245,8 @@ upstream = "demo"
 		if _, res, _ := r.dial("/ws"); res == nil || res.StatusCode != 503 {
 			t.Errorf("second on the route: %v", res)
 		}
+		_, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+		overLimit(t, res, "1 connections are open on route demo, max_connections is 1")
 		if status, body := r.get("/status/200"); status != 200 {
 			t.Errorf("on the other route: %d %s", status, body)
 		}
