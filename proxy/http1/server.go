@@ -243,7 +243,10 @@ func (c *conn) refuse(x *Exchange, err error) {
 // readHead reads a head.
 func (x *Exchange) readHead(maxBytes int) error {
 	br := x.c.br
-	if b, _ := br.Peek(1); class[b[0]]&isToken == 0 {
+	switch b, _ := br.Peek(1); {
+	case b[0] == '\r' || b[0] == '\n':
+		return errEmptyLine
+	case class[b[0]]&isToken == 0:
 		return bad(1, "a request that begins with something else than a method")
 	}
 	head, err := ReadHead(br, maxBytes)

@@ -243,6 +243,23 @@ func TestMalformedRequestsAreAnsweredAndClosed(t *testing.T) {
 	}
 }
 
+// What is wrong before the first byte of a request is said of that byte.
+func TestRequestsThatBeginWrong(t *testing.T) {
+	addr := listen(t, &Server{Handler: hello, Refuse: func(x *Exchange, e *Error) {
+		_ = x.Respond(e.Status, "text/plain", []byte(e.Error()))
+	}})
+	f := func(before, reason string) {
+		t.Helper()
+		c := dial(t, addr)
+		c.send(before + get)
+		c.head()
+		c.expect("line 1 of the head: " + reason)
+	}
+	f("\r\n", "an empty line before the request line")
+	f("\n", "an empty line before the request line")
+	f("\x16\x03\x01", "a request that begins with something else than a method")
+}
+
 func TestPanicEndsItsConnectionOnly(t *testing.T) {
 	panics := make(chan any, 1)
 	s := &Server{
