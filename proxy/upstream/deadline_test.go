@@ -58,3 +58,13 @@ func TestADeadlineBetweenReads(t *testing.T) {
 		t.Errorf("the second read: %v", err)
 	}
 }
+
+// How long a request body has not moved is no matter of the wall clock, which
+// may be set back.
+func TestProgressIsMonotonic(t *testing.T) {
+	s := &sender{began: time.Now()}
+	s.last.Store(int64(time.Second))
+	if last, _ := s.progress(); last == last.Round(0) || last.Sub(s.began) != time.Second {
+		t.Errorf("%v after %v", last, s.began)
+	}
+}

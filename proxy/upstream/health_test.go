@@ -83,6 +83,10 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 			t.Errorf("failure %d is not over after %d s", i, want)
 		}
 	}
+	tg.connectFailed(time.Now())
+	if until := *tg.downUntil.Load(); until == until.Round(0) {
+		t.Error("when it is over depends on the wall clock, which may be set back")
+	}
 	tg.connected()
 	if !tg.usable(now) {
 		t.Error("still down")

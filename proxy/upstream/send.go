@@ -59,10 +59,11 @@ type sender struct {
 	left int64 // of the content length; -1: chunked
 	done sync.WaitGroup
 
-	bodyRead  atomic.Bool  // the body was read to its end
-	lastWrite atomic.Bool  // what remains is one write
-	waiting   atomic.Bool  // for the client
-	last      atomic.Int64 // unix nanoseconds of the last progress
+	bodyRead  atomic.Bool // the body was read to its end
+	lastWrite atomic.Bool // what remains is one write
+	waiting   atomic.Bool // for the client
+	began     time.Time
+	last      atomic.Int64 // nanoseconds from began to the last progress
 	ending    atomic.Bool
 
 	sent bool // whole; valid after done
@@ -78,7 +79,7 @@ const (
 )
 
 func (e *Exchange) startSender(body io.Reader, length int64) {
-	s := &sender{e: e, c: e.c, body: body, left: length}
+	s := &sender{e: e, c: e.c, body: body, left: length, began: time.Now()}
 	s.waiting.Store(true)
 	e.sender = s
 	s.apart(true)
@@ -115,7 +116,7 @@ var errPanicked = errors.New("the request body could not be sent on: weir itself
 
 // progress tells when the body moved last, and whether it waits for the client.
 func (s *sender) progress() (last time.Time, waiting bool) {
-	return time.Unix(0, s.last.Load()), s.waiting.Load()
+	return s.began.Add(time.Duration(s.last.Load())), s.waiting.Load()
 }
 
 // end interrupts the body and joins the sender.
@@ -137,7 +138,7 @@ func (s *sender) run() {
 			piece = piece[:min(int64(len(piece)), s.left)]
 		}
 		n, err := s.body.Read(piece)
-		s.last.Store(time.Now().UnixNano())
+		s.last.Store(int64(time.Since(s.began)))
 		s.waiting.Store(false)
 		if s.left >= 0 {
 			if s.left -= int64(n); err == io.EOF && s.left > 0 {
@@ -167,7 +168,7 @@ func (s *sender) run() {
 			if _, err := s.c.rw.Write(out); err != nil {
 				return
 			}
-			s.last.Store(time.Now().UnixNano())
+			s.last.Store(int64(time.Since(s.began)))
 		}
 		if s.lastWrite.Load() {
 			s.sent = true

@@ -32,8 +32,8 @@ type target struct {
 
 	shelves []shelf // of idle connections, one a loop
 
-	unhealthy atomic.Bool  // by active checks
-	downUntil atomic.Int64 // unix nanoseconds; after connect failures
+	unhealthy atomic.Bool               // by active checks
+	downUntil atomic.Pointer[time.Time] // after connect failures; nil: not down
 
 	mu    sync.Mutex
 	fails int // connect failures in a row
@@ -79,7 +79,11 @@ func newTarget(raw string, o *Options) (*target, error) {
 
 // usable tells whether nothing is known against t.
 func (t *target) usable(now time.Time) bool {
-	return !t.unhealthy.Load() && t.downUntil.Load() <= now.UnixNano()
+	if t.unhealthy.Load() {
+		return false
+	}
+	until := t.downUntil.Load()
+	return until == nil || !now.Before(*until)
 }
 
 // connectFailed puts t aside for a while, longer each time; first: it worked
@@ -89,19 +93,20 @@ func (t *target) connectFailed(now time.Time) (first bool) {
 	defer t.mu.Unlock()
 	backoff := min(minBackoff<<min(t.fails, 10), maxBackoff)
 	t.fails++
-	t.downUntil.Store(now.Add(backoff).UnixNano())
+	until := now.Add(backoff) // by the monotonic clock: a step of the other does not matter
+	t.downUntil.Store(&until)
 	return t.fails == 1
 }
 
 // connected forgets earlier failures.
 func (t *target) connected() {
-	if t.downUntil.Load() == 0 {
+	if t.downUntil.Load() == nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fails = 0
-	t.downUntil.Store(0)
+	t.downUntil.Store(nil)
 }
 
 // shelf is that of the loop that serves client.
