@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +17,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/leak"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
 	"weir/proxy/sock"
@@ -27,30 +26,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// TestMain fails when a test leaves a goroutine of Weir's behind.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(); code == 0 && left != "" {
-		fmt.Fprintln(os.Stderr, "left over:\n"+left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func leaked() string {
-	for end := time.Now().Add(5 * time.Second); ; runtime.Gosched() {
-		left := ""
-		buf := make([]byte, 1<<20)
-		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-			if strings.Contains(g, "weir/") && !strings.Contains(g, "TestMain") {
-				left += g + "\n\n"
-			}
-		}
-		if left == "" || time.Now().After(end) {
-			return left
-		}
-	}
-}
+// TestMain fails when goroutines of Weir outlive the tests.
+func TestMain(m *testing.M) { leak.Exit(m.Run(), leak.Goroutines("weir/proxy/")) }
 
 // patience bounds every wait of a test; reaching it is a failure.
 const patience = 10 * time.Second
