@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -56,9 +57,24 @@ func (s *shared[T]) close() {
 // nil. Every problem is reported, and nothing is left behind when there is one,
 // nor when it panics, on whatever goroutine.
 func (g *Gateway) build(ctx context.Context, cfg *config.Config, old *generation) (gen *generation, err error) {
+	defer collectLess()()
 	err = errPanicked
 	g.panicked(metrics.InReload).Contain(func() { gen, err = g.assemble(ctx, cfg, old) })
 	return gen, err
+}
+
+// buildGCPercent is for while modules are compiled: that is much garbage in a
+// moment, and each collection of it costs processors and stops that those who
+// are served feel.
+const buildGCPercent = 400
+
+// collectLess lets the heap grow further until restore.
+func collectLess() (restore func()) {
+	was := debug.SetGCPercent(buildGCPercent)
+	if was < 0 || was > buildGCPercent {
+		debug.SetGCPercent(was)
+	}
+	return func() { debug.SetGCPercent(was) }
 }
 
 func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generation) (*generation, error) {
