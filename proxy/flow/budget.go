@@ -38,16 +38,18 @@ func (b *Budget) Exceeded(n int64) (limit, used int64) {
 	return 0, 0
 }
 
-// Full reports whether the ceiling of b, or of one above it, is as good as
-// reached: what waits for room never fills it to the last byte, and with less
-// than headroom left nothing new should begin.
-func (b *Budget) Full() bool {
+// Full returns the ceiling that is as good as reached, b's own or the first
+// above it, with what is used and above how much nothing new should begin: what
+// waits for room never fills a ceiling to the last byte, so headroom is left
+// below it. Zero, zero and zero: none is.
+func (b *Budget) Full() (max, mark, used int64) {
 	for ; b != nil; b = b.parent {
-		if max := b.max.Load(); max > 0 && b.used.Load() > max-min(headroom, max/8) {
-			return true
+		max, used = b.max.Load(), b.used.Load()
+		if mark = max - min(headroom, max/8); max > 0 && used > mark {
+			return max, mark, used
 		}
 	}
-	return false
+	return 0, 0, 0
 }
 
 // headroom is what one more user of a budget is expected to need, in bytes.

@@ -146,8 +146,8 @@ func TestBudgetHoldsAcrossQueues(t *testing.T) {
 	if push(a, strings.Repeat("a", 20)) {
 		t.Error("a message above the process' budget was queued")
 	}
-	if !route.Full() || process.Used() != 2*recordSize+8 {
-		t.Errorf("full %v with %d reserved, want %d of %d", route.Full(), process.Used(), 2*recordSize+8, process.Max())
+	if max, mark, used := route.Full(); used != 2*recordSize+8 || mark >= used || max != process.Max() {
+		t.Errorf("full with %d reserved, above %d of %d, want %d of %d", used, mark, max, 2*recordSize+8, process.Max())
 	}
 	b.Shed()
 	if !push(a, strings.Repeat("a", 4)) {

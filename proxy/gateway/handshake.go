@@ -49,11 +49,11 @@ func (h *handshake) check() *stream.Fault {
 			return &stream.Fault{Code: hostabi.NotAdmitted, Message: fmt.Sprintf("origin %q is not in allowed_origins of route %s", origin, h.rt.Name)}
 		}
 	}
-	if m := h.rt.live.relay.Memory; m.Full() {
+	if max, mark, used := h.rt.live.relay.Memory.Full(); used > 0 {
 		h.g.askForShedding()
 		return &stream.Fault{
-			Code: hostabi.TooManyConnections, Limit: h.g.memory.Max(), Actual: h.g.memory.Used(),
-			Message: fmt.Sprintf("%d bytes are queued, max_memory is %d", h.g.memory.Used(), h.g.memory.Max()),
+			Code: hostabi.TooManyConnections, Limit: mark, Actual: used,
+			Message: fmt.Sprintf("%d bytes are queued, above %d no tunnel is begun: max_memory is %d", used, mark, max),
 		}
 	}
 	return nil

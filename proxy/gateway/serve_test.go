@@ -253,6 +253,34 @@ upstream = "demo"
 	})
 }
 
+// A full max_memory is told with what it is, and which one: the process's or the
+// route's.
+func TestMemoryThatIsFullBeginsNoTunnel(t *testing.T) {
+	f := func(config, detail string) {
+		t.Helper()
+		r := start(t, config)
+		r.g.mu.Lock()
+		memory := r.g.routes["demo"].relay.Memory
+		r.g.mu.Unlock()
+		if !memory.Reserve(1<<20 - 1000) {
+			t.Fatal("no room")
+		}
+		_, res, err := r.dial("/ws")
+		if err == nil {
+			t.Fatal("not refused")
+		}
+		body, _ := io.ReadAll(res.Body)
+		if res.StatusCode != 503 || !strings.Contains(string(body), detail) || !strings.Contains(string(body), `"limit":983040,"actual":1047576`) {
+			t.Errorf("%s: %s", res.Status, body)
+		}
+		memory.Release(1<<20 - 1000)
+		r.ws("/ws")
+	}
+	const detail = "1047576 bytes are queued, above 983040 no tunnel is begun: max_memory is 1048576"
+	f("[limits]\nmax_memory = \"1MiB\"\n"+plainRoute, detail)
+	f(plainRoute+"limits = { max_memory = \"1MiB\" }\n", detail)
+}
+
 // A flood of refusals is counted one by one and told in a few lines.
 func TestAFloodOfRefusalsIsNoFloodOfLines(t *testing.T) {
 	r := start(t, demoUpstream+`
