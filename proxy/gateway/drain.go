@@ -32,6 +32,13 @@ func (g *Gateway) forget(t *relay.Tunnel) {
 	g.mu.Unlock()
 }
 
+// count is how many tunnels there are.
+func (g *Gateway) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.tunnels)
+}
+
 // open returns the tunnels there are, the oldest first.
 func (g *Gateway) open() []*relay.Tunnel {
 	g.mu.Lock()
@@ -84,8 +91,10 @@ func (g *Gateway) drain() {
 		}
 	}
 	g.waitTunnels(ctx)
-	if err := g.http.Wait(ctx); err != nil {
-		g.log.Warn("drain_timeout passed with work in flight", "drain_timeout_ms", timeout.Milliseconds(), "tunnels", len(g.open()))
+	err := g.http.Wait(ctx)
+	if left := g.count(); err != nil || left > 0 {
+		g.log.Warn("drain_timeout passed with work in flight", "drain_timeout_ms", timeout.Milliseconds(),
+			"tunnels", left, "requests", g.http.Requests())
 		return
 	}
 	g.log.Info("drained")
@@ -101,7 +110,7 @@ func (g *Gateway) retryHint() time.Duration {
 func (g *Gateway) waitTunnels(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for len(g.open()) > 0 {
+	for g.count() > 0 {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

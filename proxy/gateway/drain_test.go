@@ -46,3 +46,42 @@ func TestDraining(t *testing.T) {
 	}
 	<-stopped
 }
+
+// What a drain leaves over is told: a stream that goes on, a tunnel whose client
+// does not take its close.
+func TestWhatADrainLeavesOverIsTold(t *testing.T) {
+	for what, c := range map[string]struct {
+		begin func(*rig) io.Closer
+		want  string
+	}{
+		"a stream": {func(r *rig) io.Closer {
+			res, err := http.Get(r.base + "/events?rate=20&count=1000000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return res.Body
+		}, `"tunnels":0,"requests":1`},
+		"a tunnel": {func(r *rig) io.Closer {
+			c, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+			if res.StatusCode != http.StatusSwitchingProtocols {
+				t.Fatal(res.Status)
+			}
+			return c
+		}, `"tunnels":1,"requests":0`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := start(t, plainRoute)
+			r.reload(`drain_timeout = "2s"`, `drain_timeout = "50ms"`, plainRoute)
+			client := c.begin(r)
+			stopped := make(chan struct{})
+			go func() { r.stop(); close(stopped) }()
+			until(t, "the drain is over", func() bool { return strings.Contains(r.logs.String(), "drain_timeout passed") })
+			_ = client.Close()
+			<-stopped
+			if logs := r.logs.String(); !strings.Contains(logs, c.want) || strings.Contains(logs, `"msg":"drained"`) {
+				t.Errorf("want %s in %s", c.want, logs)
+			}
+		})
+	}
+}

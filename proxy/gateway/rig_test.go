@@ -122,10 +122,10 @@ func (r *rig) write(toml string) {
 	}
 }
 
-// reload has another configuration taken up, with more keys in [server].
-func (r *rig) reload(server, toml string) {
+// reload has another configuration taken up, with a line of its head replaced.
+func (r *rig) reload(line, by, toml string) {
 	r.t.Helper()
-	toml = strings.Replace(head, "[server]", "[server]\n"+server, 1) + toml
+	toml = strings.Replace(head, line, by, 1) + toml
 	if err := os.WriteFile(r.path, []byte(toml), 0o600); err != nil {
 		r.t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func startTLS(t *testing.T) *rig {
 		}
 	}
 	r := start(t, plainRoute)
-	r.reload(fmt.Sprintf("tls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), plainRoute)
+	r.reload("[server]", fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), plainRoute)
 	return r
 }
 

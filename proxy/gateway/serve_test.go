@@ -159,7 +159,7 @@ func TestExtensionsAreNotNegotiated(t *testing.T) {
 // A line about a refusal says on which route, and whom a trusted proxy spoke for.
 func TestRefusalsAreLoggedWithRouteAndClient(t *testing.T) {
 	r := start(t, plainRoute)
-	r.reload(`trusted_proxies = ["127.0.0.1"]`, plainRoute+"allowed_origins = [\"https://good.example\"]\n")
+	r.reload("[server]", "[server]\n"+`trusted_proxies = ["127.0.0.1"]`, plainRoute+"allowed_origins = [\"https://good.example\"]\n")
 	if _, _, err := r.dial("/ws?token=secret", "Origin", "https://evil.example", "X-Forwarded-For", "192.0.2.7"); err == nil {
 		t.Fatal("not refused")
 	}

@@ -122,6 +122,18 @@ func (s *Server) Close() {
 	}
 }
 
+// Requests is how many requests are under way.
+func (s *Server) Requests() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.state.Load() == stateActive {
+			n++
+		}
+	}
+	return n
+}
+
 // Wait returns when every ServeConn has, or with ctx's error.
 func (s *Server) Wait(ctx context.Context) error {
 	s.mu.Lock()
