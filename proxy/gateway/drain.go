@@ -60,6 +60,14 @@ func (g *Gateway) isDraining() bool {
 	return g.draining.Load()
 }
 
+// setDraining has tunnels that start from here on drained by start: the others
+// are in g.tunnels.
+func (g *Gateway) setDraining() {
+	g.mu.Lock()
+	g.draining.Store(true)
+	g.mu.Unlock()
+}
+
 // drainShare is the part of drain_timeout over which tunnels are told to leave,
 // one after the other, so that their clients do not come back at once: half.
 const drainShare = 2
@@ -70,9 +78,7 @@ func (g *Gateway) drain() {
 	timeout := g.current.Load().cfg.Server.DrainTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	g.mu.Lock()
-	g.draining.Store(true)
-	g.mu.Unlock()
+	g.setDraining()
 	tunnels := g.open()
 	g.log.Info("draining", "tunnels", len(tunnels), "drain_timeout_ms", timeout.Milliseconds())
 	g.http.Drain()

@@ -148,6 +148,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // close ends whatever is left, and joins every goroutine.
 func (g *Gateway) close() {
+	g.setDraining() // when accepting failed, nobody has: what begins from here on ends at once
 	close(g.stop)
 	g.watcher.Load().close()
 	_ = g.listener.Close()

@@ -64,6 +64,8 @@ type rig struct {
 	base string // http://host:port
 	logs *logBuffer
 	stop func()
+
+	fails bool // Run is to return an error
 }
 
 // start runs a gateway on free ports. {{module}} in the configuration is the
@@ -72,6 +74,14 @@ func start(t testing.TB, toml string) *rig { return startIn(t, t.TempDir(), conf
 
 // startIn runs a gateway with its file in dir, read by files.
 func startIn(t testing.TB, dir string, files config.Files, toml string) *rig {
+	t.Helper()
+	r := prepare(t, dir, files, toml)
+	r.run()
+	return r
+}
+
+// prepare makes a gateway that listens and serves nobody before run.
+func prepare(t testing.TB, dir string, files config.Files, toml string) *rig {
 	t.Helper()
 	r := &rig{t: t, path: filepath.Join(dir, "gateway.toml"), logs: new(logBuffer)}
 	r.write(toml)
@@ -86,17 +96,20 @@ func startIn(t testing.TB, dir string, files config.Files, toml string) *rig {
 		t.Fatal(err)
 	}
 	r.base = "http://" + r.g.Addr().String()
+	return r
+}
+
+func (r *rig) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.g.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+		if err := <-done; (err != nil) != r.fails {
+			r.t.Errorf("Run: %v", err)
 		}
 	})
-	t.Cleanup(r.stop)
-	return r
+	r.t.Cleanup(r.stop)
 }
 
 const head = `
@@ -206,11 +219,29 @@ func until(t testing.TB, what string, f func() bool) {
 }
 
 type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu     sync.Mutex
+	b      bytes.Buffer
+	before func(line string)
+}
+
+// on has f called before a line with msg is written.
+func (l *logBuffer) on(msg string, f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = func(line string) {
+		if strings.Contains(line, `"msg":"`+msg+`"`) {
+			f()
+		}
+	}
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	before := l.before
+	l.mu.Unlock()
+	if before != nil {
+		before(string(p))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
