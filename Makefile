@@ -52,7 +52,7 @@ test: plugins ## all tests of Go packages, with the race detector where there is
 	@$(if $(RACE),,echo 'no C compiler found: testing without -race')
 	go test $(RACE) -timeout 4m $$(go list ./... | grep -vE '$(SINGLE)')
 	go test -timeout 4m $$(go list ./... | grep -E '$(SINGLE)')
-	go test -timeout 4m -run 'GoGuest|Allocat|Thousand' ./hostabi/wasmhost ./proxy/relay
+	go test -timeout 4m -run 'GoGuest|Allocat|Thousand' ./hostabi/wasmhost ./proxy/gateway ./proxy/http1 ./proxy/relay ./proxy/upstream
 
 lint: ## formatting, vet, staticcheck, direction of imports, known vulnerabilities
 	@unformatted="$$($(TOOL) gofumpt -l hostabi plugins proxy $(wildcard bench e2e examples))"; \

@@ -15,7 +15,9 @@ type Lookout struct {
 	raw   syscall.RawConn
 	quiet Quiet // raw, if it is one
 	owner Owner
-	call  func(fd uintptr) bool // bound once, so that a wait costs no closure
+
+	call func(fd uintptr) bool // bound once, so that a wait costs no closure
+	ask  func(fd uintptr)
 
 	question []byte  // to be written before the first look
 	written  int     // of it
@@ -36,7 +38,7 @@ type Owner interface {
 
 // Init makes l look out on the connection that raw belongs to.
 func (l *Lookout) Init(raw syscall.RawConn, owner Owner) {
-	l.raw, l.owner, l.call = raw, owner, l.look
+	l.raw, l.owner, l.call, l.ask = raw, owner, l.look, l.write
 	l.quiet, _ = raw.(Quiet)
 }
 
@@ -74,7 +76,7 @@ func (l *Lookout) Ask(question []byte) (written int, err error) {
 // misses nothing that came before.
 func (l *Lookout) askQuiet() error {
 	if len(l.question) > 0 {
-		if err := l.quiet.Control(l.write); err != nil {
+		if err := l.quiet.Control(l.ask); err != nil {
 			return err
 		}
 		if l.err != nil || l.written < len(l.question) {

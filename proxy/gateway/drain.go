@@ -144,7 +144,7 @@ func (g *Gateway) refuseLate(x *http1.Exchange) {
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
 	view := native
 	f := g.drainFault()
-	if rt := gen.router.match(string(x.Req.Host), pathOf(x.Req.Target)); rt != nil {
+	if rt := gen.router.match(x.Req.Host, pathOf(x.Req.Target)); rt != nil {
 		view, f.Route = rt.View, rt.Name
 	}
 	f.ID = stream.NewRequestID(&x.Req, client.Trusted)

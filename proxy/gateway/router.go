@@ -73,9 +73,9 @@ func insert(paths []*entry, e *entry) []*entry {
 }
 
 // match returns the route for a Host header and a normalised path; nil: none.
-func (r *router) match(host string, path []byte) *route {
+func (r *router) match(authority, path []byte) *route {
 	if len(r.exact) > 0 || len(r.wildcard) > 0 {
-		host = hostName(host)
+		host := hostName(string(authority))
 		if rt := longest(r.exact[host], path); rt != nil {
 			return rt
 		}

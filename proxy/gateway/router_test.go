@@ -45,12 +45,12 @@ func TestRouter(t *testing.T) {
 		{"other", "/x?y=/api", "root"},
 		{"other", "/api?x", "api"},
 	} {
-		got := r.match(f.host, pathOf([]byte(f.target)))
+		got := r.match([]byte(f.host), pathOf([]byte(f.target)))
 		if got == nil || got.Name != f.want {
 			t.Errorf("%s %s: got %v, want %s", f.host, f.target, got, f.want)
 		}
 	}
-	if got := new(router).match("x", []byte("/")); got != nil {
+	if got := new(router).match([]byte("x"), []byte("/")); got != nil {
 		t.Errorf("an empty router matched %s", got.Name)
 	}
 }

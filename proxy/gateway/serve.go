@@ -29,7 +29,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 	defer ids.Put(id)
 	id.Take(&x.Req, client.Trusted)
 	path := pathOf(x.Req.Target)
-	rt := gen.router.match(string(x.Req.Host), path)
+	rt := gen.router.match(x.Req.Host, path)
 	refuse := func(f stream.Fault) {
 		f.ID = id
 		view := native
