@@ -102,10 +102,24 @@ func (h *handshake) run() bool {
 		up.Finish(false)
 		return false
 	}
+	begun := false
+	defer func() {
+		if !begun { // a panic: nobody else knows of these
+			_ = near.Close()
+			_ = far.Close()
+			up.Finish(false)
+		}
+	}()
+	if task := conn.Task(); task != nil {
+		task.Leave() // a log may be slow
+	}
+	tunnel := "t" + strconv.FormatUint(g.lastID.Add(1), 36)
+	g.log.Info("upgraded", "tunnel", tunnel, "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,
+		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
 	client.Transport = near
 	rt, addr := h.rt, h.client.Addr
 	t := relay.New(relay.Options{
-		ID: "t" + strconv.FormatUint(g.lastID.Add(1), 36), Route: &h.rt.live.relay, Policy: h.rt.policy,
+		ID: tunnel, Route: &h.rt.live.relay, Policy: h.rt.policy,
 		Client:   client,
 		Upstream: relay.Leg{Transport: far, Buffered: buffered, Addr: up.URL},
 		TraceID:  h.id.TraceID(), LimitClass: h.class,
@@ -117,11 +131,7 @@ func (h *handshake) run() bool {
 		},
 	})
 	conn.count(nil)
-	if task := conn.Task(); task != nil {
-		task.Leave() // a log may be slow
-	}
-	g.log.Info("upgraded", "tunnel", t.ID(), "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,
-		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
+	begun = true // from here on the tunnel gives all of it back
 	g.start(t)
 	return true
 }

@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/proxy/metrics"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // panics waits until n panics in a place have been logged, each with its stack.
@@ -112,10 +116,47 @@ func TestServicesSurviveAPanic(t *testing.T) {
 	}
 }
 
+func (c *clients) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
+}
+
 func (g *Gateway) mend() {
 	g.mu.Lock()
 	delete(g.tunnels, "broken")
 	g.mu.Unlock()
+}
+
+// A panic between a handshake and its tunnel leaves nothing behind of either.
+func TestAPanicBeforeATunnelEndsBothLegs(t *testing.T) {
+	r := start(t, plainRoute)
+	r.logs.on("upgraded", func() { panic("at the disco") })
+	const times = 3
+	for range times {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if _, _, err := r.ws("/ws").Read(ctx); err == nil || ctx.Err() != nil {
+			t.Fatalf("the client's leg: %v", err)
+		}
+		cancel()
+	}
+	r.logs.on("", func() {})
+	r.panics(metrics.InRequest, times, "(*handshake).run")
+	r.counted(metrics.InRequest, times)
+	for _, s := range []metrics.State{metrics.StateHTTP, metrics.StateHandshake, metrics.StateOpen} {
+		until(t, "no connection is counted as "+s.String(), func() bool { return testutil.ToFloat64(r.g.metrics.Connections(s)) == 0 })
+	}
+	r.g.mu.Lock()
+	route := r.g.routes["demo"].clients
+	r.g.mu.Unlock()
+	until(t, "nothing is in use", func() bool {
+		gen := r.g.current.Load()
+		return gen.upstreams["demo"].part.Status()[0].InUse == 0 && route.count() == 0 && r.g.clients.count() == 0 && gen.using.sum() == 0
+	})
+	c := r.ws("/ws")
+	if err := echo(t.Context(), c, "the next one"); err != nil {
+		t.Error(err)
+	}
 }
 
 // A panic in a request, which a loop serves with many others, ends its
@@ -149,10 +190,7 @@ func TestAPanicInARequestEndsItsConnection(t *testing.T) {
 	r.g.mu.Lock()
 	broken := r.g.routes["broken"]
 	r.g.mu.Unlock()
-	if n := broken.clients.total; n != 0 {
-		t.Errorf("%d requests are still counted in the route", n)
-	}
-	if n := r.g.current.Load().using.sum(); n != 0 {
-		t.Errorf("%d requests still hold the generation", n)
-	}
+	until(t, "no request is counted in the route, or holds the generation", func() bool {
+		return broken.clients.count() == 0 && r.g.current.Load().using.sum() == 0
+	})
 }
