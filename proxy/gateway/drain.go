@@ -9,7 +9,6 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/http1"
-	"weir/proxy/metrics"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
 )
@@ -39,14 +38,20 @@ func (g *Gateway) count() int {
 	return len(g.tunnels)
 }
 
-// open returns the tunnels there are, the oldest first.
-func (g *Gateway) open() []*relay.Tunnel {
+// all returns the tunnels there are, in no order.
+func (g *Gateway) all() []*relay.Tunnel {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	ts := make([]*relay.Tunnel, 0, len(g.tunnels))
 	for _, t := range g.tunnels {
 		ts = append(ts, t)
 	}
-	g.mu.Unlock()
+	return ts
+}
+
+// open returns the tunnels there are, the oldest first.
+func (g *Gateway) open() []*relay.Tunnel {
+	ts := g.all()
 	slices.SortFunc(ts, func(a, b *relay.Tunnel) int {
 		if n := len(a.ID()) - len(b.ID()); n != 0 {
 			return n
@@ -127,7 +132,7 @@ func (g *Gateway) waitTunnels(ctx context.Context) {
 
 // endTunnels closes what a drain left over.
 func (g *Gateway) endTunnels() {
-	for _, t := range g.open() {
+	for _, t := range g.all() {
 		t.Drain(g.retryHint())
 	}
 }
@@ -152,37 +157,10 @@ func (g *Gateway) refuseLate(x *http1.Exchange) {
 	g.proxy.Refuse(x, view, f)
 }
 
-// askForShedding is what a tunnel calls when the memory budget is full.
-func (g *Gateway) askForShedding() {
-	select {
-	case g.pressure <- struct{}{}:
-	default:
-	}
-}
-
-// shedOnPressure sheds what can be shed in every tunnel when one of them found
-// no memory. It ends with the gateway.
-func (g *Gateway) shedOnPressure() {
-	for {
-		select {
-		case <-g.pressure:
-			g.panicked(metrics.InGateway).Contain(g.shedAll)
-		case <-g.stop:
-			return
-		}
-	}
-}
-
-func (g *Gateway) shedAll() {
-	for _, t := range g.open() {
-		t.Shed()
-	}
-}
-
 // inflight is how many messages wait toward upstreams.
 func (g *Gateway) inflight() float64 {
 	n := int64(0)
-	for _, t := range g.open() {
+	for _, t := range g.all() {
 		n += t.Info().Flow[hostabi.ToUpstream].QueuedMessages
 	}
 	return float64(n)
