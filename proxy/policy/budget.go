@@ -21,7 +21,7 @@ type Budget struct {
 
 // Allow takes one miss from the budget and reports whether there was one.
 func (b *Budget) Allow(now time.Time) bool {
-	t := now.UnixNano()
+	t := nanos(now)
 	for {
 		old := b.next.Load()
 		next := max(old, t) + int64(budgetRefill)

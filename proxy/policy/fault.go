@@ -45,7 +45,7 @@ func (v *View) classifyFault(c hostabi.FaultCode) (*Fault, int64) {
 		return err
 	})
 	if until == expired {
-		until = p.now().Add(faultTTL).UnixNano()
+		until = nanos(p.now().Add(faultTTL))
 	}
 	return &f, until
 }
@@ -88,7 +88,7 @@ func (p *Policy) askFault(in *hostabi.FaultInput, native Fault) (Fault, int64, e
 	a, err := p.ask(hostabi.FaultHook, in, &out, nil)
 	if err != nil {
 		n := min(p.streak.Add(1)-1, 5)
-		return Fault{true, min(backoffFirst<<n, backoffMax)}, p.now().Add(faultTTL).UnixNano(), err
+		return Fault{true, min(backoffFirst<<n, backoffMax)}, nanos(p.now().Add(faultTTL)), err
 	}
 	p.streak.Store(0)
 	if !a.opinion {

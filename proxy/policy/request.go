@@ -103,7 +103,7 @@ func (p *Policy) framing(in *hostabi.FramingInput) (hostabi.FramingOutput, int64
 	var out hostabi.FramingOutput
 	a, err := p.ask(hostabi.FramingHook, in, &out, nil)
 	if err != nil {
-		return hostabi.FramingOutput{}, p.now().Add(faultTTL).UnixNano(), err
+		return hostabi.FramingOutput{}, nanos(p.now().Add(faultTTL)), err
 	}
 	if !a.opinion {
 		out = hostabi.FramingOutput{}

@@ -76,7 +76,7 @@ func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *R
 		return &critical
 	}
 	now := p.now()
-	if e.fresh(now.UnixNano()) {
+	if e.fresh(nanos(now)) {
 		return &e.Rule
 	}
 	if p.closed.Load() {
@@ -99,7 +99,7 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 	now := p.now()
 	v.mu.Lock()
 	e := v.rules[d].Load().get([]byte(key))
-	if e.fresh(now.UnixNano()) {
+	if e.fresh(nanos(now)) {
 		v.mu.Unlock()
 		return &e.Rule
 	}
@@ -128,7 +128,7 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 		return err
 	})
 	if err != nil {
-		until = p.now().Add(faultTTL).UnixNano()
+		until = nanos(p.now().Add(faultTTL))
 	}
 	kept := newEntry(key, rule, until)
 	if until != expired {
@@ -172,7 +172,7 @@ func (p *Policy) expiry(c hostabi.Cacheability) int64 {
 	case hostabi.CacheNo:
 		return expired
 	}
-	return p.now().Add(time.Duration(c) * time.Second).UnixNano()
+	return nanos(p.now().Add(time.Duration(c) * time.Second))
 }
 
 // classify asks the guest for one rule.
@@ -217,7 +217,7 @@ func (p *Policy) reserve() bool {
 
 // sweep drops expired rules of every route, at most once per sweepEvery.
 func (p *Policy) sweep(now time.Time) {
-	t := now.UnixNano()
+	t := nanos(now)
 	next := p.nextSweep.Load()
 	if t < next || !p.nextSweep.CompareAndSwap(next, t+int64(sweepEvery)) {
 		return

@@ -81,7 +81,7 @@ type slotted[T any] struct {
 func (s *slotted[T]) get(p *Policy, renew func() (*T, int64)) *T {
 	if until := s.until.Load(); until != 0 && !p.closed.Load() {
 		now := p.now()
-		if now.UnixNano() >= until && s.until.CompareAndSwap(until, now.Add(faultTTL).UnixNano()) {
+		if nanos(now) >= until && s.until.CompareAndSwap(until, nanos(now.Add(faultTTL))) {
 			value, until := renew()
 			s.value.Store(value)
 			s.until.Store(until)
@@ -197,7 +197,7 @@ func (v *View) resolve(c hostabi.FaultCode, l leg) (*Envelope, int64) {
 		return err
 	})
 	if err != nil {
-		return e, v.policy.now().Add(faultTTL).UnixNano()
+		return e, nanos(v.policy.now().Add(faultTTL))
 	}
 	return asked, 0
 }
@@ -253,7 +253,7 @@ func (m *memo[T]) get(key []byte, now time.Time) (T, bool) {
 	m.mu.RLock()
 	e, ok := m.m[string(key)]
 	m.mu.RUnlock()
-	return e.value, ok && (e.until == 0 || now.UnixNano() < e.until)
+	return e.value, ok && (e.until == 0 || nanos(now) < e.until)
 }
 
 // put keeps value until then, in the place of any other when the memo is full.
