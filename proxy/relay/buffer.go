@@ -89,19 +89,33 @@ func (p *pump) Space() []byte {
 		}
 		p.buf = borrow(from, p.carry)
 		p.carry = p.carry[:0]
-	case slow && b.w < slowSize:
+	case slow && b.left() < slowSize:
 		if len(b.data) > slowSize {
 			p.move(slowBuffers)
 		}
-	case b.w == len(b.data): // a slow one, with the beginning of a longer frame
+	case b.left() == len(b.data): // a slow one, with the beginning of a longer frame
 		p.move(smallBuffers)
-	case !slow && b.small() && p.got >= b.w-b.r:
+	case !slow && b.small() && p.got >= b.left():
 		// More comes at a time than has to be moved. To go on in the small one
 		// would be to read little for as long as every read ends inside a frame.
 		p.move(largeBuffers)
 	}
+	p.buf.compact()
 	space := p.buf.data[p.buf.w:]
-	return space[:min(int64(len(space)), most)]
+	return space[:p.evenly(int(min(int64(len(space)), most)))]
+}
+
+// evenly returns how many of n bytes to read so that what is here ends with a
+// message, if messages go on being as long as the last one: the beginning of
+// another would have to be moved, unless it is short.
+func (p *pump) evenly(n int) int {
+	if p.length <= carrySize {
+		return n
+	}
+	if rest := (p.buf.left() + n) % p.length; rest <= n/2 {
+		return n - rest
+	}
+	return n
 }
 
 // move takes what is not consumed to a buffer of another size.
@@ -140,6 +154,9 @@ func borrow(from *sync.Pool, left []byte) *buffer {
 }
 
 func (b *buffer) small() bool { return len(b.data) < readSize }
+
+// left is how many bytes are not consumed.
+func (b *buffer) left() int { return b.w - b.r }
 
 // compact makes room behind what is not consumed. A full buffer always has
 // something consumed: what is larger is passed on in parts.

@@ -22,7 +22,6 @@ func fed(t *testing.T) (p *pump, feed func(stream []byte, most int) int) {
 		if c, more := p.batch(n); !more {
 			t.Fatal(c)
 		}
-		p.buf.compact()
 		p.Idle()
 		return n
 	}
@@ -62,5 +61,35 @@ func TestPiecesAreNotMoved(t *testing.T) {
 	}
 	if moves != 1 {
 		t.Errorf("%d buffers held one frame", moves)
+	}
+}
+
+// Messages of one length are read whole, so that nothing has to be moved.
+func TestReadsEndWithAMessage(t *testing.T) {
+	for _, size := range []int{3 << 10, 16 << 10, 60 << 10} {
+		p, feed := fed(t)
+		frame := wsframe.AppendFrame(nil, wsframe.Text, nil, []byte(event("m", 1, size)))
+		rest := bytes.Repeat(frame, 4<<20/len(frame))
+		for reads := 0; len(rest) > 0; reads++ {
+			rest = rest[feed(rest, readSize):]
+			if held := p.buf != nil || len(p.carry) > 0; held && reads > 1 {
+				t.Fatalf("frames of %d bytes: something is left after %d reads", len(frame), reads)
+			}
+		}
+	}
+}
+
+// A guess about the next message's length costs no more than half a read.
+func TestReadsAreNeverSmall(t *testing.T) {
+	p, _ := fed(t)
+	for _, left := range []int{0, 1, 5000, 40 << 10, bufferSize - 1} {
+		for _, n := range []int{1, 2, 100, slowSize, readSize - left} {
+			for _, length := range []int{0, 1, carrySize, carrySize + 1, 5 << 10, slowSize, bufferSize} {
+				p.buf, p.length = &buffer{w: left}, length
+				if got := p.evenly(n); got > n || got < (n+1)/2 {
+					t.Errorf("%d bytes left, messages of %d: reads %d of %d", left, length, got, n)
+				}
+			}
+		}
 	}
 }

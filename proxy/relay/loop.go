@@ -100,7 +100,6 @@ func (p *pump) readable() (*Cause, bool) {
 		if c, more := p.batch(n); !more {
 			return c, false
 		}
-		p.buf.compact()
 		if came += n; came >= longTurn {
 			p.loop.turn = poll.Long
 		}

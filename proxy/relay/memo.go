@@ -92,22 +92,44 @@ func (m *memo) ends(payload []byte, mask uint64) bool {
 func (m *memo) follow(data []byte, header, same uint32, size, length int, masked bool, most int) (n int, last *memo) {
 	step, reach := size+length, min(16, length-8)
 	mask := uint64(0)
-	for n < most && len(data) >= step+wsframe.MaxHeader && binary.LittleEndian.Uint32(data)&same == header {
-		next := m.next
-		payload := data[size:step]
+	for last = m; n < most && len(data) >= step+wsframe.MaxHeader && binary.LittleEndian.Uint32(data)&same == header; {
+		next := last.next
 		if masked {
 			mask = spread([4]byte(data[size-4:]))
 		}
+		payload := data[size:step]
 		if !next.starts(word(payload)^mask, word(payload[8:])^mask) || next.at > reach || length > next.most ||
 			word(payload[next.at:])^bits.RotateLeft64(mask, -8*next.at) != next.last {
 			break
 		}
-		m = next
-		m.used = true
+		next.used = true
+		n++
+		if next == last && !masked {
+			again := repeats(data, step, size+next.at+8, most-n)
+			n += again
+			data = data[again*step:]
+		}
 		data = data[step:]
+		last = next
+	}
+	return n, last
+}
+
+// repeats returns how many frames of step bytes, most at most, follow the first
+// one and begin with the same bytes as that, from 8 to 24 of them.
+func repeats(data []byte, step, same, most int) (n int) {
+	if same > 24 {
+		return 0
+	}
+	second, third := min(8, same-8), same-8
+	a, b, c := word(data), word(data[second:]), word(data[third:])
+	for data = data[step:]; n < most && len(data) >= step; data = data[step:] {
+		if (word(data)^a)|(word(data[second:])^b)|(word(data[third:])^c) != 0 {
+			break
+		}
 		n++
 	}
-	return n, m
+	return n
 }
 
 // keep adds a rule for messages that begin with prefix.
@@ -158,7 +180,7 @@ func (p *pump) alike(run int) {
 
 	// Of the header before. One that is equal has its lengths, so that the
 	// processor need not wait for them to know where the next header stands.
-	var size, length int
+	var size, length, step int
 	header, bits := uint32(1), uint32(0)
 	memos := ms.of[:ms.n]
 	var last *memo // of the message before
@@ -181,7 +203,8 @@ next:
 			break
 		}
 		if keyless {
-			r = start + length
+			step = size + length
+			r += step
 			n++
 			continue
 		}
@@ -200,11 +223,12 @@ next:
 					last.next = m
 				}
 				m.used = true
-				r = start + length
+				step = size + length
+				r += step
 				n++
 				var more int
 				more, last = m.follow(data[r:], header, bits, size, length, masked, most-n)
-				r += more * (size + length)
+				r += more * step
 				n += more
 				continue next
 			}
@@ -213,6 +237,7 @@ next:
 	}
 	if n > 0 {
 		b.r = r
+		p.length = step
 		b.judged += n
 		b.msgs = append(b.msgs, message{many: n, end: r - run})
 		p.active = true

@@ -117,6 +117,35 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// Frames that repeat are those of one length that begin with the same bytes.
+func TestRepeats(t *testing.T) {
+	for step := 26; step <= 60; step += 17 {
+		for same := 8; same <= 24; same++ {
+			one := bytes.Repeat([]byte("abcdefg"), 10)[:step]
+			for i := range step {
+				other := bytes.Clone(one)
+				other[i] ^= 1 << (i & 7)
+				want := 4
+				if i < same {
+					want = 1
+				}
+				if n := repeats(slices.Concat(one, one, other, one, one), step, same, 100); n != want {
+					t.Errorf("%d bytes of %d, byte %d differs: %d, want %d", same, step, i, n, want)
+				}
+			}
+			if n := repeats(slices.Concat(one, one, one, one[:step-1]), step, same, 100); n != 2 {
+				t.Errorf("%d bytes of %d, the last cut short: %d", same, step, n)
+			}
+			if n := repeats(slices.Concat(one, one, one), step, same, 1); n != 1 {
+				t.Errorf("%d bytes of %d, one is enough: %d", same, step, n)
+			}
+		}
+		if n := repeats(make([]byte, 10*step), step, 25, 100); n != 0 {
+			t.Errorf("25 bytes of %d: %d", step, n)
+		}
+	}
+}
+
 // Messages that are too short for the memo that is expected are no place to look
 // for it.
 func TestFollowInShortMessages(t *testing.T) {

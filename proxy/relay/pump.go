@@ -24,11 +24,12 @@ type pump struct {
 
 	loop onLoop // not used by a pump with a goroutine of its own
 
-	set   *Settings // of the batch at hand
-	now   time.Time // of the batch at hand
-	buf   *buffer   // nil while there is nothing to hold
-	got   int       // bytes that the last read brought
-	carry []byte    // bytes of an incomplete frame while there is no buffer
+	set    *Settings // of the batch at hand
+	now    time.Time // of the batch at hand
+	buf    *buffer   // nil while there is nothing to hold
+	got    int       // bytes that the last read brought
+	length int       // of the last whole message, with its header
+	carry  []byte    // bytes of an incomplete frame while there is no buffer
 
 	state  state
 	fin    bool     // the current frame is its message's last
@@ -76,7 +77,6 @@ func (p *pump) early() (*Cause, bool) {
 		if c, more := p.batch(n); !more {
 			return c, false
 		}
-		p.buf.compact()
 	}
 	p.Idle()
 	return nil, true
@@ -94,7 +94,6 @@ func (p *pump) run() *Cause {
 			if c, more := p.batch(n); !more {
 				return c
 			}
-			p.buf.compact()
 			continue
 		}
 		if p.t.ended() || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -230,6 +229,7 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 		p.send(*run)
 		return p.notText(h.Length)
 	}
+	p.length = end - b.r
 	b.r = end
 	b.judge(message{rule: rule, end: end - *run})
 	return nil
