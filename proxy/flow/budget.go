@@ -9,6 +9,7 @@ type Budget struct {
 	max    atomic.Int64
 	used   atomic.Int64
 	wanted atomic.Int64
+	aside  atomic.Int64 // of used: by TakeAside
 }
 
 // NewBudget returns a budget of max bytes under parent, which may be nil.
@@ -24,8 +25,11 @@ func (b *Budget) SetMax(max int64) { b.max.Store(max) }
 // Max returns the ceiling; 0 means none.
 func (b *Budget) Max() int64 { return b.max.Load() }
 
-// Used returns the bytes reserved.
+// Used returns the bytes reserved and taken aside.
 func (b *Budget) Used() int64 { return b.used.Load() }
+
+// Queued returns the bytes reserved.
+func (b *Budget) Queued() int64 { return max(0, b.used.Load()-b.aside.Load()) }
 
 // Exceeded returns the ceiling that n more bytes would exceed, and what would be
 // used then: b's own, or the first above it. Zero and zero: none.
@@ -111,5 +115,14 @@ func (b *Budget) Release(n int64) {
 func (b *Budget) force(n int64) {
 	for ; b != nil; b = b.parent {
 		b.used.Add(n)
+	}
+}
+
+// TakeAside takes n bytes, or gives them back when n is negative, whatever the
+// ceiling: for what waits in no queue and is not to be refused.
+func (b *Budget) TakeAside(n int64) {
+	b.force(n)
+	for ; b != nil; b = b.parent {
+		b.aside.Add(n)
 	}
 }

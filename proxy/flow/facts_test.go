@@ -138,6 +138,31 @@ func TestNoticeCountsUntilItIsOnTheWire(t *testing.T) {
 	}
 }
 
+// What is taken aside is used, here and above, but not queued, and no ceiling
+// holds it.
+func TestTakenAside(t *testing.T) {
+	process := NewBudget(100, nil)
+	route := NewBudget(50, process)
+	facts := func(what string, used, queued int64, fits bool) {
+		t.Helper()
+		for _, b := range []*Budget{route, process} {
+			if b.Used() != used || b.Queued() != queued {
+				t.Errorf("%s: %d are used and %d queued, want %d and %d", what, b.Used(), b.Queued(), used, queued)
+			}
+		}
+		if route.Fits(10) != fits {
+			t.Errorf("%s: 10 more fit: %v", what, !fits)
+		}
+	}
+	route.Reserve(20)
+	route.TakeAside(200)
+	facts("with 200 aside", 220, 20, false)
+	route.TakeAside(-190)
+	facts("with 10 aside", 30, 20, true)
+	route.TakeAside(-10)
+	facts("with none", 20, 20, true)
+}
+
 func TestBudgetHoldsAcrossQueues(t *testing.T) {
 	process := NewBudget(2*recordSize+10, nil)
 	route := NewBudget(0, process)

@@ -96,7 +96,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g.http = g.newServer(g.serve)
 	g.late = g.newServer(g.refuseLate)
 	g.startLoops()
-	g.metrics.SetQueueBytes(func() float64 { return float64(g.memory.Used()) })
+	g.metrics.SetQueueBytes(func() float64 { return float64(g.memory.Queued()) })
 	g.metrics.SetInflight(g.inflight)
 	gen, err := g.build(ctx, cfg, nil)
 	if err != nil {

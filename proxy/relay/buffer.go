@@ -1,15 +1,19 @@
 package relay
 
 import (
+	"math/bits"
 	"sync"
 
 	"weir/proxy/policy"
+	"weir/proxy/wsframe"
 )
 
+// Sizes of buffers are powers of two.
 const (
 	readSize   = 128 << 10 // what one read takes
 	slowSize   = 16 << 10  // what one read takes toward a peer whose queue is full
 	bufferSize = 64 << 10  // frames up to this are waited for whole; larger ones are passed through in parts
+	leastSize  = 4 << 10   // what the beginning of a frame waits in, at least
 	peekSize   = 4 << 10   // of a message, seen by the event key and kept fields
 	peekFirst  = 64        // tried before the whole of peekSize
 	carrySize  = 2 << 10   // less than this waits in memory of its own, not in a buffer
@@ -19,7 +23,7 @@ const (
 // buffer is what a pump borrows while it has bytes at hand. Bytes r..w of data
 // are read and not yet consumed.
 type buffer struct {
-	data    []byte // readSize, or bufferSize for what waits for its rest
+	data    []byte // readSize, or less for what waits for its rest
 	r, w    int
 	scratch [peekSize]byte // unmasked beginning of a message
 	key     [256]byte
@@ -51,28 +55,45 @@ func (b *buffer) judge(m message) {
 }
 
 // A pump reads into a large buffer. One that waits for the rest of a frame moves
-// to a small one: peers that stop inside a frame are many, readers at work are
-// few. So are those that wait with what they read because the queue is full:
-// theirs are slow.
-var (
-	largeBuffers = buffers(readSize)
-	smallBuffers = buffers(bufferSize)
-	slowBuffers  = buffers(slowSize)
-)
+// to one that holds just that: peers that stop inside a frame are many, readers at
+// work are few. So are those that wait with what they read because the queue is
+// full: theirs are slow.
+var pools [18]sync.Pool // by the logarithm of the size
 
-func buffers(size int) *sync.Pool {
-	return &sync.Pool{New: func() any { return &buffer{data: make([]byte, size)} }}
+// sizeFor is the size of the buffer that n bytes wait in.
+func sizeFor(n int) int { return 1 << bits.Len(uint(max(n, leastSize)-1)) }
+
+// bufferCost is about what a buffer takes beside its data, in bytes.
+const bufferCost = 8 << 10
+
+// borrow takes a buffer of size bytes that begins with left.
+func borrow(size int, left []byte) *buffer {
+	b, _ := pools[bits.Len(uint(size-1))].Get().(*buffer)
+	if b == nil {
+		b = &buffer{data: make([]byte, size)}
+	}
+	b.r, b.w = 0, copy(b.data, left)
+	return b
 }
 
-// pool is where b is from.
-func (b *buffer) pool() *sync.Pool {
-	switch len(b.data) {
-	case readSize:
-		return largeBuffers
-	case bufferSize:
-		return smallBuffers
+// release gives the buffer back.
+func (b *buffer) release() {
+	clear(b.msgs)
+	clear(b.apart)
+	b.msgs, b.apart, b.judged = b.msgs[:0], b.apart[:0], 0
+	pools[bits.Len(uint(len(b.data)-1))].Put(b)
+}
+
+// left is how many bytes are not consumed.
+func (b *buffer) left() int { return b.w - b.r }
+
+// compact makes room behind what is not consumed. A full buffer always has
+// something consumed: what is larger is passed on in parts.
+func (b *buffer) compact() {
+	if b.r > 0 {
+		b.w = copy(b.data, b.data[b.r:b.w])
+		b.r = 0
 	}
-	return slowBuffers
 }
 
 // Space implements sock.Buffer. Behind what waits no more is read at once than
@@ -83,22 +104,22 @@ func (p *pump) Space() []byte {
 	slow := most == slowSize
 	switch b := p.buf; {
 	case b == nil:
-		from := largeBuffers
+		size := readSize
 		if slow && len(p.carry) < slowSize {
-			from = slowBuffers
+			size = slowSize
 		}
-		p.buf = borrow(from, p.carry)
+		p.buf = borrow(size, p.carry)
 		p.carry = p.carry[:0]
+	case b.left() == len(b.data): // the beginning of a longer frame
+		p.move(sizeFor(p.due))
 	case slow && b.left() < slowSize:
 		if len(b.data) > slowSize {
-			p.move(slowBuffers)
+			p.move(slowSize)
 		}
-	case b.left() == len(b.data): // a slow one, with the beginning of a longer frame
-		p.move(smallBuffers)
-	case !slow && b.small() && p.got >= b.left():
+	case !slow && len(b.data) < readSize && p.got >= b.left():
 		// More comes at a time than has to be moved. To go on in the small one
 		// would be to read little for as long as every read ends inside a frame.
-		p.move(largeBuffers)
+		p.move(readSize)
 	}
 	p.buf.compact()
 	space := p.buf.data[p.buf.w:]
@@ -119,58 +140,51 @@ func (p *pump) evenly(n int) int {
 }
 
 // move takes what is not consumed to a buffer of another size.
-func (p *pump) move(to *sync.Pool) {
+func (p *pump) move(size int) {
 	b := p.buf
-	p.buf = borrow(to, b.data[b.r:b.w])
+	p.buf = borrow(size, b.data[b.r:b.w])
 	b.release()
 }
 
 // Idle implements sock.Buffer: a pump that waits holds no buffer unless a good
-// part of a frame is in it, and then a small one.
+// part of a frame is in it, and then one that just holds the frame.
 func (p *pump) Idle() {
 	b := p.buf
 	if b == nil {
 		return
 	}
 	left := b.data[b.r:b.w]
-	switch {
+	switch size := sizeFor(p.due); {
 	case len(left) == 0:
 		p.carry, p.buf = nil, nil
+		b.release()
 	case len(left) <= carrySize:
 		p.carry, p.buf = append(p.carry[:0], left...), nil
-	case !b.small():
-		p.buf = borrow(smallBuffers, left)
-	default:
-		return
-	}
-	b.release()
-}
-
-// borrow takes a buffer that begins with left.
-func borrow(from *sync.Pool, left []byte) *buffer {
-	b := from.Get().(*buffer)
-	b.r, b.w = 0, copy(b.data, left)
-	return b
-}
-
-func (b *buffer) small() bool { return len(b.data) < readSize }
-
-// left is how many bytes are not consumed.
-func (b *buffer) left() int { return b.w - b.r }
-
-// compact makes room behind what is not consumed. A full buffer always has
-// something consumed: what is larger is passed on in parts.
-func (b *buffer) compact() {
-	if b.r > 0 {
-		b.w = copy(b.data, b.data[b.r:b.w])
-		b.r = 0
+		b.release()
+	case len(b.data) > size:
+		p.move(size)
 	}
 }
 
-// release gives the buffer back.
-func (b *buffer) release() {
-	clear(b.msgs)
-	clear(b.apart)
-	b.msgs, b.apart, b.judged = b.msgs[:0], b.apart[:0], 0
-	b.pool().Put(b)
+// await notes what the beginning of a frame waits for, and returns what the memory
+// that it waits in costs.
+func (p *pump) await(h *wsframe.Header) int64 {
+	p.due = h.Size + peekSize // when more than a buffer holds is to come
+	if fits(h) {
+		p.due = h.Size + int(h.Length)
+	}
+	if p.buf.left() <= carrySize {
+		return 0
+	}
+	return int64(sizeFor(p.due) + bufferCost)
+}
+
+// charge sets what of the memory budget the buffer of a waiting pump takes. It
+// may exceed the budget: a frame that is nearly here is the last thing to refuse,
+// and the next tunnel the first.
+func (p *pump) charge(n int64) {
+	if n != p.charged {
+		p.t.o.Route.Memory.TakeAside(n - p.charged)
+		p.charged = n
+	}
 }

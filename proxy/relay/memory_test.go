@@ -96,6 +96,66 @@ func TestMaxMemoryHeld(t *testing.T) {
 	}, memory(10_000))
 }
 
+// The beginning of a frame waits in a buffer that just holds the frame, and counts
+// as that.
+func TestUnfinishedFramesTakeMemory(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for d, way := range [][2]*peer{hostabi.ToUpstream: {r.c, r.u}, hostabi.ToClient: {r.u, r.c}} {
+			from, to := way[0], way[1]
+			for size, cost := range map[int]int64{
+				1000: 0, 3000: leastSize, 5000: 8 << 10, 20_000: 32 << 10, 60_000: bufferSize,
+				80_000: 8 << 10, // is passed on as soon as its event key is here
+			} {
+				if cost > 0 {
+					cost += bufferCost
+				}
+				text := event("x", 1, size)
+				frame := from.frame(true, wsframe.Text, text)
+				sent := 0
+				for _, upTo := range []int{min(size-1, carrySize), min(size-1, peekSize)} {
+					from.raw(frame[sent:upTo])
+					sent = upTo
+					synctest.Wait()
+					want := cost
+					if upTo <= carrySize {
+						want = 0
+					}
+					if n := r.memory.Used(); n != want || r.memory.Queued() != 0 {
+						t.Errorf("%d bytes of %d: %d are reserved, want %d; %d are queued", upTo, size, n, want, r.memory.Queued())
+					}
+					if b := r.pumps[d].buf; b != nil && int64(len(b.data)+bufferCost) > want {
+						t.Errorf("%d bytes of %d wait in %d", upTo, size, len(b.data))
+					}
+				}
+				from.raw(frame[sent:])
+				to.expect(text)
+				synctest.Wait()
+				if n := r.memory.Used(); n != 0 {
+					t.Errorf("%d bytes are reserved when nothing waits", n)
+				}
+			}
+		}
+	}, memory(1<<20), under(events(t)))
+}
+
+// A frame whose beginning finds no memory is not refused: it counts all the same, so
+// that nothing new begins and what may be shed goes.
+func TestUnfinishedFramesComeFirst(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.memory.Reserve(100_000)
+		text := event("x", 1, 5000)
+		frame := r.c.frame(true, wsframe.Text, text)
+		r.c.raw(frame[:3000])
+		time.Sleep(time.Second)
+		if max, _, used := r.memory.Full(); used <= max {
+			t.Errorf("%d bytes are reserved of %d", used, max)
+		}
+		r.c.raw(frame[3000:])
+		r.u.expect(text)
+		r.memory.Release(100_000)
+	}, memory(100_000))
+}
+
 // What is refused for want of memory is told by its fields all the same, in
 // whichever of its fragments the memory ran out, and however its bytes came.
 func TestWhatFindsNoMemoryIsQuoted(t *testing.T) {

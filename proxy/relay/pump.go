@@ -31,6 +31,9 @@ type pump struct {
 	length int       // of the last whole message, with its header
 	carry  []byte    // bytes of an incomplete frame while there is no buffer
 
+	due     int   // bytes of that frame that are waited for, with its header
+	charged int64 // of the memory budget, for the buffer that it waits in
+
 	state  state
 	fin    bool     // the current frame is its message's last
 	active bool     // the batch at hand has a part of a message
@@ -110,6 +113,7 @@ func (p *pump) release() {
 		p.buf = nil
 	}
 	p.carry = nil
+	p.charge(0)
 	p.dropHeld()
 }
 
@@ -142,7 +146,8 @@ func (p *pump) batch(n int) (*Cause, bool) {
 // and sent at once, the same bytes.
 func (p *pump) frames() (*Cause, bool) {
 	b := p.buf
-	run := b.r // start of the run; ends at b.r
+	run := b.r        // start of the run; ends at b.r
+	waits := int64(0) // what the memory costs that the last frame's beginning waits in
 	var h wsframe.Header
 	for b.r < b.w {
 		if p.state != atFrame {
@@ -188,6 +193,7 @@ func (p *pump) frames() (*Cause, bool) {
 				}
 			} else {
 				if p.wantsMore(&h) {
+					waits = p.await(&h)
 					break
 				}
 				p.send(run)
@@ -199,6 +205,7 @@ func (p *pump) frames() (*Cause, bool) {
 		}
 	}
 	p.send(run)
+	p.charge(waits)
 	return nil, true
 }
 
@@ -210,8 +217,11 @@ func (p *pump) wantsMore(h *wsframe.Header) bool {
 	if h.Length <= have || p.refuse != nil || p.hold != nil || !h.Fin || h.Length > p.set.Limits.MaxMessageSize {
 		return false
 	}
-	return h.Length <= bufferSize-int64(h.Size) || have < peekSize
+	return fits(h) || have < peekSize
 }
+
+// fits reports whether a buffer can hold the frame.
+func fits(h *wsframe.Header) bool { return h.Length <= bufferSize-int64(h.Size) }
 
 // message adds a complete unfragmented message to the run, or refuses it.
 func (p *pump) message(h *wsframe.Header, run *int) *Cause {
