@@ -105,3 +105,21 @@ func (p *peer) versionLine() string {
 	}
 	return line
 }
+
+// atRest is what each peer needs before anything happens.
+func atRest(peers []*peer, all samples) string {
+	var t table
+	t.add("peer", atRestMetrics[0].name, atRestMetrics[1].name, "program, MB")
+	for _, p := range peers {
+		var of samples
+		for _, s := range all {
+			if s.peer == p.name && p.bin != "" {
+				of = append(of, s)
+			}
+		}
+		if len(of) > 0 {
+			t.add(p.name, of.median(atRestMetrics[0]), of.median(atRestMetrics[1]), p.binary())
+		}
+	}
+	return t.String()
+}

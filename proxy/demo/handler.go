@@ -99,7 +99,7 @@ func (d *Demo) events(ctx *fasthttp.RequestCtx) {
 // (0: as fast as they are taken).
 func (d *Demo) stream(ctx *fasthttp.RequestCtx) {
 	q := query{args: ctx.QueryArgs()}
-	total := q.int("bytes", 1<<20, 0, 1<<40)
+	total := q.int64("bytes", 1<<20, 0, 1<<40)
 	chunk := q.int("chunk", 16<<10, 1, maxSize)
 	rate := q.int("rate", 0, 0, maxRate)
 	if q.refused(ctx) {
@@ -107,7 +107,7 @@ func (d *Demo) stream(ctx *fasthttp.RequestCtx) {
 	}
 	ctx.SetContentType("application/octet-stream")
 	ctx.Response.ImmediateHeaderFlush = true
-	ctx.Response.SetBodyStream(newByteBody(d.done, int64(total), chunk, rate), -1)
+	ctx.Response.SetBodyStream(newByteBody(d.done, total, chunk, rate), -1)
 }
 
 // slow answers after ?ms= milliseconds.

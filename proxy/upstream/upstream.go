@@ -117,12 +117,12 @@ func (u *Upstream) pick(avoid *target) *target {
 	now := time.Now()
 	start := int(u.turn.Add(1)-1) % n
 	var best *target
-	bestRank := 0
+	var bestRank int64
 	for i := range n {
 		t := u.targets[(start+i)%n]
-		rank := 0
+		rank := int64(0)
 		if u.least {
-			rank = int(t.inUse())
+			rank = t.inUse()
 		}
 		if !t.usable(now) {
 			rank += 1 << 40
