@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"regexp"
 	"strconv"
@@ -140,6 +141,9 @@ func TestMalformedRequestsNeverReachTheBackend(t *testing.T) {
 			a := c.response("GET")
 			if fmt.Sprint(a.StatusCode) != f[0] || !a.Close {
 				t.Errorf("%s: %s, close %v; want %s", f[2], a.Status, a.Close, f[0])
+			}
+			if _, err := http.ParseTime(a.Header.Get("Date")); err != nil {
+				t.Errorf("%s: %v", f[2], err)
 			}
 			if p := decodeProblem(t, a.body); p.Code != "protocol_error" || p.Retryable {
 				t.Errorf("%s: %s", f[2], a.body)

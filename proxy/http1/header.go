@@ -1,8 +1,10 @@
 package http1
 
 import (
+	"net/http"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Field is one field line of a head: a name, and a value without the white space
@@ -59,6 +61,9 @@ func (h *Header) Set(name, value string) {
 	h.Remove(func(n []byte) bool { return sameName(n, name) })
 	h.Add(name, value)
 }
+
+// SetDate sets the Date of an answer that begins here (RFC 9110 §6.6.1).
+func (h *Header) SetDate(now time.Time) { h.Set("Date", now.UTC().Format(http.TimeFormat)) }
 
 // Remove takes fields out; the others keep their order.
 func (h *Header) Remove(unwanted func(name []byte) bool) {

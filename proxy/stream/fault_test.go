@@ -212,6 +212,9 @@ func TestRefusalsAreInThePolicysDialect(t *testing.T) {
 	if resp.StatusCode != 418 || resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("Retry-After") != "2" {
 		t.Errorf("%s, %v", resp.Status, resp.Header)
 	}
+	if _, err := http.ParseTime(resp.Header.Get("Date")); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestRefuseTakesARetryHintOfItsOwn(t *testing.T) {
