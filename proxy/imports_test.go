@@ -19,49 +19,55 @@ import (
 // layer is where each package of Weir stands: it imports only from layers
 // below its own. A new package is entered here.
 var layer = map[string]int{
-	"hostabi":     0,
-	"proxy/crash": 0,
-	"proxy/fd":    0,
-	"proxy/leak":  0,
-	"proxy/mem":   0,
-	"proxy/poll":  0,
+	"hostabi":               0,
+	"hostabi/wasmhost/wasm": 0,
+	"proxy/crash":           0,
+	"proxy/fd":              0,
+	"proxy/leak":            0,
+	"proxy/mem":             0,
+	"proxy/poll":            0,
 
-	"hostabi/wasmhost":    1,
-	"proxy/config":        1,
-	"proxy/demo":          1,
-	"proxy/flow":          1,
-	"proxy/http1":         1,
-	"proxy/jsonpeek":      1,
-	"proxy/metrics":       1,
-	"proxy/sock":          1,
-	"proxy/stream/framed": 1,
-	"proxy/wsframe":       1,
+	"hostabi/wasmhost/rewrite":  1,
+	"hostabi/wasmhost/wasmtest": 1,
+	"proxy/config":              1,
+	"proxy/demo":                1,
+	"proxy/flow":                1,
+	"proxy/http1":               1,
+	"proxy/jsonpeek":            1,
+	"proxy/metrics":             1,
+	"proxy/sock":                1,
+	"proxy/stream/framed":       1,
+	"proxy/wsframe":             1,
 
-	"hostabi/conformance": 2,
-	"proxy/admin":         2,
-	"proxy/policy":        2,
-	"proxy/upstream":      2,
+	"hostabi/wasmhost": 2,
+	"proxy/admin":      2,
+	"proxy/upstream":   2,
 
-	"proxy/policy/policytest": 3,
+	"hostabi/conformance": 3,
+	"proxy/policy":        3,
 
-	"proxy/relay":  3,
-	"proxy/stream": 3,
+	"proxy/policy/policytest": 4,
 
-	"proxy/gateway": 4,
+	"proxy/relay":  4,
+	"proxy/stream": 4,
 
-	"proxy/cmd/weir": 5,
+	"proxy/gateway": 5,
+
+	"proxy/cmd/weir": 6,
 }
 
 // leaves have no I/O, no goroutine and no clock. config reads the files it is
 // given in files.go, and nowhere else.
 var leaves = map[string]string{
-	"hostabi":             "",
-	"proxy/config":        "files.go",
-	"proxy/crash":         "",
-	"proxy/flow":          "",
-	"proxy/jsonpeek":      "",
-	"proxy/stream/framed": "",
-	"proxy/wsframe":       "",
+	"hostabi":                  "",
+	"hostabi/wasmhost/rewrite": "",
+	"hostabi/wasmhost/wasm":    "",
+	"proxy/config":             "files.go",
+	"proxy/crash":              "",
+	"proxy/flow":               "",
+	"proxy/jsonpeek":           "",
+	"proxy/stream/framed":      "",
+	"proxy/wsframe":            "",
 }
 
 // impure are the packages through which I/O is done.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 func TestAllowance(t *testing.T) {
@@ -44,11 +46,11 @@ func TestAllowance(t *testing.T) {
 // away makes o.Log take d of the wall clock, as if the thread did not run
 // meanwhile, and loads a guest whose admit logs and then loops n times.
 func away(t *testing.T, engine string, d time.Duration, n int32) *Module {
-	g := newGuest()
-	log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
-	g.hook(hostabi.Admit, join(i32(1), i32(region), i32(1), log, spin(n), echo))
-	g.exports[hostabi.Admit.Export()].locals = []byte{1, 1, 0x7F}
-	return load(t, engine, g.build(), func(o *Options) {
+	g := NewGuest()
+	log := g.Importing(hostabi.ImportModule, hostabi.ImportLog, Sig("iii", ""))
+	g.Hook(hostabi.Admit, Join(I32(1), I32(Region), I32(1), log, spin(n), Echo))
+	g.Exports[hostabi.Admit.Export()].Locals = []byte{1, 1, 0x7F}
+	return load(t, engine, g.Build(), func(o *Options) {
 		o.CallTimeout = 50 * time.Millisecond
 		o.Log = func(_, msg string) {
 			for start := time.Now(); strings.HasPrefix(msg, "guest: ") && time.Since(start) < d; {
@@ -58,14 +60,17 @@ func away(t *testing.T, engine string, d time.Duration, n int32) *Module {
 	})
 }
 
+// turns are more of a loop than pass between two looks at the clock.
+const turns = 512
+
 // spin counts local 1 up to n.
 func spin(n int32) []byte {
-	return join([]byte{opLoop, blockEmpty, opLocalGet, 1}, i32(1), []byte{0x6A, opLocalTee, 1}, i32(n), []byte{0x49, opBrIf, 0, opEnd})
+	return Join([]byte{OpLoop, BlockEmpty, OpLocalGet, 1}, I32(1), []byte{0x6A, OpLocalTee, 1}, I32(n), []byte{0x49, OpBrIf, 0, OpEnd})
 }
 
 func TestTimeInWhichTheGuestDoesNotRunIsNotItsOwn(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		m := away(t, engine, 120*time.Millisecond, 2*ticks)
+		m := away(t, engine, 120*time.Millisecond, turns)
 		if got := ask(m, hostabi.Admit, "late"); got != "late" {
 			t.Errorf("got %q", got)
 		}
@@ -74,7 +79,7 @@ func TestTimeInWhichTheGuestDoesNotRunIsNotItsOwn(t *testing.T) {
 
 func TestTheWallClockEndsACallInAnyCase(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		m := away(t, engine, 501*time.Millisecond, 2*ticks)
+		m := away(t, engine, 501*time.Millisecond, turns)
 		_, _, err := m.Call(hostabi.Admit, []byte("late"), nil)
 		f, ok := err.(*Fault)
 		if !ok || f.Kind != Timeout || !strings.Contains(err.Error(), "allowed are 500ms") {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
 )
 
 // code is a validated and compiled module: everything that depends on the bytes
@@ -18,7 +19,8 @@ import (
 // reload that leaves the bytes as they are finds them compiled, since the new
 // generation is loaded before the old one is closed.
 type code struct {
-	*facts
+	rewrite.Facts
+	abi  atomic.Uint32 // what weir_abi returned
 	key  codeKey
 	hash string
 
@@ -29,8 +31,8 @@ type code struct {
 	core atomic.Pointer[core] // that instances are made from; nil until the module was rehearsed
 	mu   sync.Mutex           // guards the cores' counts
 
-	// Of a module that is run lean (rehearse.go).
-	draft  *draft
+	// Of a module that is run lean (lean.go).
+	draft  *rewrite.Draft
 	making sync.Mutex // held while a core is made
 	whole  []byte     // the module to rehearse; guarded by making, as is what follows
 	image  *image
@@ -105,30 +107,28 @@ func (c *code) make(ctx context.Context, wasm []byte) error {
 	if c.key.engine != Interpreter && c.key.engine != Compiler {
 		return refuse("use interpreter or compiler", "engine %q is unknown", c.key.engine)
 	}
-	d, err := prepare(wasm)
+	d, err := rewrite.Prepare(wasm, importable)
 	if err != nil {
-		return err
+		return asLoadError(err)
 	}
-	c.facts = d.facts
-	f := form{}
-	if d.worthIt(c.key.leanFrom) {
-		f = form{marks: true, familiar: known.get()}
+	c.Facts = d.Facts
+	f := rewrite.Form{}
+	if d.WorthLean(c.key.leanFrom) {
+		f = rewrite.Form{Marks: true, Familiar: known.get()}
 	}
-	rewritten, err := d.write(f)
-	if err == nil && f.marks && d.wild {
-		f = form{}
-		rewritten, err = d.write(f)
+	rewritten, err := d.Write(f)
+	if err == nil && f.Marks && !d.WorthLean(c.key.leanFrom) {
+		f = rewrite.Form{}
+		rewritten, err = d.Write(f)
+	}
+	if err == nil && c.key.engine == Compiler {
+		err = d.Compilable()
 	}
 	if err != nil {
-		return err
+		return asLoadError(err)
 	}
-	if c.key.engine == Compiler {
-		if err := c.effort.refuse(); err != nil {
-			return err
-		}
-	}
-	if f.marks {
-		c.draft, c.whole, c.guessed = d, rewritten, f.familiar != nil
+	if f.Marks {
+		c.draft, c.whole, c.guessed = d, rewritten, f.Familiar != nil
 		return nil
 	}
 	k, err := c.compile(ctx, c.key.engine, rewritten, f, nil)

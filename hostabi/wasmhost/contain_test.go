@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 // A panic of the host's own, in a call, or while an instance is replaced in the
 // background, is a fault like a guest's: it is told once with its stack, the hook
 // falls back, and the pool is whole again afterwards.
 func TestAPanicInTheHostIsAFault(t *testing.T) {
-	wasm := newGuest().hook(hostabi.Classify, when(trap)).build()
+	wasm := NewGuest().Hook(hostabi.Classify, When(Unreachable)).Build()
 	synctest.Test(t, func(t *testing.T) {
 		var panics atomic.Int32
 		var where atomic.Value

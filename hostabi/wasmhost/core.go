@@ -3,19 +3,24 @@ package wasmhost
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
 )
+
+// compileTimeout is what the compiler may take for a module (ABI.md §8).
+const compileTimeout = 30 * time.Second
 
 // core is a compiled form of a module, in a wazero.Runtime of its own. Why not
 // one per process: closing the runtime is then the proof that nothing of a
 // replaced core is left, and a fault in wazero's store cannot join two policies.
 type core struct {
-	form    form
+	form    rewrite.Form
 	image   *image // that instances begin as; nil: at the beginning
 	runtime wazero.Runtime
 	module  wazero.CompiledModule
@@ -25,7 +30,7 @@ type core struct {
 }
 
 // compile makes a core of a module that was rewritten.
-func (c *code) compile(ctx context.Context, engine string, rewritten []byte, f form, img *image) (*core, error) {
+func (c *code) compile(ctx context.Context, engine string, rewritten []byte, f rewrite.Form, img *image) (*core, error) {
 	config := wazero.NewRuntimeConfigInterpreter()
 	if engine == Compiler {
 		config = wazero.NewRuntimeConfigCompiler()

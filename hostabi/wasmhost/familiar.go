@@ -3,12 +3,9 @@ package wasmhost
 import (
 	"maps"
 	"sync"
-)
 
-// prints are what functions look like, whatever they call and wherever data lies:
-// so most functions of a program that was built again look as before, those of
-// Go's runtime in any program.
-type prints map[uint64]struct{}
+	"weir/hostabi/wasmhost/rewrite"
+)
 
 // maxKnown bounds what is known; a Go guest calls about 450 functions.
 const maxKnown = 16 << 10
@@ -17,15 +14,15 @@ const maxKnown = 16 << 10
 // by another build is likely to call the same, so the rehearsal of that tries
 // with them first and is spared compiling the others, which nobody will call. It
 // decides nothing else: a guess that does not suffice is dropped.
-var known = &memory{all: prints{}}
+var known = &memory{all: rewrite.Prints{}}
 
 type memory struct {
 	mu  sync.Mutex
-	all prints
+	all rewrite.Prints
 }
 
 // get returns what is known; nil if nothing is.
-func (m *memory) get() prints {
+func (m *memory) get() rewrite.Prints {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.all) == 0 {
@@ -35,7 +32,7 @@ func (m *memory) get() prints {
 }
 
 // add remembers the functions of a module that were called.
-func (m *memory) add(of []uint64, called ...set) {
+func (m *memory) add(of []uint64, called ...rewrite.Set) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.all)+len(of) > maxKnown {
@@ -43,7 +40,7 @@ func (m *memory) add(of []uint64, called ...set) {
 	}
 	for fn, p := range of {
 		for _, s := range called {
-			if s.has(uint32(fn)) {
+			if s.Has(uint32(fn)) {
 				m.all[p] = struct{}{}
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
 )
 
 // Kind says how a call failed.
@@ -70,4 +71,13 @@ func (e *LoadError) Unwrap() error { return e.Err }
 // refuse is a LoadError of static validation; Load fills in the policy.
 func refuse(remedy, format string, args ...any) *LoadError {
 	return &LoadError{Stage: Validate, Reason: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+// asLoadError is the LoadError for what package rewrite refuses; other errors, and
+// nil, are what they are.
+func asLoadError(err error) error {
+	if e, ok := err.(*rewrite.Error); ok {
+		return &LoadError{Stage: Validate, Reason: e.Reason, Remedy: e.Remedy}
+	}
+	return err
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 // goGuest builds testdata/goguest with the go command, once.
@@ -83,7 +84,7 @@ func BenchmarkCall(b *testing.B) {
 	for _, guest := range []struct {
 		name, in string
 		wasm     []byte
-	}{{"echo", "key", newGuest().build()}, {"go", `{`, wasm}} {
+	}{{"echo", "key", NewGuest().Build()}, {"go", `{`, wasm}} {
 		for _, engine := range []string{Interpreter, Compiler} {
 			b.Run(guest.name+"/"+engine, func(b *testing.B) {
 				m := load(b, engine, guest.wasm, func(o *Options) { o.InitTimeout = 30 * time.Second; o.Log = nil })

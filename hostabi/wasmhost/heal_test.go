@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 // A replacement that fails is tried again, later and later, until it works.
 func TestReplacementsThatFailAreTriedAgain(t *testing.T) {
-	wasm := newGuest().hook(hostabi.Classify, when(trap)).build()
+	wasm := NewGuest().Hook(hostabi.Classify, When(Unreachable)).Build()
 	synctest.Test(t, func(t *testing.T) {
 		var failed []time.Duration
 		var start time.Time
@@ -61,7 +62,7 @@ func TestReplacementsThatFailAreTriedAgain(t *testing.T) {
 
 // Closing does not wait for a pause between two replacements.
 func TestCloseEndsAReplacement(t *testing.T) {
-	wasm := newGuest().hook(hostabi.Classify, when(trap)).build()
+	wasm := NewGuest().Hook(hostabi.Classify, When(Unreachable)).Build()
 	synctest.Test(t, func(t *testing.T) {
 		m, err := Load(t.Context(), Options{Name: "p", Wasm: wasm, Engine: Interpreter, Instances: 2})
 		if err != nil {
@@ -85,7 +86,7 @@ func TestCloseEndsAReplacement(t *testing.T) {
 // Waiting for an instance is bounded and nothing that the guest did.
 func TestWaitingForAnInstanceIsNoFaultOfTheGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, err := Load(t.Context(), Options{Name: "p", Wasm: newGuest().build(), Engine: Interpreter, Instances: 1})
+		m, err := Load(t.Context(), Options{Name: "p", Wasm: NewGuest().Build(), Engine: Interpreter, Instances: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,20 +10,28 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
+	"weir/hostabi/wasmhost/wasm"
 )
 
 // hostFunction is one import that guests may use. It runs on the guest's
 // goroutine, stays within the guest's memory, and never waits.
 type hostFunction struct {
-	signature
+	wasm.Signature
 	call func(in *instance, memory api.Memory, stack []uint64)
 }
 
 // hostFunctions are all imports that guests may use, by module and name
 // (ABI.md §4).
 var hostFunctions = map[string]map[string]hostFunction{
-	hostabi.ImportModule: {hostabi.ImportLog: {sig("iii", ""), guestLog}},
-	wasiModule:           wasiFunctions,
+	hostabi.ImportModule: {hostabi.ImportLog: {wasm.Sig("iii", ""), guestLog}},
+	wasm.WASI:            wasiFunctions,
+}
+
+// importable is the signature of a function that guests may import.
+func importable(module, name string) (wasm.Signature, bool) {
+	f, ok := hostFunctions[module][name]
+	return f.Signature, ok
 }
 
 // addHostModules makes the imports, and what rewritten code calls, known to a runtime.
@@ -36,20 +44,20 @@ func addHostModules(ctx context.Context, r wazero.Runtime) error {
 					in := of(ctx)
 					in.check() // what the host does for a guest is the guest's time
 					f.call(in, guest.Memory(), stack)
-				}), apiTypes(f.params), apiTypes(f.results)).Export(name)
+				}), apiTypes(f.Params), apiTypes(f.Results)).Export(name)
 		}
 		if _, err := b.Instantiate(ctx); err != nil {
 			return fmt.Errorf("host module %s: %w", module, err)
 		}
 	}
-	_, err := r.NewHostModuleBuilder(hostModule).NewFunctionBuilder().
+	_, err := r.NewHostModuleBuilder(rewrite.HostModule).NewFunctionBuilder().
 		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { of(ctx).check() }), nil, nil).
-		Export(checkpoint).NewFunctionBuilder().
+		Export(rewrite.Checkpoint).NewFunctionBuilder().
 		WithGoFunction(api.GoFunc(func(ctx context.Context, stack []uint64) {
 			of(ctx).absent = int(uint32(stack[0])) + 1
 			panic(errAbsent)
 		}), []api.ValueType{api.ValueTypeI32}, nil).
-		Export(missing).Instantiate(ctx)
+		Export(rewrite.Missing).Instantiate(ctx)
 	return err
 }
 

@@ -5,6 +5,8 @@ import (
 	"strconv"
 
 	"github.com/tetratelabs/wazero/api"
+
+	"weir/hostabi/wasmhost/rewrite"
 )
 
 // image is an instance as it was after weir_buffer: its whole state, since the
@@ -28,8 +30,8 @@ func (in *instance) picture() *image {
 	size := in.memory.Size()
 	b, _ := in.memory.Read(0, size)
 	i := &image{memory: takeSnapshot(b), size: int(size), region: in.region, world: in.world.clone()}
-	for n := range in.core.code.draft.mutable {
-		i.globals = append(i.globals, in.global(stateName, n).Get())
+	for n := range in.core.code.draft.States() {
+		i.globals = append(i.globals, in.global(rewrite.StateName, n).Get())
 	}
 	return i
 }
@@ -38,7 +40,7 @@ func (in *instance) picture() *image {
 func (in *instance) become(i *image) {
 	in.region, in.world = i.region, i.world.clone()
 	for n, v := range i.globals {
-		in.global(stateName, n).Set(v)
+		in.global(rewrite.StateName, n).Set(v)
 	}
 }
 

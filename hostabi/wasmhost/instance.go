@@ -105,9 +105,9 @@ func (in *instance) start() (err error) {
 	if err != nil {
 		return in.startError("the module does not start", err)
 	}
-	in.memory = in.module.Memory() // exported: prepare has checked
+	in.memory = in.module.Memory() // exported: rewrite.Prepare has checked
 	for h := range hostabi.Hook(hostabi.NumHooks) {
-		if in.m.code.has[h] {
+		if in.m.code.Has[h] {
 			in.hooks[h] = in.module.ExportedFunction(h.Export())
 		}
 	}
@@ -123,7 +123,7 @@ func (in *instance) start() (err error) {
 
 // settle configures the guest in what is left of the init timeout.
 func (in *instance) settle() (shape []byte, err error) {
-	if in.m.code.has[hostabi.Configure] {
+	if in.m.code.Has[hostabi.Configure] {
 		if shape, err = in.configure(); err != nil {
 			return nil, err
 		}

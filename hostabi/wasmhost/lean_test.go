@@ -8,38 +8,41 @@ import (
 	"testing"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 // nop makes a function too large to stay in the code for its size.
-var nop = slices.Repeat([]byte{0x01}, stubSize)
+var nop = slices.Repeat([]byte{0x01}, 32)
 
 // stateful is a guest whose state is in a global, in memory, in what it drew by
 // chance and in its clock, all set before weir_buffer; admit answers it.
-func stateful() *guest {
-	g := newGuest()
-	random := g.importing(wasiModule, "random_get", sig("ii", "i"))
-	clock := g.importing(wasiModule, "clock_time_get", sig("iIi", "i"))
-	g.globals = [][]byte{join([]byte{0x7F, 1}, i32(1), []byte{opEnd}), join([]byte{0x7C, 1, opF64Const, 0, 0, 0, 0, 0, 0, 0xF0, 0x3F, opEnd})}
-	g.memory = []byte{0, 1}
-	now := join(i32(0), i64(1), i32(5<<16+8), clock, []byte{0x1A})
-	g.start = join(i32(42), []byte{opGlobalSet, 0})
-	g.export(hostabi.ExportInitialize, signature{}, join(
-		i32(6), []byte{opMemoryGrow, 0, 0x1A}, // 7 pages
-		i32(5<<16), i32(8), random, []byte{0x1A}, now,
-		[]byte{opGlobalGet, 1, opGlobalGet, 1, 0xA0, opGlobalSet, 1})...) // 2.0
-	word := func(at int32, from ...byte) []byte { return join(i32(at), from, []byte{0x36, 2, 0}) }
-	load := func(at int32) []byte { return join(i32(at), []byte{0x28, 2, 0}) }
-	return g.hook(hostabi.Admit, join(nop, now,
-		word(region, opGlobalGet, 0), word(region+4, opMemorySize, 0), word(region+8, load(5<<16)...),
-		word(region+12, load(5<<16+8)...), word(region+16, opGlobalGet, 1, 0xAA),
-		i64(20)))
+func stateful() *Guest {
+	g := NewGuest()
+	random := g.Importing(WASI, "random_get", Sig("ii", "i"))
+	clock := g.Importing(WASI, "clock_time_get", Sig("iIi", "i"))
+	g.Globals = [][]byte{Join([]byte{0x7F, 1}, I32(1), []byte{OpEnd}), Join([]byte{0x7C, 1, OpF64Const, 0, 0, 0, 0, 0, 0, 0xF0, 0x3F, OpEnd})}
+	g.Memory = []byte{0, 1}
+	now := Join(I32(0), I64(1), I32(5<<16+8), clock, []byte{0x1A})
+	g.Start = Join(I32(42), []byte{OpGlobalSet, 0})
+	g.Export(hostabi.ExportInitialize, Signature{}, Join(
+		I32(6), []byte{OpMemoryGrow, 0, 0x1A}, // 7 pages
+		I32(5<<16), I32(8), random, []byte{0x1A}, now,
+		[]byte{OpGlobalGet, 1, OpGlobalGet, 1, 0xA0, OpGlobalSet, 1})...) // 2.0
+	word := func(at int32, from ...byte) []byte { return Join(I32(at), from, []byte{0x36, 2, 0}) }
+	load := func(at int32) []byte { return Join(I32(at), []byte{0x28, 2, 0}) }
+	return g.Hook(hostabi.Admit, Join(nop, now,
+		word(Region, OpGlobalGet, 0), word(Region+4, OpMemorySize, 0), word(Region+8, load(5<<16)...),
+		word(Region+12, load(5<<16+8)...), word(Region+16, OpGlobalGet, 1, 0xAA),
+		I64(20)))
 }
 
 // What begins as an image is no different from what began at the beginning.
 func TestAnImageIsTheWholeState(t *testing.T) {
 	var answers []string
 	engines(t, func(t *testing.T, engine string) {
-		m := load(t, engine, stateful().build(), func(o *Options) { o.Instances = 3 })
+		m := load(t, engine, stateful().Build(), func(o *Options) { o.Instances = 3 })
 		for range 3 {
 			answers = append(answers, ask(m, hostabi.Admit, ""))
 			if k := m.code.core.Load(); (k.image != nil) != strings.HasPrefix(engine, lean) {
@@ -55,10 +58,10 @@ func TestAnImageIsTheWholeState(t *testing.T) {
 
 // A copy is an instance's own.
 func TestInstancesOfAnImageShareNothing(t *testing.T) {
-	g := newGuest()
-	count := join(i32(8), i32(8), []byte{0x28, 2, 0}, i32(1), []byte{0x6A, 0x36, 2, 0}) // memory[8]++
-	g.hook(hostabi.Classify, join(count, i32(region), i32(8), []byte{0x28, 2, 0, 0x36, 2, 0}, i64(4)))
-	m := load(t, lean+Interpreter, g.build(), func(o *Options) { o.Instances = 3 })
+	g := NewGuest()
+	count := Join(I32(8), I32(8), []byte{0x28, 2, 0}, I32(1), []byte{0x6A, 0x36, 2, 0}) // memory[8]++
+	g.Hook(hostabi.Classify, Join(count, I32(Region), I32(8), []byte{0x28, 2, 0, 0x36, 2, 0}, I64(4)))
+	m := load(t, lean+Interpreter, g.Build(), func(o *Options) { o.Instances = 3 })
 	for want := range 3 {
 		for range cap(m.slots) {
 			if got := ask(m, hostabi.Classify, ""); got != string([]byte{byte(want + 1), 0, 0, 0}) {
@@ -72,17 +75,17 @@ func TestInstancesOfAnImageShareNothing(t *testing.T) {
 // an instance that is asked again, and from then on in every instance.
 func TestFunctionsThatAreMissingAreAdded(t *testing.T) {
 	bareEngines(t, func(t *testing.T, engine string) {
-		g := newGuest()
-		deep := g.helper(sig("", ""), nop...)
-		other := g.helper(sig("", ""), join(nop, deep)...)
+		g := NewGuest()
+		deep := g.Helper(Sig("", ""), nop...)
+		other := g.Helper(Sig("", ""), Join(nop, deep)...)
 		for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
-			g.hook(h, join(nop, other, echo))
+			g.Hook(h, Join(nop, other, Echo))
 		}
 		for range 200 { // so that one mark is not enough
-			g.helper(sig("", ""), nop...)
+			g.Helper(Sig("", ""), nop...)
 		}
 		rehearsed := ""
-		m := load(t, lean+engine, g.build(), func(o *Options) {
+		m := load(t, lean+engine, g.Build(), func(o *Options) {
 			o.Instances = 2
 			o.Rehearse = func(r *Rehearsal) {
 				out, _, err := r.Call(hostabi.Classify, []byte("first"), nil)
@@ -93,7 +96,7 @@ func TestFunctionsThatAreMissingAreAdded(t *testing.T) {
 			t.Errorf("the rehearsal saw %q", rehearsed)
 		}
 		before := m.code.core.Load()
-		if n := before.form.resident.count(); n < 3 || n > 5 { // classify, two helpers, perhaps configure and what is called at start
+		if n := count(before.form.Resident); n < 3 || n > 5 { // classify, two helpers, perhaps configure and what is called at start
 			t.Errorf("%d functions are there", n)
 		}
 		if got := ask(m, hostabi.Classify, "a"); got != "a" || m.code.core.Load() != before {
@@ -115,39 +118,39 @@ func TestFunctionsThatAreMissingAreAdded(t *testing.T) {
 
 // A guest that calls ever new functions is given all of them.
 func TestAGuestThatMissesManyGetsAll(t *testing.T) {
-	g := newGuest()
-	byInput := echo // a function for each first byte of the input
+	g := NewGuest()
+	byInput := Echo // a function for each first byte of the input
 	for b := range int32(2 * maxGrowth) {
-		call := g.helper(sig("", ""), nop...)
-		byInput = join(input, i32('a'+b), []byte{0x46, opIf, blockEmpty}, call, []byte{opEnd}, byInput)
+		call := g.Helper(Sig("", ""), nop...)
+		byInput = Join(FirstByte, I32('a'+b), []byte{0x46, OpIf, BlockEmpty}, call, []byte{OpEnd}, byInput)
 	}
 	unrehearsed := func(o *Options) { o.Rehearse = nil }
-	m := load(t, lean+Interpreter, g.hook(hostabi.Classify, byInput).build(), unrehearsed)
+	m := load(t, lean+Interpreter, g.Hook(hostabi.Classify, byInput).Build(), unrehearsed)
 	if got := ask(m, hostabi.Classify, "0"); got != "0" { // brings all by name
 		t.Fatal(got)
 	}
 	if n := m.code.grown; n != 1 {
 		t.Errorf("grown %d times", n)
 	}
-	table := newGuest()
-	table.tables = [][]byte{{0x70, 0, 2 * maxGrowth}}
-	elem := join([]byte{0}, i32(0), []byte{opEnd, 2 * maxGrowth})
+	table := NewGuest()
+	table.Tables = [][]byte{{0x70, 0, 2 * maxGrowth}}
+	elem := Join([]byte{0}, I32(0), []byte{OpEnd, 2 * maxGrowth})
 	for b := range byte(2 * maxGrowth) {
-		table.helper(sig("", ""), nop...)
+		table.Helper(Sig("", ""), nop...)
 		elem = append(elem, b)
 	}
-	table.elems = [][]byte{elem}
-	table.types = []signature{sig("", "")}
-	table.hook(hostabi.Classify, join(input, i32('!'), []byte{opI32Sub, opCallIndirect, 0, 0}, echo))
-	m = load(t, lean+Interpreter, table.build(), unrehearsed)
+	table.Elems = [][]byte{elem}
+	table.Types = []Signature{Sig("", "")}
+	table.Hook(hostabi.Classify, Join(FirstByte, I32('!'), []byte{OpI32Sub, OpCallIndirect, 0, 0}, Echo))
+	m = load(t, lean+Interpreter, table.Build(), unrehearsed)
 	for b := range 2 * maxGrowth {
 		in := string(rune('!' + b))
 		if got := ask(m, hostabi.Classify, in); got != in {
 			t.Fatalf("%s: %q", in, got)
 		}
 	}
-	if k := m.code.core.Load(); m.code.grown != maxGrowth+1 || k.form.resident != nil {
-		t.Errorf("grown %d times, lean: %v", m.code.grown, k.form.lean())
+	if k := m.code.core.Load(); m.code.grown != maxGrowth+1 || k.form.Resident != nil {
+		t.Errorf("grown %d times, lean: %v", m.code.grown, k.form.Resident != nil)
 	}
 	if got := ask(m, hostabi.Classify, "~"); got != "fault: trap" { // outside the table
 		t.Errorf("a trap is %q", got)
@@ -157,21 +160,21 @@ func TestAGuestThatMissesManyGetsAll(t *testing.T) {
 
 // A module whose state is more than memory and numbers is run as it is.
 func TestWildModulesAreNotRunLean(t *testing.T) {
-	for name, change := range map[string]func(*guest){
-		"table.set": func(g *guest) {
-			g.tables = [][]byte{{0x70, 0, 1}}
-			g.hook(hostabi.Admit, join(i32(0), []byte{opRefNull, 0x70, opTableSet, 0}, echo))
+	for name, change := range map[string]func(*Guest){
+		"table.set": func(g *Guest) {
+			g.Tables = [][]byte{{0x70, 0, 1}}
+			g.Hook(hostabi.Admit, Join(I32(0), []byte{OpRefNull, 0x70, OpTableSet, 0}, Echo))
 		},
-		"elem.drop": func(g *guest) {
-			g.elems = [][]byte{{1, 0, 0}}
-			g.hook(hostabi.Admit, join([]byte{opMisc, 13, 0}, echo))
+		"elem.drop": func(g *Guest) {
+			g.Elems = [][]byte{{1, 0, 0}}
+			g.Hook(hostabi.Admit, Join([]byte{OpMisc, 13, 0}, Echo))
 		},
-		"a reference that changes": func(g *guest) { g.globals = [][]byte{{0x70, 1, opRefNull, 0x70, opEnd}} },
-		"exports like the host's":  func(g *guest) { g.raw["weir:m0"] = export{2, 0} },
+		"a reference that changes": func(g *Guest) { g.Globals = [][]byte{{0x70, 1, OpRefNull, 0x70, OpEnd}} },
+		"exports like the host's":  func(g *Guest) { g.Raw["weir:m0"] = Export{Kind: 2, Index: 0} },
 	} {
-		g := newGuest()
+		g := NewGuest()
 		change(g)
-		m := load(t, lean+Interpreter, g.build())
+		m := load(t, lean+Interpreter, g.Build())
 		if m.code.draft != nil || m.code.core.Load().image != nil {
 			t.Errorf("%s: it is", name)
 		}
@@ -184,7 +187,7 @@ func TestWildModulesAreNotRunLean(t *testing.T) {
 // A second policy of the same module, and one that is configured otherwise,
 // need no rehearsal; one that fails at it does not spoil it for others.
 func TestARehearsalIsForAllPoliciesOfAModule(t *testing.T) {
-	wasm := newGuest().hook(hostabi.Configure, when(trap)).build()
+	wasm := NewGuest().Hook(hostabi.Configure, When(Unreachable)).Build()
 	n := 0
 	with := func(configure string) Options {
 		return on(lean+Interpreter, Options{Wasm: wasm, Configure: []byte(configure), Instances: 1, Rehearse: func(*Rehearsal) { n++ }})
@@ -215,19 +218,19 @@ func TestARehearsalIsForAllPoliciesOfAModule(t *testing.T) {
 // was seen to call; when that does not suffice, whole.
 func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
 	build := func(version byte, start ...byte) []byte {
-		g := newGuest()
+		g := NewGuest()
 		// Functions that look like no other test's: drop, in a row.
-		odd := func(n int) []byte { return slices.Repeat(join(i32(int32(version)), []byte{0x1A}), n) }
-		called := g.helper(sig("", ""), odd(30)...)
-		g.helper(sig("", ""), odd(40)...) // by nobody
-		g.hook(hostabi.Admit, join(odd(50), called, echo))
-		g.export(hostabi.ExportInitialize, signature{}, join(odd(60), start)...)
-		return g.build()
+		odd := func(n int) []byte { return slices.Repeat(Join(I32(int32(version)), []byte{0x1A}), n) }
+		called := g.Helper(Sig("", ""), odd(30)...)
+		g.Helper(Sig("", ""), odd(40)...) // by nobody
+		g.Hook(hostabi.Admit, Join(odd(50), called, Echo))
+		g.Export(hostabi.ExportInitialize, Signature{}, Join(odd(60), start)...)
+		return g.Build()
 	}
 	for version, c := range []struct {
 		start   []byte
 		guessed bool
-	}{{nil, false}, {nil, true}, {slices.Repeat([]byte{opI32Const, 1, 0x1A}, 70), false}, {nil, true}} {
+	}{{nil, false}, {nil, true}, {slices.Repeat([]byte{OpI32Const, 1, 0x1A}, 70), false}, {nil, true}} {
 		m := load(t, lean+Interpreter, build(byte(version), c.start...))
 		if m.code.guessed != c.guessed {
 			t.Errorf("build %d: guessed is %v", version, m.code.guessed)
@@ -235,14 +238,14 @@ func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
 		if got := ask(m, hostabi.Admit, "asked"); got != "asked" {
 			t.Errorf("build %d: %q", version, got)
 		}
-		if there := m.code.core.Load().form.resident; !there.has(0) || there.has(1) {
+		if there := m.code.core.Load().form.Resident; !there.Has(0) || there.Has(1) {
 			t.Errorf("build %d: the wrong functions are there", version)
 		}
 	}
 }
 
 // count is the number of functions in a set.
-func (s set) count() (n int) {
+func count(s rewrite.Set) (n int) {
 	for _, w := range s {
 		n += bits.OnesCount64(w)
 	}

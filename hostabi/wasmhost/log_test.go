@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 func TestLogRate(t *testing.T) {
@@ -48,15 +50,15 @@ func TestPrintable(t *testing.T) {
 
 func TestGuestLogLines(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		g := newGuest()
-		log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
-		say := func(level, ptr, n int32) []byte { return join(i32(level), i32(ptr), i32(n), log) }
-		g.hook(hostabi.Admit, join(
-			say(0, region, 3), say(1, region, 3), say(2, region, 3), say(3, region, 3), say(-1, region, 3),
-			say(1, -1, 3), say(1, region, -1), // outside memory: dropped
-			say(1, region, 60000), i64(0)))
+		g := NewGuest()
+		log := g.Importing(hostabi.ImportModule, hostabi.ImportLog, Sig("iii", ""))
+		say := func(level, ptr, n int32) []byte { return Join(I32(level), I32(ptr), I32(n), log) }
+		g.Hook(hostabi.Admit, Join(
+			say(0, Region, 3), say(1, Region, 3), say(2, Region, 3), say(3, Region, 3), say(-1, Region, 3),
+			say(1, -1, 3), say(1, Region, -1), // outside memory: dropped
+			say(1, Region, 60000), I64(0)))
 		var lines []string
-		m := load(t, engine, g.build(), func(o *Options) {
+		m := load(t, engine, g.Build(), func(o *Options) {
 			o.Log = func(level, msg string) {
 				if strings.HasPrefix(msg, "guest: ") {
 					lines = append(lines, level+" "+msg)
@@ -80,7 +82,7 @@ func TestGuestLogLines(t *testing.T) {
 // A thousand vectors of all of memory would take a second: a guest whose time is
 // up is ended between two of them.
 func TestALongWriteIsEndedInTime(t *testing.T) {
-	m := load(t, Interpreter, newGuest().build())
+	m := load(t, Interpreter, NewGuest().Build())
 	in := <-m.slots
 	defer func() { m.slots <- in }()
 	for i := range uint32(3) { // vectors of one byte each

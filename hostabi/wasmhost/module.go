@@ -2,8 +2,8 @@
 // pools, calls, bounds and closes it (ABI.md §8).
 //
 // Guest code runs on the caller's goroutine and is ended there: Load rewrites
-// the module so that it keeps asking the host whether its time is up (see
-// instrument.go), which costs no goroutine and no watchdog per call and also
+// the module so that it keeps asking the host whether its time is up (package
+// rewrite), which costs no goroutine and no watchdog per call and also
 // ends code that never loops.
 package wasmhost
 
@@ -141,7 +141,7 @@ func (m *Module) load(ctx context.Context) (err error) {
 	}
 	large := len(m.opts.Wasm) >= trimFrom
 	m.opts.Wasm = nil // the engine has its own
-	for _, name := range m.code.unknown {
+	for _, name := range m.code.Unknown {
 		m.log.say("warn", fmt.Sprintf("the module exports %s, which this host (ABI %d.%d) does not know and never calls", name, hostabi.Major, hostabi.Minor))
 	}
 	for h := range hostabi.Hook(hostabi.NumHooks) {
@@ -197,13 +197,13 @@ var (
 func (m *Module) Shape() []byte { return m.shape }
 
 // Has says whether the module exports the hook.
-func (m *Module) Has(h hostabi.Hook) bool { return m.code.has[h] }
+func (m *Module) Has(h hostabi.Hook) bool { return m.code.Has[h] }
 
 // Call asks the hook with the encoded input and returns its output appended to
 // out[:0]. A module without the hook has no opinion. The error is a *Fault.
 func (m *Module) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
 	out = out[:0]
-	if !m.code.has[h] {
+	if !m.code.Has[h] {
 		return out, hostabi.MakeResult(0, hostabi.StatusNoOpinion, hostabi.CacheGeneration), nil
 	}
 	start := m.now()

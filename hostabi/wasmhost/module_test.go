@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 func TestAGoodModuleServes(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		m := load(t, engine, newGuest().build(), func(o *Options) { o.Configure = []byte("shape"); o.Instances = 3 })
+		m := load(t, engine, NewGuest().Build(), func(o *Options) { o.Configure = []byte("shape"); o.Instances = 3 })
 		if got := string(m.Shape()); got != "shape" {
 			t.Errorf("Shape is %q", got)
 		}
@@ -33,7 +35,7 @@ func TestAGoodModuleServes(t *testing.T) {
 }
 
 func TestOutputReusesTheBuffer(t *testing.T) {
-	m := load(t, Compiler, newGuest().build())
+	m := load(t, Compiler, NewGuest().Build())
 	buf := make([]byte, 0, hostabi.MaxOutput)
 	out, _, err := m.Call(hostabi.Classify, []byte("one"), buf)
 	if err != nil || string(out) != "one" || &out[0] != &buf[:1][0] {
@@ -42,7 +44,7 @@ func TestOutputReusesTheBuffer(t *testing.T) {
 }
 
 func TestAnAbsentHookHasNoOpinion(t *testing.T) {
-	m := load(t, Interpreter, newGuest().only(hostabi.Admit).build())
+	m := load(t, Interpreter, NewGuest().Only(hostabi.Admit).Build())
 	if m.Shape() != nil || m.Has(hostabi.Classify) || !m.Has(hostabi.Admit) {
 		t.Error("hooks are not those exported")
 	}
@@ -60,7 +62,7 @@ func TestStatuses(t *testing.T) {
 	} {
 		var got string
 		r := hostabi.MakeResult(0, hostabi.Status(status), 7)
-		m := load(t, Interpreter, newGuest().hook(hostabi.Admit, i64(int64(r))).build(), func(o *Options) {
+		m := load(t, Interpreter, NewGuest().Hook(hostabi.Admit, I64(int64(r))).Build(), func(o *Options) {
 			o.OnCall = func(h hostabi.Hook, result string, d time.Duration) { got = result }
 		})
 		_, back, err := m.Call(hostabi.Admit, nil, nil)
@@ -72,56 +74,56 @@ func TestStatuses(t *testing.T) {
 
 // misbehaviour is code that ends a call, and the fault that this is.
 type misbehaviour struct {
-	bad  func(*guest) []byte
+	bad  func(*Guest) []byte
 	want Kind // "": one or the other
 }
 
 // misbehaviours are the ways in which a guest can fail in a call.
 func misbehaviours() map[string]misbehaviour {
-	recursive := func(g *guest) []byte { // a function that calls itself
-		call := g.helper(signature{})
-		g.helpers[0].body = call
+	recursive := func(g *Guest) []byte { // a function that calls itself
+		call := g.Helper(Signature{})
+		g.Helpers[0].Body = call
 		return call
 	}
-	exponential := func(g *guest) []byte { // 2^40 calls and no loop
-		call := g.helper(signature{})
+	exponential := func(g *Guest) []byte { // 2^40 calls and no loop
+		call := g.Helper(Signature{})
 		for range 40 {
-			call = g.helper(signature{}, join(call, call)...)
+			call = g.Helper(Signature{}, Join(call, call)...)
 		}
 		return call
 	}
-	result := func(r hostabi.Result) func(*guest) []byte {
-		return func(*guest) []byte { return append(i64(int64(r)), 0x0F) }
+	result := func(r hostabi.Result) func(*Guest) []byte {
+		return func(*Guest) []byte { return append(I64(int64(r)), 0x0F) }
 	}
-	constant := func(b []byte) func(*guest) []byte { return func(*guest) []byte { return b } }
-	bulk := func(g *guest) []byte { // 1,000 times 16 MB
-		call := join(i32(0), i32(0), i32(250<<16), []byte{opMisc, 11, 0})
+	constant := func(b []byte) func(*Guest) []byte { return func(*Guest) []byte { return b } }
+	bulk := func(g *Guest) []byte { // 1,000 times 16 MB
+		call := Join(I32(0), I32(0), I32(250<<16), []byte{OpMisc, 11, 0})
 		for range 3 {
-			call = g.helper(signature{}, bytes.Repeat(call, 10)...)
+			call = g.Helper(Signature{}, bytes.Repeat(call, 10)...)
 		}
-		return join(i32(250), []byte{opMemoryGrow, 0, 0x1A}, call)
+		return Join(I32(250), []byte{OpMemoryGrow, 0, 0x1A}, call)
 	}
 	return map[string]misbehaviour{
-		"unreachable":          {constant(trap), Trap},
-		"division by zero":     {constant(join(i32(1), i32(0), []byte{0x6D, 0x1A})), Trap},
-		"read outside memory":  {constant(join(i32(-1), []byte{0x28, 2, 0, 0x1A})), Trap},
-		"loop":                 {constant(forever), Timeout},
+		"unreachable":          {constant(Unreachable), Trap},
+		"division by zero":     {constant(Join(I32(1), I32(0), []byte{0x6D, 0x1A})), Trap},
+		"read outside memory":  {constant(Join(I32(-1), []byte{0x28, 2, 0, 0x1A})), Trap},
+		"loop":                 {constant(Forever), Timeout},
 		"recursion":            {recursive, ""}, // of the stack, or late: the compiler's stack is large
 		"calls without a loop": {exponential, Timeout},
 		"bulk without a loop":  {bulk, Timeout},
 		"output too long":      {result(hostabi.MakeResult(hostabi.MaxOutput+1, 0, 0)), Output},
 		"output beyond memory": {result(hostabi.MakeResult(1<<32-1, 0, 0)), Output},
 		"reserved status":      {result(hostabi.MakeResult(0, 17, 0)), Output},
-		"exit": {func(g *guest) []byte {
-			return join(i32(3), g.importing(wasiModule, "proc_exit", sig("i", "")))
+		"exit": {func(g *Guest) []byte {
+			return Join(I32(3), g.Importing(WASI, "proc_exit", Sig("i", "")))
 		}, Trap},
-		"log without end": {func(g *guest) []byte {
-			log := g.importing(hostabi.ImportModule, hostabi.ImportLog, sig("iii", ""))
-			return join([]byte{opLoop, blockEmpty}, i32(1), i32(0), i32(9), log, []byte{0x0C, 0, opEnd})
+		"log without end": {func(g *Guest) []byte {
+			log := g.Importing(hostabi.ImportModule, hostabi.ImportLog, Sig("iii", ""))
+			return Join([]byte{OpLoop, BlockEmpty}, I32(1), I32(0), I32(9), log, []byte{0x0C, 0, OpEnd})
 		}, Timeout},
-		"random without end": {func(g *guest) []byte {
-			random := g.importing(wasiModule, "random_get", sig("ii", "i"))
-			return join([]byte{opLoop, blockEmpty}, i32(0), i32(1<<17), random, []byte{0x1A, 0x0C, 0, opEnd})
+		"random without end": {func(g *Guest) []byte {
+			random := g.Importing(WASI, "random_get", Sig("ii", "i"))
+			return Join([]byte{OpLoop, BlockEmpty}, I32(0), I32(1<<17), random, []byte{0x1A, 0x0C, 0, OpEnd})
 		}, Timeout},
 	}
 }
@@ -132,8 +134,8 @@ func TestFaultsAreContained(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
 		for name, c := range misbehaviours() {
 			t.Run(name, func(t *testing.T) {
-				g := newGuest()
-				m := load(t, engine, g.hook(hostabi.Classify, when(c.bad(g))).build())
+				g := NewGuest()
+				m := load(t, engine, g.Hook(hostabi.Classify, When(c.bad(g))).Build())
 				start := time.Now()
 				if got, want := ask(m, hostabi.Classify, "x"), "fault: "+string(c.want); !strings.HasPrefix(got, want) || got == "x" {
 					t.Errorf("got %q, want %q", got, want)
@@ -153,7 +155,7 @@ func TestFaultsAreContained(t *testing.T) {
 func TestATrapInAnyHookIsAFault(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
 		for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
-			m := load(t, engine, newGuest().hook(h, trap).build())
+			m := load(t, engine, NewGuest().Hook(h, Unreachable).Build())
 			_, _, err := m.Call(h, nil, nil)
 			f, ok := errors.AsType[*Fault](err)
 			if !ok || f.Hook != h || f.Kind != Trap || f.Policy != "p" || !strings.Contains(f.Error(), "unreachable") {
@@ -165,14 +167,14 @@ func TestATrapInAnyHookIsAFault(t *testing.T) {
 
 func TestGrowthIsBounded(t *testing.T) {
 	grow := func(more []byte) []byte { // while (grow(1) != -1) {}
-		return join([]byte{opLoop, blockEmpty}, more, i32(-1), []byte{0x47, 0x0D, 0, opEnd})
+		return Join([]byte{OpLoop, BlockEmpty}, more, I32(-1), []byte{0x47, 0x0D, 0, OpEnd})
 	}
 	engines(t, func(t *testing.T, engine string) {
-		memory := stored(join(grow(join(i32(1), []byte{opMemoryGrow, 0})), []byte{opMemorySize, 0}))
-		table := stored(join(grow(join([]byte{opRefNull, 0x70}, i32(1), []byte{opMisc, 15, 0})), []byte{opMisc, 16, 0}))
-		g := newGuest().hook(hostabi.Classify, memory).hook(hostabi.Admit, table)
-		g.tables = [][]byte{{0x70, 0, 1}}
-		m := load(t, engine, g.build(), func(o *Options) { o.CallTimeout = 10 * time.Second })
+		memory := Stored(Join(grow(Join(I32(1), []byte{OpMemoryGrow, 0})), []byte{OpMemorySize, 0}))
+		table := Stored(Join(grow(Join([]byte{OpRefNull, 0x70}, I32(1), []byte{OpMisc, 15, 0})), []byte{OpMisc, 16, 0}))
+		g := NewGuest().Hook(hostabi.Classify, memory).Hook(hostabi.Admit, table)
+		g.Tables = [][]byte{{0x70, 0, 1}}
+		m := load(t, engine, g.Build(), func(o *Options) { o.CallTimeout = 10 * time.Second })
 		for h, want := range map[hostabi.Hook]uint32{hostabi.Classify: hostabi.MaxMemoryPages, hostabi.Admit: hostabi.MaxTableEntries} {
 			if got := ask(m, h, ""); len(got) != 4 || binary.LittleEndian.Uint32([]byte(got)) != want {
 				t.Errorf("%s: grew to %x, want %x", h, got, want)
@@ -185,7 +187,7 @@ func TestGrowthIsBounded(t *testing.T) {
 }
 
 func TestTooMuchInputIsNotPassedOn(t *testing.T) {
-	m := load(t, Interpreter, newGuest().build())
+	m := load(t, Interpreter, NewGuest().Build())
 	if got := ask(m, hostabi.Admit, strings.Repeat("a", hostabi.MaxInput+1)); got != "fault: input" {
 		t.Errorf("got %.20q", got)
 	}
@@ -193,7 +195,7 @@ func TestTooMuchInputIsNotPassedOn(t *testing.T) {
 
 func TestRepeatedFaultsOpenTheBreaker(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		m := load(t, engine, newGuest().hook(hostabi.Classify, when(trap)).build(), func(o *Options) { o.Instances = breakerFaults })
+		m := load(t, engine, NewGuest().Hook(hostabi.Classify, When(Unreachable)).Build(), func(o *Options) { o.Instances = breakerFaults })
 		for range breakerFaults {
 			if got := ask(m, hostabi.Classify, "x"); got != "fault: trap" {
 				t.Fatalf("got %q", got)
@@ -224,13 +226,13 @@ func TestInstancesMustAgree(t *testing.T) {
 
 // Two guests cannot tell themselves apart by time or chance.
 func TestTheWorldIsTheSameForEveryInstance(t *testing.T) {
-	g := newGuest()
-	random := g.importing(wasiModule, "random_get", sig("ii", "i"))
-	clock := g.importing(wasiModule, "clock_time_get", sig("iIi", "i"))
-	g.hook(hostabi.Configure, join(
-		i32(region), i32(64), random, []byte{0x1A},
-		i32(0), i64(1), i32(region+64), clock, []byte{0x1A}, i64(72)))
-	m := load(t, Interpreter, g.build(), func(o *Options) { o.Instances = 4 })
+	g := NewGuest()
+	random := g.Importing(WASI, "random_get", Sig("ii", "i"))
+	clock := g.Importing(WASI, "clock_time_get", Sig("iIi", "i"))
+	g.Hook(hostabi.Configure, Join(
+		I32(Region), I32(64), random, []byte{0x1A},
+		I32(0), I64(1), I32(Region+64), clock, []byte{0x1A}, I64(72)))
+	m := load(t, Interpreter, g.Build(), func(o *Options) { o.Instances = 4 })
 	if s := m.Shape(); len(s) != 72 || bytes.Equal(s[:32], s[32:64]) {
 		t.Errorf("shape %x", s)
 	}
@@ -238,7 +240,7 @@ func TestTheWorldIsTheSameForEveryInstance(t *testing.T) {
 
 func TestUnchangedBytesAreCompiledOnce(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		wasm := newGuest().build()
+		wasm := NewGuest().Build()
 		a, b := load(t, engine, wasm), load(t, engine, bytes.Clone(wasm))
 		if a.code != b.code {
 			t.Error("compiled twice")
@@ -251,7 +253,7 @@ func TestUnchangedBytesAreCompiledOnce(t *testing.T) {
 }
 
 func TestClosedModulesAnswerAtOnce(t *testing.T) {
-	m := load(t, Interpreter, newGuest().build())
+	m := load(t, Interpreter, NewGuest().Build())
 	m.Close()
 	m.Close()
 	if got := ask(m, hostabi.Classify, ""); got != "fault: unavailable" {
@@ -262,7 +264,7 @@ func TestClosedModulesAnswerAtOnce(t *testing.T) {
 // Calls, faults, replacements and Close at once; run with -race.
 func TestCloseCollectsEverything(t *testing.T) {
 	engines(t, func(t *testing.T, engine string) {
-		wasm := newGuest().hook(hostabi.Classify, when(trap)).build()
+		wasm := NewGuest().Hook(hostabi.Classify, When(Unreachable)).Build()
 		for range 20 {
 			m := load(t, engine, wasm, func(o *Options) { o.Instances = 3; o.Log = nil })
 			var callers sync.WaitGroup
@@ -291,4 +293,12 @@ func TestCloseCollectsEverything(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestCallsDoNotAllocate(t *testing.T) {
+	m := load(t, Compiler, NewGuest().Build())
+	in, out := []byte("key"), make([]byte, 0, hostabi.MaxOutput)
+	if n := testing.AllocsPerRun(100, func() { _, _, _ = m.Call(hostabi.Classify, in, out) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
 )
 
 // rehearse makes the core of a module that is run lean, if nobody has.
@@ -16,7 +17,7 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	}
 	img, started, used, err := c.perform(ctx, m)
 	if errors.Is(err, errAbsent) { // it only looked like those before it
-		if c.whole, err = c.draft.write(form{marks: true}); err != nil {
+		if c.whole, err = c.write(rewrite.Form{Marks: true}); err != nil {
 			return err
 		}
 		c.guessed = false
@@ -25,7 +26,7 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	if err != nil {
 		return err
 	}
-	known.add(c.draft.prints, started, used)
+	known.add(c.draft.Prints(), started, used)
 	k, err := c.lean(ctx, used, img)
 	if err != nil {
 		img.free()
@@ -36,22 +37,12 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	return nil
 }
 
-// lean compiles the module with the functions that are resident; nil: all.
-func (c *code) lean(ctx context.Context, resident set, img *image) (*core, error) {
-	f := form{pages: uint32(img.size >> 16), resident: resident}
-	rewritten, err := c.draft.write(f)
-	if err != nil {
-		return nil, err
-	}
-	return c.compile(ctx, c.key.engine, rewritten, f, img)
-}
-
 // perform compiles the module to be rehearsed, starts an instance, takes its
 // image, and returns which functions were called until then and which are when
 // it is configured and asked as Options.Rehearse asks. The error is errAbsent
 // when one of them is missing.
-func (c *code) perform(ctx context.Context, m *Module) (img *image, started, used set, err error) {
-	whole, err := c.compile(ctx, Interpreter, c.whole, form{marks: true}, nil)
+func (c *code) perform(ctx context.Context, m *Module) (img *image, started, used rewrite.Set, err error) {
+	whole, err := c.compile(ctx, Interpreter, c.whole, rewrite.Form{Marks: true}, nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -82,33 +73,13 @@ func (c *code) perform(ctx context.Context, m *Module) (img *image, started, use
 }
 
 // marks returns the functions that were called since it was asked last.
-func (in *instance) marks() (called set) {
-	for n := range in.core.code.draft.marks() {
-		g := in.global(markName, n)
+func (in *instance) marks() (called rewrite.Set) {
+	for n := range in.core.code.draft.Marks() {
+		g := in.global(rewrite.MarkName, n)
 		called = append(called, g.Get())
 		g.Set(0)
 	}
 	return called
-}
-
-// grow adds function fn, which was missing in from, and what it calls by name,
-// to the code that instances are made of.
-func (c *code) grow(from *core, fn uint32) error {
-	c.making.Lock()
-	defer c.making.Unlock()
-	if c.core.Load() != from {
-		return nil // somebody has; if not this one, its absence shows again
-	}
-	var resident set
-	if c.grown++; c.grown <= maxGrowth {
-		resident = c.draft.reach(from.form.resident, fn)
-	}
-	k, err := c.lean(context.Background(), resident, c.image)
-	if err != nil {
-		return err
-	}
-	c.put(k)
-	return nil
 }
 
 // Rehearsal is an instance that is asked before the module serves, so that the
@@ -124,14 +95,14 @@ var errOver = errors.New("the rehearsal ended with a fault")
 func (r *Rehearsal) Shape() []byte { return r.shape }
 
 // Has says whether the module exports the hook.
-func (r *Rehearsal) Has(h hostabi.Hook) bool { return r.in.m.code.has[h] }
+func (r *Rehearsal) Has(h hostabi.Hook) bool { return r.in.m.code.Has[h] }
 
 // Call asks the hook as Module.Call does. After a fault there is no other call.
 func (r *Rehearsal) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
 	out = out[:0]
 	m := r.in.m
 	switch {
-	case !m.code.has[h]:
+	case !m.code.Has[h]:
 		return out, hostabi.MakeResult(0, hostabi.StatusNoOpinion, hostabi.CacheGeneration), nil
 	case r.in.broken:
 		return out, 0, m.fault(h, Unavailable, errOver)

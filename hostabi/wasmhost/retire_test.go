@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 // leaky grows its memory by a page whenever the input of classify begins with x.
 func leaky() []byte {
-	return newGuest().hook(hostabi.Classify, when(join(i32(1), []byte{opMemoryGrow, 0, 0x1A}))).build()
+	return NewGuest().Hook(hostabi.Classify, When(Join(I32(1), []byte{OpMemoryGrow, 0, 0x1A}))).Build()
 }
 
 // seep asks n times; every 8th call leaves a page behind.

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
 )
 
 // What compiling took is given back once, a while after the last of several
@@ -16,9 +19,9 @@ func TestCompilingLeavesNothingBehind(t *testing.T) {
 		return s[0].Value.Uint64()
 	}
 	large := func(with byte) []byte {
-		g := newGuest()
-		g.custom = appendSection(nil, secCustom, append(appendName(nil, "x"), append(make([]byte, trimFrom), with)...))
-		return g.build()
+		g := NewGuest()
+		g.Custom = AppendSection(nil, SecCustom, append(AppendName(nil, "x"), append(make([]byte, trimFrom), with)...))
+		return g.Build()
 	}
 	synctest.Test(t, func(t *testing.T) {
 		load := func(wasm []byte) {
@@ -34,7 +37,7 @@ func TestCompilingLeavesNothingBehind(t *testing.T) {
 			synctest.Wait()
 			return forced() - before
 		}
-		load(newGuest().build())
+		load(NewGuest().Build())
 		if n := trims(); n != 0 {
 			t.Errorf("%d times for a small one", n)
 		}

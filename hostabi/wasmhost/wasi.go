@@ -8,9 +8,8 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/wasm"
 )
-
-const wasiModule = "wasi_snapshot_preview1"
 
 // WASI error numbers.
 const (
@@ -32,24 +31,24 @@ const (
 // start: a world without arguments, variables, files, time and chance
 // (ABI.md §4). Everything is the same in every instance.
 var wasiFunctions = map[string]hostFunction{
-	"args_get":            {sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
-	"args_sizes_get":      {sig("ii", "i"), answer(noneOf)},
-	"environ_get":         {sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
-	"environ_sizes_get":   {sig("ii", "i"), answer(noneOf)},
-	"clock_time_get":      {sig("iIi", "i"), answer(clockTime)},
-	"clock_res_get":       {sig("ii", "i"), answer(clockResolution)},
-	"random_get":          {sig("ii", "i"), answer(randomGet)},
-	"sched_yield":         {sig("", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
-	"poll_oneoff":         {sig("iiii", "i"), answer(pollOneoff)},
-	"proc_exit":           {sig("i", ""), procExit},
-	"fd_write":            {sig("iiii", "i"), answer(fdWrite)},
-	"fd_read":             {sig("iiii", "i"), answer(fdRead)},
-	"fd_close":            {sig("i", "i"), answer(standard(errnoSuccess))},
-	"fd_seek":             {sig("iIii", "i"), answer(standard(errnoSpipe))},
-	"fd_fdstat_get":       {sig("ii", "i"), answer(fdstatGet)},
-	"fd_fdstat_set_flags": {sig("ii", "i"), answer(standard(errnoSuccess))},
-	"fd_prestat_get":      {sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoBadf })},
-	"fd_prestat_dir_name": {sig("iii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoBadf })},
+	"args_get":            {wasm.Sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
+	"args_sizes_get":      {wasm.Sig("ii", "i"), answer(noneOf)},
+	"environ_get":         {wasm.Sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
+	"environ_sizes_get":   {wasm.Sig("ii", "i"), answer(noneOf)},
+	"clock_time_get":      {wasm.Sig("iIi", "i"), answer(clockTime)},
+	"clock_res_get":       {wasm.Sig("ii", "i"), answer(clockResolution)},
+	"random_get":          {wasm.Sig("ii", "i"), answer(randomGet)},
+	"sched_yield":         {wasm.Sig("", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
+	"poll_oneoff":         {wasm.Sig("iiii", "i"), answer(pollOneoff)},
+	"proc_exit":           {wasm.Sig("i", ""), procExit},
+	"fd_write":            {wasm.Sig("iiii", "i"), answer(fdWrite)},
+	"fd_read":             {wasm.Sig("iiii", "i"), answer(fdRead)},
+	"fd_close":            {wasm.Sig("i", "i"), answer(standard(errnoSuccess))},
+	"fd_seek":             {wasm.Sig("iIii", "i"), answer(standard(errnoSpipe))},
+	"fd_fdstat_get":       {wasm.Sig("ii", "i"), answer(fdstatGet)},
+	"fd_fdstat_set_flags": {wasm.Sig("ii", "i"), answer(standard(errnoSuccess))},
+	"fd_prestat_get":      {wasm.Sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoBadf })},
+	"fd_prestat_dir_name": {wasm.Sig("iii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoBadf })},
 }
 
 // answer makes a host function of one that returns an error number.

@@ -1,12 +1,11 @@
-package wasmhost
+package rewrite
 
 import (
-	"encoding/binary"
 	"errors"
 	"unicode/utf8"
 )
 
-// reader walks a Wasm binary. The first error sticks, and every read after it
+// reader walks the binary of a module. The first error sticks, and every read after it
 // returns zero, so that a caller checks once per structure.
 type reader struct {
 	b   []byte
@@ -104,31 +103,4 @@ func (r *reader) limits() (flags byte, low, high uint32, hasMax bool) {
 		high = r.u32()
 	}
 	return flags, low, high, flags&1 != 0
-}
-
-// appendSection appends a section with its id and length.
-func appendSection(dst []byte, id byte, body []byte) []byte {
-	dst = append(dst, id)
-	dst = appendU32(dst, uint32(len(body)))
-	return append(dst, body...)
-}
-
-func appendU32(dst []byte, v uint32) []byte { return binary.AppendUvarint(dst, uint64(v)) }
-
-func appendS32(dst []byte, v int32) []byte { return appendS64(dst, int64(v)) }
-
-func appendName(dst []byte, s string) []byte {
-	return append(appendU32(dst, uint32(len(s))), s...)
-}
-
-// appendS64 appends a signed LEB128.
-func appendS64(dst []byte, v int64) []byte {
-	for {
-		b := byte(v & 0x7F)
-		v >>= 7
-		if v == 0 && b&0x40 == 0 || v == -1 && b&0x40 != 0 {
-			return append(dst, b)
-		}
-		dst = append(dst, b|0x80)
-	}
 }

@@ -1,17 +1,18 @@
-package wasmhost
+package rewrite
 
 import (
 	"bytes"
+
+	"weir/hostabi/wasmhost/wasm"
 )
 
 // A rewritten module counts down a global of its own as it runs, at the entry
 // of every function, at every turn of a loop, and at least every stride bytes
 // of straight code; bulk instructions pay for the bytes they move. At zero it
-// calls the host's checkpoint, which ends it when its time is up (allowance.go)
-// and otherwise gives it the next ticks. So a guest is never more than
-// ticks × stride bytes of code, well under a millisecond, past its time, returns
-// to Go often enough for the collector and the scheduler, and needs no goroutine
-// beside it.
+// calls the host's checkpoint, which ends it when its time is up and
+// otherwise gives it the next ticks. So a guest is never more than ticks × stride
+// bytes of code, well under a millisecond, past its time, returns to Go often
+// enough for the collector and the scheduler, and needs no goroutine beside it.
 //
 // wazero's own checks (WithCloseOnContextDone) stand at loops only, so functions
 // that call each other twice run for years past them, and cost a goroutine per
@@ -24,27 +25,24 @@ const (
 	bulkShift  = 12 // a tick per 4 KiB, or 4,096 table entries, moved
 	localShift = 6  // a tick per 64 locals zeroed
 	maxBody    = 1 << 20
-
-	hostModule = "weir_host" // guests cannot import it: it is not in hostFunctions
-	checkpoint = "checkpoint"
 )
 
 // meter is what the inserted code refers to.
 type meter struct {
 	fn     uint32 // index of the imported checkpoint; own functions move up
 	added  uint32 // by the imports that are added
-	global uint32 // index of the countdown; what follows are marks (lean.go)
+	global uint32 // index of the countdown; what follows are marks (form.go)
 }
 
 // instrument rewrites the sections. The new imports come after the module's
 // own, so that every function index at or above them moves and none can name
 // them; the new globals come last and code that names them is refused.
-func (d *draft) instrument(f form) error {
+func (d *Draft) instrument(f Form) error {
 	m := meter{fn: uint32(len(d.imports)), added: 1}
 	if f.lean() {
 		m.added = 2
 	}
-	countdown := appendS32([]byte{0x7F, 1, 0x41}, ticks)
+	countdown := wasm.AppendS32([]byte{0x7F, 1, 0x41}, ticks)
 	globals, err := d.rewriteGlobals(m)
 	if err != nil {
 		return err
@@ -58,15 +56,15 @@ func (d *draft) instrument(f form) error {
 	if err := d.rewriteExports(m); err != nil {
 		return err
 	}
-	if f.pages > 0 { // it begins in the middle of its life
-		d.sections[secStart], d.sections[secData], d.sections[secDataCount] = nil, nil, nil
-		d.sections[secMemory] = appendU32(appendU32([]byte{1, 1}, f.pages), d.maxPages)
+	if f.Pages > 0 { // it begins in the middle of its life
+		d.sections[wasm.SecStart], d.sections[wasm.SecData], d.sections[wasm.SecDataCount] = nil, nil, nil
+		d.sections[wasm.SecMemory] = wasm.AppendU32(wasm.AppendU32([]byte{1, 1}, f.Pages), d.maxPages)
 	}
-	if d.sections[secStart] != nil {
-		r := &reader{b: d.sections[secStart]}
-		d.sections[secStart] = appendU32(nil, m.moved(r.u32()))
+	if d.sections[wasm.SecStart] != nil {
+		r := &reader{b: d.sections[wasm.SecStart]}
+		d.sections[wasm.SecStart] = wasm.AppendU32(nil, m.moved(r.u32()))
 		if r.err != nil || r.more() {
-			return malformed(secStart, errShort)
+			return malformed(wasm.SecStart, errShort)
 		}
 	}
 	if err := d.rewriteElements(m); err != nil {
@@ -78,30 +76,30 @@ func (d *draft) instrument(f form) error {
 	d.names = m.rewriteNames(d.names)
 
 	t := uint32(len(d.types))
-	d.sections[secType] = vector(d.sections[secType], t, []byte{0x60, 0, 0}, []byte{0x60, 1, 0x7F, 0})
-	imported := [][]byte{imported(checkpoint, t), imported(missing, t+1)}
-	d.sections[secImport] = vector(d.sections[secImport], m.fn, imported[:m.added]...)
-	all := append(globals, append(countdown, opEnd)...)
+	d.sections[wasm.SecType] = vector(d.sections[wasm.SecType], t, []byte{0x60, 0, 0}, []byte{0x60, 1, 0x7F, 0})
+	imported := [][]byte{imported(Checkpoint, t), imported(Missing, t+1)}
+	d.sections[wasm.SecImport] = vector(d.sections[wasm.SecImport], m.fn, imported[:m.added]...)
+	all := append(globals, append(countdown, wasm.OpEnd)...)
 	n, exports := d.globals+1, [][]byte(nil)
-	if f.marks {
-		for i := range d.marks() {
-			all = append(all, 0x7E, 1, opI64Const, 0, opEnd)
-			exports = append(exports, exportedGlobal(markName, i, n))
+	if f.Marks {
+		for i := range d.Marks() {
+			all = append(all, 0x7E, 1, wasm.OpI64Const, 0, wasm.OpEnd)
+			exports = append(exports, exportedGlobal(MarkName, i, n))
 			n++
 		}
 	}
-	if f.marks || f.pages > 0 {
+	if f.Marks || f.Pages > 0 {
 		for i, g := range d.mutable {
-			exports = append(exports, exportedGlobal(stateName, i, g))
+			exports = append(exports, exportedGlobal(StateName, i, g))
 		}
 	}
-	d.sections[secGlobal] = append(appendU32(nil, n), all...)
-	d.sections[secExport] = vector(d.sections[secExport], uint32(len(d.exports)), exports...)
+	d.sections[wasm.SecGlobal] = append(wasm.AppendU32(nil, n), all...)
+	d.sections[wasm.SecExport] = vector(d.sections[wasm.SecExport], uint32(len(d.exports)), exports...)
 	return nil
 }
 
 func imported(name string, t uint32) []byte {
-	return appendU32(append(appendName(appendName(nil, hostModule), name), 0), t)
+	return wasm.AppendU32(append(wasm.AppendName(wasm.AppendName(nil, HostModule), name), 0), t)
 }
 
 // vector is a section of n elements with more behind them.
@@ -110,7 +108,7 @@ func vector(section []byte, n uint32, more ...[]byte) []byte {
 	if section != nil {
 		r.u32()
 	}
-	return append(append(appendU32(nil, n+uint32(len(more))), section[r.off:]...), bytes.Join(more, nil)...)
+	return append(append(wasm.AppendU32(nil, n+uint32(len(more))), section[r.off:]...), bytes.Join(more, nil)...)
 }
 
 func (m meter) moved(fn uint32) uint32 {
@@ -122,12 +120,12 @@ func (m meter) moved(fn uint32) uint32 {
 
 // rewriteGlobals counts the globals and returns them rewritten, without their
 // number.
-func (d *draft) rewriteGlobals(m meter) (out []byte, err error) {
+func (d *Draft) rewriteGlobals(m meter) (out []byte, err error) {
 	c := &copier{meter: m}
 	c.limit = 1<<32 - 1 // the engine checks which globals an initial value may read
-	err = d.each(secGlobal, func(_ uint32, r *reader) error {
+	err = d.each(wasm.SecGlobal, func(_ uint32, r *reader) error {
 		kind := r.take(2)
-		if r.err == nil && !isValueType(kind[0]) {
+		if r.err == nil && !wasm.IsValueType(kind[0]) {
 			return refuse(remedyWasm2, "global %d is of an unknown type", d.globals)
 		}
 		if r.err == nil && kind[1] == 1 {
@@ -144,43 +142,43 @@ func (d *draft) rewriteGlobals(m meter) (out []byte, err error) {
 	return c.out, err
 }
 
-func (d *draft) rewriteExports(m meter) error {
+func (d *Draft) rewriteExports(m meter) error {
 	var out []byte
-	err := d.each(secExport, func(_ uint32, r *reader) error {
-		out = appendName(out, r.name())
+	err := d.each(wasm.SecExport, func(_ uint32, r *reader) error {
+		out = wasm.AppendName(out, r.name())
 		kind, index := r.byte(), r.u32()
 		if kind == 0 {
 			index = m.moved(index)
 		}
-		out = appendU32(append(out, kind), index)
+		out = wasm.AppendU32(append(out, kind), index)
 		return nil
 	})
-	d.replace(secExport, out)
+	d.replace(wasm.SecExport, out)
 	return err
 }
 
 // replace puts a rewritten vector in a section's place, with its old length.
-func (d *draft) replace(section int, elements []byte) {
+func (d *Draft) replace(section int, elements []byte) {
 	if d.sections[section] == nil {
 		return
 	}
 	r := &reader{b: d.sections[section]}
-	d.sections[section] = append(appendU32(nil, r.u32()), elements...)
+	d.sections[section] = append(wasm.AppendU32(nil, r.u32()), elements...)
 }
 
 // rewriteElements moves the functions named by element segments, in all eight
 // of their forms.
-func (d *draft) rewriteElements(m meter) error {
+func (d *Draft) rewriteElements(m meter) error {
 	c := &copier{meter: m, limit: 1<<32 - 1}
-	err := d.each(secElement, func(_ uint32, r *reader) error {
+	err := d.each(wasm.SecElement, func(_ uint32, r *reader) error {
 		form := r.u32()
 		if form > 7 {
 			return refuse(remedyWasm2, "element segment of form %d is unknown", form)
 		}
-		c.out = appendU32(c.out, form)
+		c.out = wasm.AppendU32(c.out, form)
 		if form&1 == 0 { // active
 			if form&2 != 0 {
-				c.out = appendU32(c.out, r.u32())
+				c.out = wasm.AppendU32(c.out, r.u32())
 			}
 			c.expression(r)
 		}
@@ -192,10 +190,10 @@ func (d *draft) rewriteElements(m meter) error {
 			c.out = append(c.out, kind)
 		}
 		n := r.count()
-		c.out = appendU32(c.out, n)
+		c.out = wasm.AppendU32(c.out, n)
 		for range n {
 			if form&4 == 0 {
-				c.out = appendU32(c.out, m.moved(r.u32()))
+				c.out = wasm.AppendU32(c.out, m.moved(r.u32()))
 			} else {
 				c.expression(r)
 			}
@@ -205,14 +203,14 @@ func (d *draft) rewriteElements(m meter) error {
 		}
 		return c.refused
 	})
-	d.replace(secElement, c.out)
+	d.replace(wasm.SecElement, c.out)
 	return err
 }
 
-func (d *draft) rewriteCode(m meter, f form) error {
-	out := make([]byte, 0, len(d.sections[secCode])*5/4)
+func (d *Draft) rewriteCode(m meter, f Form) error {
+	out := make([]byte, 0, len(d.sections[wasm.SecCode])*5/4)
 	c := &copier{meter: m, limit: d.globals}
-	err := d.each(secCode, func(i uint32, r *reader) error {
+	err := d.each(wasm.SecCode, func(i uint32, r *reader) error {
 		size := r.u32()
 		if size > maxBody {
 			return refuse("split it", "function %d has %d bytes of code, more than %d", m.fn+i, size, maxBody)
@@ -222,33 +220,33 @@ func (d *draft) rewriteCode(m meter, f form) error {
 			return nil
 		}
 		if i >= uint32(len(d.funcs)) {
-			return malformed(secCode, errCount)
+			return malformed(wasm.SecCode, errCount)
 		}
 		c.out = c.out[:0]
-		if f.familiar == nil && !f.holds(i, size) { // it was looked at before
+		if f.Familiar == nil && !f.holds(i, size) { // it was looked at before
 			c.stub(i)
-			out = append(appendU32(out, uint32(len(c.out))), c.out...)
+			out = append(wasm.AppendU32(out, uint32(len(c.out))), c.out...)
 			return nil
 		}
-		c.marked, c.own, c.calls = f.marks, i, c.calls[:0]
-		if err := c.function(body, uint32(len(d.typeAt(d.funcs[i]).params))); err != nil {
+		c.marked, c.own, c.calls = f.Marks, i, c.calls[:0]
+		if err := c.function(body, uint32(len(d.typeAt(d.funcs[i]).Params))); err != nil {
 			return err
 		}
 		if body.err != nil {
-			return malformed(secCode, body.err)
+			return malformed(wasm.SecCode, body.err)
 		}
 		d.effort.add(&c.nesting, int(c.scratch))
-		if f.marks {
+		if f.Marks {
 			d.prints = append(d.prints, c.print)
 		}
-		if _, ok := f.familiar[c.print]; f.familiar != nil && !ok && size > stubSize {
+		if _, ok := f.Familiar[c.print]; f.Familiar != nil && !ok && size > stubSize {
 			c.stub(i)
 		}
-		out = append(appendU32(out, uint32(len(c.out))), c.out...)
+		out = append(wasm.AppendU32(out, uint32(len(c.out))), c.out...)
 		return nil
 	})
 	d.wild = d.wild || c.wild
-	d.replace(secCode, out)
+	d.replace(wasm.SecCode, out)
 	return err
 }
 
@@ -262,15 +260,15 @@ func (m meter) rewriteNames(section []byte) []byte {
 			continue
 		}
 		n := part.count()
-		out := appendU32(nil, n)
+		out := wasm.AppendU32(nil, n)
 		for range n {
-			out = appendU32(out, m.moved(part.u32()))
-			out = appendName(out, part.name())
+			out = wasm.AppendU32(out, m.moved(part.u32()))
+			out = wasm.AppendName(out, part.name())
 		}
 		if part.err != nil || part.more() {
 			return nil
 		}
-		return bytes.Join([][]byte{{1}, appendU32(nil, uint32(len(out))), out}, nil)
+		return bytes.Join([][]byte{{1}, wasm.AppendU32(nil, uint32(len(out))), out}, nil)
 	}
 	return nil
 }
@@ -282,7 +280,7 @@ func (c *copier) function(r *reader, params uint32) error {
 	locals := uint64(0)
 	for range groups {
 		locals += uint64(r.u32())
-		if t := r.byte(); !isValueType(t) && r.err == nil {
+		if t := r.byte(); !wasm.IsValueType(t) && r.err == nil {
 			return refuse(remedyWasm2, "a local is of unknown type %#x", t)
 		}
 		if locals > maxLocals {
@@ -293,7 +291,7 @@ func (c *copier) function(r *reader, params uint32) error {
 	c.scratch = params + uint32(locals)
 	c.print = uint64(c.scratch)
 	c.nesting.reset()
-	c.out = appendU32(c.out, groups+1)
+	c.out = wasm.AppendU32(c.out, groups+1)
 	c.out = append(c.out, r.b[start:r.off]...)
 	c.out = append(c.out, 1, 0x7F)
 	if c.marked {
@@ -309,7 +307,7 @@ func (c *copier) function(r *reader, params uint32) error {
 			c.tick(max(due, 1))
 			checked, due = r.off, 0
 		}
-		if op := c.instruction(r); op == opLoop {
+		if op := c.instruction(r); op == wasm.OpLoop {
 			c.tick(max(due, 1))
 			checked, due = r.off, 0
 		}
@@ -324,38 +322,38 @@ func (c *copier) function(r *reader, params uint32) error {
 // It is at least 1 before, so that the check is for zero when n is 1, which
 // saves the interpreter a quarter of it.
 func (c *copier) tick(n int32) {
-	c.out = appendU32(append(c.out, opGlobalGet), c.global)
-	c.out = appendS32(append(c.out, opI32Const), n)
-	c.out = append(c.out, opI32Sub)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalGet), c.global)
+	c.out = wasm.AppendS32(append(c.out, wasm.OpI32Const), n)
+	c.out = append(c.out, wasm.OpI32Sub)
 	c.store(n == 1)
 }
 
 // payBulk inserts, before an instruction with a length on top of the stack:
 // countdown -= length>>bulkShift + 1, and the check.
 func (c *copier) payBulk() {
-	c.out = appendU32(append(c.out, opLocalTee), c.scratch)
-	c.out = appendU32(append(c.out, opGlobalGet), c.global)
-	c.out = appendU32(append(c.out, opLocalGet), c.scratch)
-	c.out = append(c.out, opI32Const, bulkShift, opI32ShrU, opI32Sub)
-	c.out = append(c.out, opI32Const, 1, opI32Sub)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpLocalTee), c.scratch)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalGet), c.global)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpLocalGet), c.scratch)
+	c.out = append(c.out, wasm.OpI32Const, bulkShift, wasm.OpI32ShrU, wasm.OpI32Sub)
+	c.out = append(c.out, wasm.OpI32Const, 1, wasm.OpI32Sub)
 	c.store(false)
 }
 
 // store inserts the end of a check: the new countdown is on the stack.
 func (c *copier) store(byOne bool) {
 	c.nesting.blocks++
-	c.out = appendU32(append(c.out, opGlobalSet), c.global)
-	c.out = append(c.out, opBlock, blockEmpty)
-	c.out = appendU32(append(c.out, opGlobalGet), c.global)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalSet), c.global)
+	c.out = append(c.out, wasm.OpBlock, wasm.BlockEmpty)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalGet), c.global)
 	if !byOne {
-		c.out = append(c.out, opI32Const, 0, opI32GtS)
+		c.out = append(c.out, wasm.OpI32Const, 0, wasm.OpI32GtS)
 	}
-	c.out = append(c.out, opBrIf, 0)
+	c.out = append(c.out, wasm.OpBrIf, 0)
 	c.checkNow()
-	c.out = appendS32(append(c.out, opI32Const), ticks)
-	c.out = appendU32(append(c.out, opGlobalSet), c.global)
-	c.out = append(c.out, opEnd)
+	c.out = wasm.AppendS32(append(c.out, wasm.OpI32Const), ticks)
+	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalSet), c.global)
+	c.out = append(c.out, wasm.OpEnd)
 }
 
 // checkNow inserts a call of the host's checkpoint.
-func (c *copier) checkNow() { c.out = appendU32(append(c.out, opCall), c.fn) }
+func (c *copier) checkNow() { c.out = wasm.AppendU32(append(c.out, wasm.OpCall), c.fn) }

@@ -1,43 +1,6 @@
-package wasmhost
+package rewrite
 
-// Opcodes that the rewriter reads or writes (WebAssembly 2.0 §5.4).
-const (
-	opUnreachable  = 0x00
-	opBlock        = 0x02
-	opLoop         = 0x03
-	opIf           = 0x04
-	opElse         = 0x05
-	opEnd          = 0x0B
-	opBr           = 0x0C
-	opBrIf         = 0x0D
-	opBrTable      = 0x0E
-	opCall         = 0x10
-	opCallIndirect = 0x11
-	opSelectT      = 0x1C
-	opLocalGet     = 0x20
-	opLocalTee     = 0x22
-	opGlobalGet    = 0x23
-	opGlobalSet    = 0x24
-	opTableSet     = 0x26
-	opMemorySize   = 0x3F
-	opMemoryGrow   = 0x40
-	opI32Const     = 0x41
-	opI64Const     = 0x42
-	opF32Const     = 0x43
-	opF64Const     = 0x44
-	opI32GtS       = 0x4A
-	opI32Sub       = 0x6B
-	opI32ShrU      = 0x76
-	opI64Or        = 0x84
-	opLastNumeric  = 0xC4
-	opRefNull      = 0xD0
-	opRefIsNull    = 0xD1
-	opRefFunc      = 0xD2
-	opMisc         = 0xFC
-	opSIMD         = 0xFD
-
-	blockEmpty = 0x40
-)
+import "weir/hostabi/wasmhost/wasm"
 
 // copier copies instructions, moving the functions they name. It is stricter
 // than the engine where the binary format leaves a choice, so that both always
@@ -59,7 +22,7 @@ type copier struct {
 // expression copies instructions to the end of a constant expression.
 func (c *copier) expression(r *reader) {
 	for r.more() && c.refused == nil {
-		if c.instruction(r) == opEnd {
+		if c.instruction(r) == wasm.OpEnd {
 			return
 		}
 	}
@@ -74,21 +37,21 @@ func (c *copier) instruction(r *reader) byte {
 	op := r.byte()
 	c.print = (c.print ^ uint64(op)) * 1099511628211 // FNV-1a, by instructions
 	switch {
-	case op == opCall || op == opRefFunc:
+	case op == wasm.OpCall || op == wasm.OpRefFunc:
 		f := r.u32()
 		c.calls = append(c.calls, f)
-		c.out = appendU32(append(c.out, op), c.moved(f))
+		c.out = wasm.AppendU32(append(c.out, op), c.moved(f))
 		return op
-	case op == opGlobalGet || op == opGlobalSet:
+	case op == wasm.OpGlobalGet || op == wasm.OpGlobalSet:
 		if g := r.u32(); g >= c.limit {
 			c.refused = refuse("build it again", "code names global %d of %d", g, c.limit)
 		}
-	case op == opMemoryGrow:
+	case op == wasm.OpMemoryGrow:
 		c.checkNow() // it may copy the whole memory
 		c.zero(r, 1)
-	case op == opMisc:
+	case op == wasm.OpMisc:
 		c.misc(r)
-	case op == opSIMD:
+	case op == wasm.OpSIMD:
 		c.simd(r)
 	default:
 		c.plain(op, r)
@@ -102,47 +65,47 @@ func (c *copier) instruction(r *reader) byte {
 // plain passes the immediates of a one-byte opcode.
 func (c *copier) plain(op byte, r *reader) {
 	switch {
-	case op == opBlock || op == opLoop || op == opIf:
+	case op == wasm.OpBlock || op == wasm.OpLoop || op == wasm.OpIf:
 		c.nesting.enter(op)
 		c.blockType(op, r)
-	case op == opElse:
+	case op == wasm.OpElse:
 		c.nesting.blocks++
-	case op == opEnd:
+	case op == wasm.OpEnd:
 		c.nesting.leave()
 	case op <= 0x01 || op == 0x0F || op == 0x1A || op == 0x1B:
-	case op == opBr || op == opBrIf:
+	case op == wasm.OpBr || op == wasm.OpBrIf:
 		c.nesting.blocks++
 		r.u32()
-	case op == opBrTable:
+	case op == wasm.OpBrTable:
 		for range r.count() {
 			c.nesting.blocks++
 			r.u32()
 		}
 		r.u32()
-	case op == opCallIndirect:
+	case op == wasm.OpCallIndirect:
 		r.u32()
 		r.u32()
-	case op == opSelectT:
-		if n, t := r.byte(), r.byte(); n != 1 || !isValueType(t) {
+	case op == wasm.OpSelectT:
+		if n, t := r.byte(), r.byte(); n != 1 || !wasm.IsValueType(t) {
 			c.unknown(op, n, t)
 		}
-	case op >= opLocalGet && op <= opTableSet:
-		c.wild = c.wild || op == opTableSet
+	case op >= wasm.OpLocalGet && op <= wasm.OpTableSet:
+		c.wild = c.wild || op == wasm.OpTableSet
 		r.u32()
-	case op >= 0x28 && op < opMemorySize: // loads and stores
+	case op >= 0x28 && op < wasm.OpMemorySize: // loads and stores
 		memarg(r)
-	case op == opMemorySize:
+	case op == wasm.OpMemorySize:
 		c.zero(r, 1)
-	case op == opI32Const:
+	case op == wasm.OpI32Const:
 		r.skipLEB(5)
-	case op == opI64Const:
+	case op == wasm.OpI64Const:
 		r.skipLEB(10)
-	case op == opF32Const:
+	case op == wasm.OpF32Const:
 		r.take(4)
-	case op == opF64Const:
+	case op == wasm.OpF64Const:
 		r.take(8)
-	case op > opF64Const && op <= opLastNumeric || op == opRefIsNull:
-	case op == opRefNull:
+	case op > wasm.OpF64Const && op <= wasm.OpLastNumeric || op == wasm.OpRefIsNull:
+	case op == wasm.OpRefNull:
 		if t := r.byte(); t != 0x70 && t != 0x6F {
 			c.unknown(op)
 		}
@@ -155,13 +118,13 @@ func (c *copier) plain(op byte, r *reader) {
 // everything but blocks, and operations from drop to the last numeric one that
 // are no memory.grow.
 func leaves(op byte) bool {
-	return op != opBlock && op != opLoop && (op < 0x1A || op > opLastNumeric || op == opMemoryGrow)
+	return op != wasm.OpBlock && op != wasm.OpLoop && (op < 0x1A || op > wasm.OpLastNumeric || op == wasm.OpMemoryGrow)
 }
 
 // blockType passes a block's type: empty, a value type, or the index of a type.
 func (c *copier) blockType(op byte, r *reader) {
 	switch b := r.byte(); {
-	case b == blockEmpty || isValueType(b):
+	case b == wasm.BlockEmpty || wasm.IsValueType(b):
 	case b < 0x40: // an index in one byte
 	case b >= 0x80: // or in more, not negative
 		last := b
@@ -204,7 +167,7 @@ func (c *copier) misc(r *reader) {
 		c.payBulk()
 		r.u32()
 	default:
-		c.unknown(opMisc, sub)
+		c.unknown(wasm.OpMisc, sub)
 	}
 }
 
@@ -213,7 +176,7 @@ func (c *copier) simd(r *reader) {
 	sub := r.byte()
 	if sub >= 0x80 { // LEB128 of 128–255, in its shortest form
 		if high := r.byte(); high != 1 {
-			c.unknown(opSIMD, sub, high)
+			c.unknown(wasm.OpSIMD, sub, high)
 		}
 		return
 	}

@@ -1,26 +1,26 @@
-package wasmhost
+package rewrite
 
-import "time"
+import "weir/hostabi/wasmhost/wasm"
 
-// Bounds of what the compiler is given. It takes more than linear time for a
-// function: 4,000 conditions in a row took it 4 s, 400 nested loops over 100
-// variables 30 s, and it cannot be stopped within one. Functions as people's
-// compilers write them stay far below: the largest of a Go guest with fmt and
-// encoding/json has 2,300 blocks. The interpreter needs no such bounds.
+// Bounds of what the compiler is given (ABI.md §8). It takes more than
+// linear time for a function: 4,000 conditions in a row took it 4 s, 400 nested
+// loops over 100 variables 30 s, and it cannot be stopped within one. Functions as
+// people's compilers write them stay far below: the largest of a Go guest with fmt
+// and encoding/json has 2,300 blocks. The interpreter needs no such bounds.
 const (
-	maxBlocks      = 4096    // basic blocks of one function
-	maxBlockVars   = 1 << 18 // blocks × variables of one function
-	maxLoopVars    = 8192    // loops within each other × variables of one function
-	compileTimeout = 30 * time.Second
+	maxBlocks    = 4096    // basic blocks of one function
+	maxBlockVars = 1 << 18 // blocks × variables of one function
+	maxLoopVars  = 8192    // loops within each other × variables of one function
 )
 
 // effort is what it takes to compile the most demanding function of a module.
 type effort struct{ blocks, blockVars, loopVars int }
 
-// refuse says why the compiler is not given a module.
-func (e effort) refuse() error {
+// Compilable says why the compiler is not given the module; nil if it is. It is
+// asked after Write, which looks at the code. The error is an *Error.
+func (d *Draft) Compilable() error {
 	const remedy = `run it with engine = "interpreter", or split its largest function`
-	switch {
+	switch e := d.effort; {
 	case e.blocks > maxBlocks:
 		return refuse(remedy, "a function has %d blocks, the compiler takes at most %d", e.blocks, maxBlocks)
 	case e.blockVars > maxBlockVars:
@@ -44,7 +44,7 @@ func (n *nesting) reset() { *n = nesting{open: n.open[:0]} }
 func (n *nesting) enter(op byte) {
 	n.blocks++
 	n.open = append(n.open, op)
-	if op == opLoop {
+	if op == wasm.OpLoop {
 		n.loops++
 		n.deep = max(n.deep, n.loops)
 	}
@@ -52,7 +52,7 @@ func (n *nesting) enter(op byte) {
 
 func (n *nesting) leave() {
 	if last := len(n.open) - 1; last >= 0 {
-		if n.open[last] == opLoop {
+		if n.open[last] == wasm.OpLoop {
 			n.loops--
 		}
 		n.open = n.open[:last]
