@@ -69,7 +69,9 @@ type loop struct {
 	closed  bool
 
 	busy atomic.Int32 // sources it has
-	long queue        // of the goroutine that is the loop
+
+	places places // of all the poller's loops
+	long   queue  // of the goroutine that is the loop
 }
 
 // New starts n loops: one for each processor is right. A loop that waits keeps
@@ -78,13 +80,14 @@ type loop struct {
 // lets that end the process.
 func New(n int, panicked func(v any, stack []byte)) (*Poller, error) {
 	p := &Poller{}
+	places := make(places, n)
 	for i := range n {
 		l, err := newLoop()
 		if err != nil {
 			p.Close()
 			return nil, err
 		}
-		l.n, l.panicked = i, panicked
+		l.n, l.panicked, l.places = i, panicked, places
 		p.loops = append(p.loops, l)
 		l.done.Go(func() { l.run(nil) })
 	}
@@ -218,6 +221,7 @@ type worker struct {
 	left bool    // another goroutine is the loop now
 
 	yielded time.Time // when the scheduler last had a turn
+	long    bool      // a turn was, since
 }
 
 // leave makes the handler's goroutine its own: another one goes on being the
@@ -321,6 +325,7 @@ func (w *worker) deliver(leave func(), e *event) (left bool) {
 	switch s := e.source; {
 	case turn != Short:
 		s.long = longFor
+		w.long = true
 	case e.what&Readable != 0 && s.long > 0:
 		s.long--
 	}

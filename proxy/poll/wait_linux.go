@@ -29,5 +29,9 @@ func (w *worker) yield() {
 	if now := time.Now(); now.Sub(w.yielded) >= yieldEvery {
 		w.yielded = now
 		runtime.Gosched()
+		if !w.long { // who sends much is served best where the kernel puts it
+			w.loop.places.apart(w.loop.n)
+		}
+		w.long = false
 	}
 }
