@@ -264,18 +264,19 @@ func (g got) String() string {
 }
 
 // next reads one frame; at the end of the connection it returns io.EOF, at a
-// reset ECONNRESET.
+// reset, which may come inside the header, ECONNRESET.
 func (p *peer) next() (got, error) {
 	p.t.Helper()
+	reset := func() (yes bool) {
+		p.w.out.change(func() { yes = p.w.out.reset })
+		return yes
+	}
 	head := p.read(2)
 	if len(head) < 2 {
-		err := io.EOF
-		p.w.out.change(func() {
-			if p.w.out.reset {
-				err = syscall.ECONNRESET
-			}
-		})
-		return got{}, err
+		if reset() {
+			return got{}, syscall.ECONNRESET
+		}
+		return got{}, io.EOF
 	}
 	more := 0
 	switch head[1] & 0x7F {
@@ -289,6 +290,9 @@ func (p *peer) next() (got, error) {
 	}
 	head = append(head, p.read(more)...)
 	h, ok, err := wsframe.Parse(head)
+	if err == nil && !ok && reset() {
+		return got{}, syscall.ECONNRESET
+	}
 	if !ok || err != nil {
 		p.t.Fatalf("%s received a broken header % x: %v", p.name, head, err)
 	}
