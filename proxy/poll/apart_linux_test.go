@@ -3,6 +3,7 @@ package poll
 import (
 	"runtime"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,4 +49,26 @@ func TestLoopsKeepApart(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who leaves the loop leaves it to a goroutine that has just been scheduled: there
+// is no turn to give yet, and nothing to look at.
+func TestLeavingIsNoYield(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // no time passes
+		p := newPoller(t, 1)
+		a, _ := sockets(t)
+		source := p.Add(a, nil, handler(func(func(), Events) {}))
+		defer source.Remove()
+		left := make(chan bool)
+		for range 10 {
+			source.Call(func(leave func()) {
+				leave()
+				left <- true
+			})
+			<-left
+		}
+		if at := p.loops[0].places[0].Load(); at != 0 {
+			t.Errorf("the loop looked where it runs: processor %d", at-1)
+		}
+	})
 }

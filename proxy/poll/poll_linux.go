@@ -241,7 +241,7 @@ const maxEvents = 128
 
 // run is the loop. It ends when the loop is closed or left to another goroutine.
 func (l *loop) run(events []event) {
-	w := &worker{loop: l, rest: events}
+	w := &worker{loop: l, rest: events, yielded: time.Now()} // it has just been scheduled
 	for !w.turns() {
 	}
 }
