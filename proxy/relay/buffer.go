@@ -63,8 +63,10 @@ var pools [18]sync.Pool // by the logarithm of the size
 // sizeFor is the size of the buffer that n bytes wait in.
 func sizeFor(n int) int { return 1 << bits.Len(uint(max(n, leastSize)-1)) }
 
-// bufferCost is about what a buffer takes beside its data, in bytes.
-const bufferCost = 8 << 10
+const (
+	bufferCost = 8 << 10 // about what a buffer that waits takes beside its data, in bytes
+	keptMsgs   = 128     // of its msgs
+)
 
 // borrow takes a buffer of size bytes that begins with left.
 func borrow(size int, left []byte) *buffer {
@@ -147,7 +149,8 @@ func (p *pump) move(size int) {
 }
 
 // Idle implements sock.Buffer: a pump that waits holds no buffer unless a good
-// part of a frame is in it, and then one that just holds the frame.
+// part of a frame is in it, and then one that just holds the frame, which the
+// memory budget is charged with.
 func (p *pump) Idle() {
 	b := p.buf
 	if b == nil {
@@ -158,25 +161,26 @@ func (p *pump) Idle() {
 	case len(left) == 0:
 		p.carry, p.buf = nil, nil
 		b.release()
+		return
 	case len(left) <= carrySize:
 		p.carry, p.buf = append(p.carry[:0], left...), nil
 		b.release()
+		return
 	case len(b.data) > size:
 		p.move(size)
 	}
+	if cap(p.buf.msgs) > keptMsgs {
+		p.buf.msgs, p.buf.apart = nil, nil
+	}
+	p.charge(int64(len(p.buf.data) + bufferCost))
 }
 
-// await notes what the beginning of a frame waits for, and returns what the memory
-// that it waits in costs.
-func (p *pump) await(h *wsframe.Header) int64 {
+// await notes what the beginning of a frame waits for.
+func (p *pump) await(h *wsframe.Header) {
 	p.due = h.Size + peekSize // when more than a buffer holds is to come
 	if fits(h) {
 		p.due = h.Size + int(h.Length)
 	}
-	if p.buf.left() <= carrySize {
-		return 0
-	}
-	return int64(sizeFor(p.due) + bufferCost)
 }
 
 // charge sets what of the memory budget the buffer of a waiting pump takes. It

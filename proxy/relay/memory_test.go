@@ -138,6 +138,45 @@ func TestUnfinishedFramesTakeMemory(t *testing.T) {
 	}, memory(1<<20), under(events(t)))
 }
 
+// Toward a peer whose queue is full little is read, and the buffer that it waits in
+// is what counts, which may be smaller than the whole frame.
+func TestUnfinishedFramesTowardTheSlow(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		fill(r.u, 2000)
+		sent := []string{event("critical", 0, 15_000), event("critical", 1, 60_000)}
+		r.u.send(sent[0])
+		frame := r.u.frame(true, wsframe.Text, sent[1])
+		r.u.raw(frame[:3000])
+		synctest.Wait()
+		held := int64(len(r.pumps[hostabi.ToClient].buf.data) + bufferCost)
+		if n := r.memory.Used() - r.memory.Queued(); n != held {
+			t.Errorf("%d bytes count for 3000 that wait, want %d", n, held)
+		}
+		r.u.raw(frame[3000:])
+		r.c.next()
+		r.c.expect(sent...)
+	}, kernel(2000), buffered(20_000), memory(1<<20), under(events(t)))
+}
+
+// What a buffer that waits keeps beside its data is as little as is counted.
+func TestUnfinishedFramesAfterManySmallOnes(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		text := event("x", 1, 50_000)
+		frame := r.u.frame(true, wsframe.Text, text)
+		r.u.raw(frame[:20_000])
+		synctest.Wait()
+		b := r.pumps[hostabi.ToClient].buf
+		b.msgs = make([]message, 0, maxRun) // as it came from the pool
+		r.u.raw(frame[20_000:30_000])
+		synctest.Wait()
+		if b := r.pumps[hostabi.ToClient].buf; cap(b.msgs) > keptMsgs {
+			t.Errorf("it keeps room for %d messages", cap(b.msgs))
+		}
+		r.u.raw(frame[30_000:])
+		r.c.expect(text)
+	}, under(events(t)))
+}
+
 // A frame whose beginning finds no memory is not refused: it counts all the same, so
 // that nothing new begins and what may be shed goes.
 func TestUnfinishedFramesComeFirst(t *testing.T) {

@@ -120,6 +120,7 @@ func (p *pump) release() {
 // batch judges n bytes that were read with one set of settings and one reading
 // of the clock, and sends them on. False: the pump has come to its end.
 func (p *pump) batch(n int) (*Cause, bool) {
+	p.charge(0) // it waits no more
 	p.buf.w += n
 	p.got = n
 	p.now = time.Now()
@@ -146,8 +147,7 @@ func (p *pump) batch(n int) (*Cause, bool) {
 // and sent at once, the same bytes.
 func (p *pump) frames() (*Cause, bool) {
 	b := p.buf
-	run := b.r        // start of the run; ends at b.r
-	waits := int64(0) // what the memory costs that the last frame's beginning waits in
+	run := b.r // start of the run; ends at b.r
 	var h wsframe.Header
 	for b.r < b.w {
 		if p.state != atFrame {
@@ -193,7 +193,7 @@ func (p *pump) frames() (*Cause, bool) {
 				}
 			} else {
 				if p.wantsMore(&h) {
-					waits = p.await(&h)
+					p.await(&h)
 					break
 				}
 				p.send(run)
@@ -205,7 +205,6 @@ func (p *pump) frames() (*Cause, bool) {
 		}
 	}
 	p.send(run)
-	p.charge(waits)
 	return nil, true
 }
 
