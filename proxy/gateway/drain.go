@@ -101,8 +101,8 @@ func (g *Gateway) drain() {
 			}
 		}
 	}
+	err := g.http.Wait(ctx) // first: a handshake under way becomes a tunnel, which start has told to leave
 	g.waitTunnels(ctx)
-	err := g.http.Wait(ctx)
 	if left := g.count(); err != nil || left > 0 {
 		g.log.Warn("drain_timeout passed with work in flight", "drain_timeout_ms", timeout.Milliseconds(),
 			"tunnels", left, "requests", g.http.Requests())

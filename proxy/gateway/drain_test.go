@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -45,6 +46,32 @@ func TestDraining(t *testing.T) {
 		t.Errorf("the request under way got %d events, %v", strings.Count(string(body), "data:"), err)
 	}
 	<-stopped
+}
+
+// A handshake under way when a drain begins becomes a tunnel, which is told to
+// leave and waited for like the others.
+func TestADrainWaitsForHandshakes(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		close(asked)
+		<-answer
+		if c, err := websocket.Accept(w, req, nil); err == nil {
+			_, _, _ = c.Read(req.Context()) // answers the close
+		}
+	}))
+	defer upstream.Close()
+	r := start(t, "[upstream.u]\nurls = [\""+upstream.URL+"\"]\n[[route]]\nupstream = \"u\"\n")
+	r.logs.on("draining", func() { close(answer) })
+	stopped := make(chan struct{})
+	go func() { <-asked; r.stop(); close(stopped) }()
+	_, _, err := r.ws("/ws").Read(t.Context())
+	if websocket.CloseStatus(err) != 1012 {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+	<-stopped
+	if logs := r.logs.String(); !strings.Contains(logs, `"msg":"drained"`) {
+		t.Errorf("the drain did not wait: %s", logs)
+	}
 }
 
 // What a drain leaves over is told: a stream that goes on, a tunnel whose client
