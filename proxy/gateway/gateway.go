@@ -56,7 +56,7 @@ type Gateway struct {
 	demo     *demo.Demo
 
 	current atomic.Pointer[generation]
-	memory  *flow.Budget // all queues of the process
+	memory  *flow.Budget // what counts toward max_memory of the process
 	clients *clients     // connections by address, those within the limits
 	overrun atomic.Int64 // connections above a limit, open until they are told so
 
@@ -97,6 +97,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g.late = g.newServer(g.refuseLate)
 	g.startLoops()
 	g.metrics.SetQueueBytes(func() float64 { return float64(g.memory.Queued()) })
+	g.metrics.SetMemoryBytes(func() float64 { return float64(g.memory.Used()) })
 	g.metrics.SetInflight(g.inflight)
 	gen, err := g.build(ctx, cfg, nil)
 	if err != nil {

@@ -53,7 +53,7 @@ func (h *handshake) check() *stream.Fault {
 		h.g.askForShedding()
 		return &stream.Fault{
 			Code: hostabi.TooManyConnections, Limit: mark, Actual: used,
-			Message: fmt.Sprintf("%d bytes are queued, above %d no tunnel is begun: max_memory is %d", used, mark, max),
+			Message: fmt.Sprintf("%d bytes are held, above %d no tunnel is begun: max_memory is %d", used, mark, max),
 		}
 	}
 	return nil

@@ -191,6 +191,24 @@ func (r *rig) ws(path string) *websocket.Conn {
 	return c
 }
 
+// gauge holds the value of a metric that has one.
+func (r *rig) gauge(name string, want float64) {
+	r.t.Helper()
+	families, err := r.g.metrics.Registry.Gather()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			if got := f.GetMetric()[0].GetGauge().GetValue(); got != want {
+				r.t.Errorf("%s is %v, want %v", name, got, want)
+			}
+			return
+		}
+	}
+	r.t.Errorf("there is no %s", name)
+}
+
 // echo sends a message and expects it back.
 func echo(ctx context.Context, c *websocket.Conn, msg string) error {
 	if err := c.Write(ctx, websocket.MessageText, []byte(msg)); err != nil {

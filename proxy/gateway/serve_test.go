@@ -262,9 +262,12 @@ func TestMemoryThatIsFullBeginsNoTunnel(t *testing.T) {
 		r.g.mu.Lock()
 		memory := r.g.routes["demo"].relay.Memory
 		r.g.mu.Unlock()
-		if !memory.Reserve(1<<20 - 1000) {
+		if !memory.Reserve(1<<20 - 2000) {
 			t.Fatal("no room")
 		}
+		memory.TakeAside(1000) // frames whose rest is awaited
+		r.gauge("weir_queue_bytes", 1046576)
+		r.gauge("weir_memory_bytes", 1047576)
 		_, res, err := r.dial("/ws")
 		if err == nil {
 			t.Fatal("not refused")
@@ -273,10 +276,12 @@ func TestMemoryThatIsFullBeginsNoTunnel(t *testing.T) {
 		if res.StatusCode != 503 || !strings.Contains(string(body), detail) || !strings.Contains(string(body), `"limit":983040,"actual":1047576`) {
 			t.Errorf("%s: %s", res.Status, body)
 		}
-		memory.Release(1<<20 - 1000)
+		memory.TakeAside(-1000)
+		memory.Release(1<<20 - 2000)
+		r.gauge("weir_memory_bytes", 0)
 		r.ws("/ws")
 	}
-	const detail = "1047576 bytes are queued, above 983040 no tunnel is begun: max_memory is 1048576"
+	const detail = "1047576 bytes are held, above 983040 no tunnel is begun: max_memory is 1048576"
 	f("[limits]\nmax_memory = \"1MiB\"\n"+plainRoute, detail)
 	f(plainRoute+"limits = { max_memory = \"1MiB\" }\n", detail)
 }

@@ -21,6 +21,7 @@ type Set struct {
 
 	connections [numStates]prometheus.Gauge
 	queueBytes  reading
+	memoryBytes reading
 	inflight    reading
 	messages    [2]prometheus.Counter
 	dropped     [numReasons]prometheus.Counter

@@ -14,7 +14,7 @@ import (
 )
 
 // designed is the list of the design, "What operators expect", with the labels
-// of each; HTTP requests are counted besides.
+// of each; HTTP requests, panics and what max_memory counts are there besides.
 var designed = map[string]string{
 	"weir_connections":                                  "state",
 	"weir_queue_bytes":                                  "",
@@ -33,6 +33,7 @@ var designed = map[string]string{
 	"weir_build_info":                                   "abi,goversion,version",
 	"weir_http_requests_total":                          "code",
 	"weir_panics_total":                                 "in",
+	"weir_memory_bytes":                                 "",
 }
 
 func TestNamesAndLabelsAreTheDesigns(t *testing.T) {
@@ -179,9 +180,13 @@ func TestReadingsAreAskedFor(t *testing.T) {
 		t.Errorf("queue bytes %v before a source is set, want 0", got)
 	}
 	s.SetQueueBytes(func() float64 { return 7 })
+	s.SetMemoryBytes(func() float64 { return 8 })
 	s.SetInflight(func() float64 { return 9 })
 	if got := series(t, s, "weir_queue_bytes"); got != 7 {
 		t.Errorf("queue bytes %v, want 7", got)
+	}
+	if got := series(t, s, "weir_memory_bytes"); got != 8 {
+		t.Errorf("memory bytes %v, want 8", got)
 	}
 	if got := series(t, s, "weir_inflight"); got != 9 {
 		t.Errorf("inflight %v, want 9", got)

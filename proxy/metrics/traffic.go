@@ -78,12 +78,15 @@ func (s *Set) traffic() {
 		Name: "weir_connections", Help: "Client connections by state.",
 	}, []string{"state"})
 	queued := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_queue_bytes", Help: "Payload bytes waiting in all queues.",
+		Name: "weir_queue_bytes", Help: "Bytes reserved for what waits in queues and for fragments being collected.",
 	}, s.queueBytes.value)
+	memory := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_memory_bytes", Help: "Bytes that count toward max_memory: queues, fragments being collected, frames whose rest is awaited.",
+	}, s.memoryBytes.value)
 	inflight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_inflight", Help: "Messages in flight: forwarded and not yet answered or acknowledged.",
 	}, s.inflight.value)
-	s.Registry.MustRegister(connections, queued, inflight)
+	s.Registry.MustRegister(connections, queued, memory, inflight)
 	for i := range s.connections {
 		s.connections[i] = connections.WithLabelValues(State(i).String())
 	}
@@ -108,6 +111,9 @@ func (s *Set) Connections(state State) prometheus.Gauge { return s.connections[s
 // SetQueueBytes has f asked for weir_queue_bytes whenever metrics are gathered.
 // It replaces the function before; without one the gauge is 0.
 func (s *Set) SetQueueBytes(f func() float64) { s.queueBytes.f.Store(&f) }
+
+// SetMemoryBytes does the same for weir_memory_bytes.
+func (s *Set) SetMemoryBytes(f func() float64) { s.memoryBytes.f.Store(&f) }
 
 // SetInflight does the same for weir_inflight.
 func (s *Set) SetInflight(f func() float64) { s.inflight.f.Store(&f) }
