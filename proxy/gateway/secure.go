@@ -55,8 +55,10 @@ func (c *clientConn) answerInClear() {
 	env := native.Envelope(hostabi.ProtocolError, hostabi.HTTP, hostabi.ToUpstream)
 	body := env.Append(nil, &policy.Values{Code: hostabi.ProtocolError, Message: why, Status: http.StatusBadRequest, Limit: -1, Actual: -1})
 	tcp := c.Clear()
-	_ = tcp.SetDeadline(time.Now().Add(clearWait))
-	if _, err := fmt.Fprintf(tcp, "HTTP/1.1 400 Bad Request\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", env.ContentType, len(body), body); err != nil {
+	now := time.Now()
+	_ = tcp.SetDeadline(now.Add(clearWait))
+	if _, err := fmt.Fprintf(tcp, "HTTP/1.1 400 Bad Request\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		now.UTC().Format(http.TimeFormat), env.ContentType, len(body), body); err != nil {
 		return
 	}
 	_ = tcp.CloseWrite()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -52,6 +53,7 @@ func (r *rig) faults(code hostabi.FaultCode) float64 {
 func TestPlainHTTPToATLSListener(t *testing.T) {
 	r := startTLS(t)
 	for _, size := range []int{0, 8 << 10} { // the second leaves bytes unread
+		from := time.Now().Truncate(time.Second)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+"/", nil)
 		if err != nil {
 			t.Fatal(err)
@@ -65,6 +67,9 @@ func TestPlainHTTPToATLSListener(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != 400 || err != nil || !strings.Contains(string(body), "https:") || res.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%d bytes: %d, %v, %q, %v", size, res.StatusCode, res.Header, body, err)
+		}
+		if date, err := http.ParseTime(res.Header.Get("Date")); err != nil || date.Before(from) || date.After(time.Now()) {
+			t.Errorf("%d bytes: Date is %q", size, res.Header.Get("Date"))
 		}
 	}
 	if n := r.faults(hostabi.ProtocolError); n != 2 {
