@@ -39,10 +39,50 @@ func TestAGetAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := []byte("GET /a?b HTTP/1.1\r\nHost: a.example\r\nUser-Agent: x\r\nAccept: */*\r\nCookie: a=b\r\n\r\n")
 	got := make([]byte, len(answer))
+	if n := allocsOfAGet(t, c, got); n != 0 {
+		t.Errorf("%v allocations for a GET", n)
+	}
+	if !strings.HasSuffix(string(got), "hello") {
+		t.Fatalf("got %q", got)
+	}
+	_ = c.Close()
+	r.stop()
+	_ = l.Close()
+	serving.Wait()
+}
+
+// Refusals come in floods: a line that the log leaves out is not made either.
+func TestARefusedGETAllocatesLittle(t *testing.T) {
+	r := start(t, demoUpstream+"[[route]]\npath = \"/api\"\nupstream = \"demo\"\n")
+	c, err := net.Dial("tcp", r.g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write(aGet); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 4096)
+	n, err := c.Read(got) // each answer comes in one piece, and is as long as the others
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := allocsOfAGet(t, c, got[:n]); n > 9 {
+		t.Errorf("%v allocations for a GET that is refused", n)
+	}
+	if s := string(got[:n]); !strings.HasPrefix(s, "HTTP/1.1 404 ") || !strings.HasSuffix(s, "}") {
+		t.Fatalf("got %q", s)
+	}
+}
+
+var aGet = []byte("GET /a?b HTTP/1.1\r\nHost: a.example\r\nUser-Agent: x\r\nAccept: */*\r\nCookie: a=b\r\n\r\n")
+
+// allocsOfAGet sends one after the other; their answers fill got.
+func allocsOfAGet(t *testing.T, c net.Conn, got []byte) float64 {
+	t.Helper()
 	get := func() {
-		if _, err := c.Write(request); err != nil {
+		if _, err := c.Write(aGet); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.ReadFull(c, got); err != nil {
@@ -52,14 +92,5 @@ func TestAGetAllocatesNothing(t *testing.T) {
 	for range 100 {
 		get()
 	}
-	if !strings.HasSuffix(string(got), "hello") {
-		t.Fatalf("got %q", got)
-	}
-	if n := testing.AllocsPerRun(1000, get); n != 0 {
-		t.Errorf("%v allocations for a GET", n)
-	}
-	_ = c.Close()
-	r.stop()
-	_ = l.Close()
-	serving.Wait()
+	return testing.AllocsPerRun(1000, get)
 }

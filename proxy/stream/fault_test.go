@@ -422,3 +422,22 @@ func TestARequestBodyThatStopsIsAnswered(t *testing.T) {
 	}
 	client.ended()
 }
+
+// Whether a fault has a line is asked, and the line says how many had none.
+func TestFaultsAreToldAsAllowed(t *testing.T) {
+	var asked atomic.Int64
+	r := newRig(t, "127.0.0.1:1", func(r *rig, _ *config.Upstream) {
+		r.proxy.Allow = func(time.Time) (int64, bool) { n := asked.Add(1); return n - 1, n%3 == 0 }
+	})
+	for range 6 {
+		if resp, _, _ := r.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n"); resp.StatusCode != 413 {
+			t.Fatal(resp.Status)
+		}
+	}
+	if told := r.logs.lines("http fault"); len(told) != 2 || !strings.HasSuffix(told[0], " suppressed=2\n") || !strings.HasSuffix(told[1], " suppressed=5\n") {
+		t.Errorf("told %q", told)
+	}
+	if n := r.faults(hostabi.PayloadTooLarge); n != 6 {
+		t.Errorf("%d faults are counted", n)
+	}
+}

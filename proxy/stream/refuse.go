@@ -72,15 +72,22 @@ func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 	answers.Put(b)
 }
 
-// count counts f and logs it with what it befell.
+// count counts f and logs it with what it befell, as often as Allow lets it.
 func (p *Proxy) count(x *http1.Exchange, f *Fault) {
 	if p.Metrics != nil {
 		p.Metrics.Fault(f.Code).Inc()
 	}
-	if p.Log == nil {
+	if p.Log == nil || !p.Log.Enabled(context.Background(), slog.LevelWarn) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 11)
+	suppressed := int64(0)
+	if p.Allow != nil {
+		var ok bool
+		if suppressed, ok = p.Allow(time.Now()); !ok {
+			return
+		}
+	}
+	attrs := make([]slog.Attr, 0, 12)
 	attrs = append(attrs, slog.String("code", string(f.Code)), slog.String("message", f.Message))
 	if f.Route != "" {
 		attrs = append(attrs, slog.String("route", f.Route))
@@ -94,6 +101,9 @@ func (p *Proxy) count(x *http1.Exchange, f *Fault) {
 	}
 	if f.Err != nil {
 		attrs = append(attrs, slog.String("error", f.Err.Error()))
+	}
+	if p.Allow != nil {
+		attrs = append(attrs, slog.Int64("suppressed", suppressed))
 	}
 	p.Log.LogAttrs(context.Background(), slog.LevelWarn, "http fault", attrs...)
 }
