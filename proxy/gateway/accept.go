@@ -117,17 +117,9 @@ const overrun = 64
 func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	gen := g.current.Load()
 	c := &clientConn{g: g}
-	if gen.tls != nil {
-		c.Conn = sock.Server(tcp, gen.tls)
-		c.OnHandshakeError(c.notSecure)
-	} else {
-		c.Conn = sock.Wrap(tcp)
-	}
-	c.Bind(t)
 	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 		c.peer = a.AddrPort().Addr().Unmap()
 	}
-	c.count(g.metrics.Connections(metrics.StateHTTP))
 	most, mostOf := gen.cfg.Limits.MaxConnections, gen.cfg.Limits.MaxConnectionsPerIP
 	if within(gen.cfg.Server.TrustedProxies, c.peer) {
 		mostOf = config.Unlimited
@@ -135,13 +127,22 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	if total, of, ok := g.clients.admit(c.peer, most, mostOf); !ok {
 		// It takes no place of anybody's: otherwise one address could fill
 		// max_connections with what it is not allowed.
-		c.over = tooMany(c.peer, "", total, of, most, mostOf)
 		if g.overrun.Add(1) > overrun {
+			g.overrun.Add(-1)
 			g.metrics.Fault(hostabi.TooManyConnections).Inc()
-			_ = c.Close()
+			_ = tcp.Close()
 			return
 		}
+		c.over = tooMany(c.peer, "", total, of, most, mostOf)
 	}
+	if gen.tls != nil {
+		c.Conn = sock.Server(tcp, gen.tls)
+		c.OnHandshakeError(c.notSecure)
+	} else {
+		c.Conn = sock.Wrap(tcp)
+	}
+	c.Bind(t)
+	c.count(g.metrics.Connections(metrics.StateHTTP))
 	server := g.http
 	if g.isDraining() {
 		server = g.late

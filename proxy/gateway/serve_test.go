@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+
+	"weir/hostabi"
 )
 
 const plainRoute = demoUpstream + `
@@ -231,6 +233,29 @@ func TestConnectionLimits(t *testing.T) {
 		}
 		if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 200 {
 			t.Errorf("another address: %v, %v", res, err)
+		}
+	})
+	t.Run("only so many are told", func(t *testing.T) {
+		r := start(t, "[limits]\nmax_connections = 1\n"+plainRoute)
+		r.ws("/ws")
+		for range overrun {
+			c, err := net.Dial("tcp", r.g.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+		}
+		until(t, "as many wait to be told as may", func() bool { return r.g.overrun.Load() == overrun })
+		c, err := net.Dial("tcp", r.g.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if told, err := io.ReadAll(c); len(told) > 0 || err != nil {
+			t.Errorf("one more got %q, %v", told, err)
+		}
+		if n, faults := r.g.overrun.Load(), r.faults(hostabi.TooManyConnections); n != overrun || faults != 1 {
+			t.Errorf("%d wait, %v faults", n, faults)
 		}
 	})
 	t.Run("of a route", func(t *testing.T) {
