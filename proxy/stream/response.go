@@ -70,7 +70,7 @@ func (c *carriage) log(start time.Time, status int, err error) {
 	attrs = append(attrs,
 		slog.Int("status", status),
 		slog.Int64("bytes", c.x.BytesWritten()),
-		slog.Int64("duration_ms", time.Since(start).Milliseconds()),
+		slog.Float64("duration_ms", float64(time.Since(start).Microseconds())/1000),
 		slog.String("trace_id", c.id.TraceID()),
 		slog.String("request_id", c.id.String()),
 	)

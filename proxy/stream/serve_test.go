@@ -383,6 +383,9 @@ func TestManyExchangesOnOneConnection(t *testing.T) {
 	if n := len(r.logs.lines("level=DEBUG", "http exchange", "route=r", "peer="+client.LocalAddr().String(), "status=200", "bytes=2", "duration_ms=")); n != 50 {
 		t.Errorf("%d debug lines, want one for each of 50 exchanges", n)
 	}
+	if lines := r.logs.lines("http exchange", "duration_ms=0 "); len(lines) > 0 {
+		t.Errorf("took no time: %q", lines)
+	}
 }
 
 func TestHTTP10ClientsGetWhatTheyKnow(t *testing.T) {
