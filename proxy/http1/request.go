@@ -134,13 +134,8 @@ func (i *RequestInfo) conclude(m *framing, method []byte) *Error {
 	return nil
 }
 
-var errEmptyLine = bad(1, "an empty line before the request line")
-
 // requestLine reads method SP target SP version.
 func (r *Request) requestLine(line []byte, i *RequestInfo) *Error {
-	if len(line) == 0 {
-		return errEmptyLine
-	}
 	sp := bytes.IndexByte(line, ' ')
 	if sp <= 0 {
 		return bad(1, "a request line without a target")

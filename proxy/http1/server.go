@@ -257,7 +257,7 @@ func (x *Exchange) readHead(maxBytes int) error {
 	br := x.c.br
 	switch b, _ := br.Peek(1); {
 	case b[0] == '\r' || b[0] == '\n':
-		return errEmptyLine
+		return bad(1, "an empty line before the request line")
 	case class[b[0]]&isToken == 0:
 		return bad(1, "a request that begins with something else than a method")
 	}
