@@ -151,24 +151,6 @@ func TestSlotsAndTemplatesOfABIEqualTheCode(t *testing.T) {
 	}
 }
 
-func TestBoundsOfABIEqualTheCode(t *testing.T) {
-	want := map[string]int{
-		"MaxModuleBytes": MaxModuleBytes, "MaxMemoryPages": MaxMemoryPages, "MaxTableEntries": MaxTableEntries,
-		"MaxInput": MaxInput, "MaxOutput": MaxOutput, "MaxCachedKeys": MaxCachedKeys, "MaxEventKey": MaxEventKey,
-		"MaxTemplate": MaxTemplate, "MaxLogLine": MaxLogLine,
-	}
-	for _, row := range readABI(t).rows("8. Bounds", "bound") {
-		number, _, _ := strings.Cut(row[2], " ")
-		if n, err := strconv.Atoi(number); err != nil || n != want[row[1]] {
-			t.Errorf("%s is %s in ABI.md, %d in the code", row[1], row[2], want[row[1]])
-		}
-		delete(want, row[1])
-	}
-	for name := range want {
-		t.Errorf("ABI.md lacks %s", name)
-	}
-}
-
 func TestExportsOfABIEqualTheCode(t *testing.T) {
 	var written []string
 	for _, row := range readABI(t).rows("3. The module", "export") {

@@ -1,7 +1,9 @@
 package wasmtest
 
 import (
+	"maps"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -27,4 +29,22 @@ func ABITable(t testing.TB, file, first string) (rows [][]string) {
 		rows = append(rows, cells)
 	}
 	return rows
+}
+
+// HoldNumbers holds the numbers in one column of rows to those that the code has
+// for the names in another: each name once, and none that one side lacks.
+func HoldNumbers(t testing.TB, rows [][]string, name, number int, want map[string]int) {
+	t.Helper()
+	want = maps.Clone(want)
+	for _, row := range rows {
+		name := strings.Trim(row[name], "`")
+		digits, _, _ := strings.Cut(row[number], " ")
+		if n, err := strconv.Atoi(digits); err != nil || n != want[name] {
+			t.Errorf("%s: %s in ABI.md, %d in the code", name, row[number], want[name])
+		}
+		delete(want, name)
+	}
+	for name := range want {
+		t.Errorf("ABI.md lacks %s", name)
+	}
 }

@@ -1,0 +1,22 @@
+package hostabi_test
+
+import (
+	"testing"
+
+	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasmtest"
+)
+
+func TestBoundsOfABIEqualTheCode(t *testing.T) {
+	HoldNumbers(t, ABITable(t, "ABI.md", "bound"), 1, 2, map[string]int{
+		"MaxModuleBytes":  hostabi.MaxModuleBytes,
+		"MaxMemoryPages":  hostabi.MaxMemoryPages,
+		"MaxTableEntries": hostabi.MaxTableEntries,
+		"MaxInput":        hostabi.MaxInput,
+		"MaxOutput":       hostabi.MaxOutput,
+		"MaxCachedKeys":   hostabi.MaxCachedKeys,
+		"MaxEventKey":     hostabi.MaxEventKey,
+		"MaxTemplate":     hostabi.MaxTemplate,
+		"MaxLogLine":      hostabi.MaxLogLine,
+	})
+}
