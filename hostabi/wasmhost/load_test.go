@@ -22,31 +22,26 @@ type refused struct {
 
 // refusedModules are modules that must not load, whatever the engine.
 func refusedModules() map[string]refused {
-	with := func(change func(*Guest)) []byte {
-		g := NewGuest()
-		change(g)
-		return g.Build()
-	}
 	all := map[string]refused{
 		"too large":           {make([]byte, hostabi.MaxModuleBytes+1), Validate, []string{"8388609", "8388608"}},
-		"imported checkpoint": {with(func(g *Guest) { g.Importing(rewrite.HostModule, rewrite.Checkpoint, Signature{}) }), Validate, []string{rewrite.HostModule}},
-		"not valid":           {with(func(g *Guest) { g.Hook(hostabi.Admit, []byte{0x6A}) }), Compile, []string{"not valid"}},
+		"imported checkpoint": {With(func(g *Guest) { g.Importing(rewrite.HostModule, rewrite.Checkpoint, Signature{}) }), Validate, []string{rewrite.HostModule}},
+		"not valid":           {With(func(g *Guest) { g.Hook(hostabi.Admit, []byte{0x6A}) }), Compile, []string{"not valid"}},
 
-		"the future":           {with(func(g *Guest) { g.Export("weir_abi", Sig("", "i"), I32(2<<16)...) }), Instantiate, []string{"2.0", "1.0"}},
-		"no region":            {with(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), I32(0)...) }), Instantiate, []string{"weir_buffer"}},
-		"region at the end":    {with(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), I32(2<<16-hostabi.MaxInput+1)...) }), Instantiate, []string{"131073", "131072"}},
-		"region beyond":        {with(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), I32(-1)...) }), Instantiate, []string{"4294967295"}},
-		"trap in start":        {with(func(g *Guest) { g.Start = Unreachable }), Instantiate, []string{"unreachable"}},
-		"trap in _initialize":  {with(func(g *Guest) { g.Export("_initialize", Signature{}, Unreachable...) }), Instantiate, []string{"_initialize", "unreachable"}},
-		"trap in weir_abi":     {with(func(g *Guest) { g.Export("weir_abi", Sig("", "i"), Unreachable...) }), Instantiate, []string{"weir_abi", "unreachable"}},
-		"trap in weir_buffer":  {with(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), Unreachable...) }), Instantiate, []string{"weir_buffer", "unreachable"}},
-		"endless start":        {with(func(g *Guest) { g.Start = Forever }), Instantiate, []string{"500ms"}},
-		"endless _initialize":  {with(func(g *Guest) { g.Export("_initialize", Signature{}, Forever...) }), Instantiate, []string{"_initialize", "500ms"}},
-		"endless configure":    {with(func(g *Guest) { g.Hook(hostabi.Configure, Forever) }), Configure, []string{"weir_configure", "500ms"}},
-		"trap in configure":    {with(func(g *Guest) { g.Hook(hostabi.Configure, Unreachable) }), Configure, []string{"weir_configure", "unreachable"}},
-		"configure too long":   {with(func(g *Guest) { g.Hook(hostabi.Configure, I64(8193)) }), Configure, []string{"8193", "8192"}},
-		"refused without word": {with(func(g *Guest) { g.Hook(hostabi.Configure, I64(2<<32)) }), Configure, []string{"status 2"}},
-		"refused with a word":  {with(func(g *Guest) { g.Hook(hostabi.Configure, Join([]byte{OpLocalGet, 0, 0xAD}, I64(2<<32), []byte{0x84})) }), Configure, []string{"droppable: no"}},
+		"the future":           {With(func(g *Guest) { g.Export("weir_abi", Sig("", "i"), I32(2<<16)...) }), Instantiate, []string{"2.0", "1.0"}},
+		"no region":            {With(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), I32(0)...) }), Instantiate, []string{"weir_buffer"}},
+		"region at the end":    {With(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), I32(2<<16-hostabi.MaxInput+1)...) }), Instantiate, []string{"131073", "131072"}},
+		"region beyond":        {With(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), I32(-1)...) }), Instantiate, []string{"4294967295"}},
+		"trap in start":        {With(func(g *Guest) { g.Start = Unreachable }), Instantiate, []string{"unreachable"}},
+		"trap in _initialize":  {With(func(g *Guest) { g.Export("_initialize", Signature{}, Unreachable...) }), Instantiate, []string{"_initialize", "unreachable"}},
+		"trap in weir_abi":     {With(func(g *Guest) { g.Export("weir_abi", Sig("", "i"), Unreachable...) }), Instantiate, []string{"weir_abi", "unreachable"}},
+		"trap in weir_buffer":  {With(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), Unreachable...) }), Instantiate, []string{"weir_buffer", "unreachable"}},
+		"endless start":        {With(func(g *Guest) { g.Start = Forever }), Instantiate, []string{"500ms"}},
+		"endless _initialize":  {With(func(g *Guest) { g.Export("_initialize", Signature{}, Forever...) }), Instantiate, []string{"_initialize", "500ms"}},
+		"endless configure":    {With(func(g *Guest) { g.Hook(hostabi.Configure, Forever) }), Configure, []string{"weir_configure", "500ms"}},
+		"trap in configure":    {With(func(g *Guest) { g.Hook(hostabi.Configure, Unreachable) }), Configure, []string{"weir_configure", "unreachable"}},
+		"configure too long":   {With(func(g *Guest) { g.Hook(hostabi.Configure, I64(8193)) }), Configure, []string{"8193", "8192"}},
+		"refused without word": {With(func(g *Guest) { g.Hook(hostabi.Configure, I64(2<<32)) }), Configure, []string{"status 2"}},
+		"refused with a word":  {With(func(g *Guest) { g.Hook(hostabi.Configure, Join([]byte{OpLocalGet, 0, 0xAD}, I64(2<<32), []byte{0x84})) }), Configure, []string{"droppable: no"}},
 	}
 	for name, m := range InvalidModules() {
 		all[name] = refused{m.Wasm, Validate, m.Names}

@@ -60,6 +60,13 @@ func NewGuest() *Guest {
 	return g
 }
 
+// With is a module that is good but for one change.
+func With(change func(*Guest)) []byte {
+	g := NewGuest()
+	change(g)
+	return g.Build()
+}
+
 // Hook sets the body of a hook.
 func (g *Guest) Hook(h hostabi.Hook, body []byte) *Guest {
 	g.Exports[h.Export()] = &Func{Signature: wasm.Sig("i", "I"), Body: body}

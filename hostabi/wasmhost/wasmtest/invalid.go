@@ -15,40 +15,35 @@ type Invalid struct {
 
 // InvalidModules are modules that must not be served, by what is wrong with them.
 func InvalidModules() map[string]Invalid {
-	with := func(change func(*Guest)) []byte {
-		g := NewGuest()
-		change(g)
-		return g.Build()
-	}
-	without := func(name string) []byte { return with(func(g *Guest) { delete(g.Exports, name) }) }
+	without := func(name string) []byte { return With(func(g *Guest) { delete(g.Exports, name) }) }
 	return map[string]Invalid{
 		"empty":                  {nil, []string{"not a WebAssembly module"}},
 		"a component":            {[]byte("\x00asm\x0d\x00\x01\x00"), []string{"component", "core module"}},
 		"cut off":                {NewGuest().Build()[:50], []string{"malformed"}},
-		"a new section":          {with(func(g *Guest) { g.Custom = []byte{13, 1, 0} }), []string{"section 13", "exceptions"}},
-		"two memories":           {with(func(g *Guest) { g.Custom = []byte{wasm.SecMemory, 3, 1, 0, 1} }), []string{"out of order"}},
-		"a command":              {with(func(g *Guest) { g.Export("_start", wasm.Signature{}) }), []string{"_start", "-buildmode=c-shared"}},
-		"no memory":              {with(func(g *Guest) { g.Memory = nil; delete(g.Raw, "memory") }), []string{`"memory"`}},
-		"memory not exported":    {with(func(g *Guest) { delete(g.Raw, "memory") }), []string{`"memory"`}},
-		"memory too large":       {with(func(g *Guest) { g.Memory = []byte{0, 0x81, 2} }), []string{"257", "256"}},
-		"shared memory":          {with(func(g *Guest) { g.Memory = []byte{3, 1, 2} }), []string{"shared"}},
-		"table too large":        {with(func(g *Guest) { g.Tables = [][]byte{{0x70, 0, 0x91, 0x4E}} }), []string{"10001", "10000"}},
-		"too many tables":        {with(func(g *Guest) { g.Tables = slices.Repeat([][]byte{{0x70, 0, 1}}, 17) }), []string{"16"}},
-		"imported file":          {with(func(g *Guest) { g.Importing(wasm.WASI, "path_open", wasm.Sig("i", "i")) }), []string{wasm.WASI + ".path_open", "file system"}},
-		"imported abort":         {with(func(g *Guest) { g.Importing("env", "abort", wasm.Sig("iiii", "")) }), []string{"env.abort", "--use abort="}},
-		"wrongly typed log":      {with(func(g *Guest) { g.Importing("weir_v1", "log", wasm.Sig("ii", "")) }), []string{"weir_v1.log", "(i32, i32, i32) -> ()"}},
+		"a new section":          {With(func(g *Guest) { g.Custom = []byte{13, 1, 0} }), []string{"section 13", "exceptions"}},
+		"two memories":           {With(func(g *Guest) { g.Custom = []byte{wasm.SecMemory, 3, 1, 0, 1} }), []string{"out of order"}},
+		"a command":              {With(func(g *Guest) { g.Export("_start", wasm.Signature{}) }), []string{"_start", "-buildmode=c-shared"}},
+		"no memory":              {With(func(g *Guest) { g.Memory = nil; delete(g.Raw, "memory") }), []string{`"memory"`}},
+		"memory not exported":    {With(func(g *Guest) { delete(g.Raw, "memory") }), []string{`"memory"`}},
+		"memory too large":       {With(func(g *Guest) { g.Memory = []byte{0, 0x81, 2} }), []string{"257", "256"}},
+		"shared memory":          {With(func(g *Guest) { g.Memory = []byte{3, 1, 2} }), []string{"shared"}},
+		"table too large":        {With(func(g *Guest) { g.Tables = [][]byte{{0x70, 0, 0x91, 0x4E}} }), []string{"10001", "10000"}},
+		"too many tables":        {With(func(g *Guest) { g.Tables = slices.Repeat([][]byte{{0x70, 0, 1}}, 17) }), []string{"16"}},
+		"imported file":          {With(func(g *Guest) { g.Importing(wasm.WASI, "path_open", wasm.Sig("i", "i")) }), []string{wasm.WASI + ".path_open", "file system"}},
+		"imported abort":         {With(func(g *Guest) { g.Importing("env", "abort", wasm.Sig("iiii", "")) }), []string{"env.abort", "--use abort="}},
+		"wrongly typed log":      {With(func(g *Guest) { g.Importing("weir_v1", "log", wasm.Sig("ii", "")) }), []string{"weir_v1.log", "(i32, i32, i32) -> ()"}},
 		"no weir_abi":            {without("weir_abi"), []string{"weir_abi", "() -> (i32)"}},
 		"no weir_buffer":         {without("weir_buffer"), []string{"weir_buffer", "(i32, i32) -> (i32)"}},
-		"wrong weir_abi":         {with(func(g *Guest) { g.Export("weir_abi", wasm.Sig("", "I"), I64(1)...) }), []string{"weir_abi", "() -> (i64)", "() -> (i32)"}},
-		"wrong weir_buffer":      {with(func(g *Guest) { g.Export("weir_buffer", wasm.Sig("i", "i"), I32(1)...) }), []string{"weir_buffer", "(i32, i32) -> (i32)"}},
-		"wrong hook":             {with(func(g *Guest) { g.Export("weir_admit", wasm.Sig("i", "i"), I32(1)...) }), []string{"weir_admit", "(i32) -> (i64)"}},
-		"wrong _initialize":      {with(func(g *Guest) { g.Export("_initialize", wasm.Sig("", "i"), I32(1)...) }), []string{"_initialize", "() -> ()"}},
-		"a memory for a hook":    {with(func(g *Guest) { delete(g.Exports, "weir_admit"); g.Raw["weir_admit"] = Export{Kind: 2, Index: 0} }), []string{"weir_admit", "memory", "(i32) -> (i64)"}},
-		"a hook that is nowhere": {with(func(g *Guest) { delete(g.Exports, "weir_admit"); g.Raw["weir_admit"] = Export{Kind: 0, Index: 99} }), []string{"weir_admit"}},
-		"the host's global":      {with(func(g *Guest) { g.Hook(hostabi.Admit, Join(I32(9), []byte{wasm.OpGlobalSet, 0}, Echo)) }), []string{"global 0"}},
-		"the host's global out":  {with(func(g *Guest) { g.Raw["g"] = Export{Kind: 3, Index: 0} }), []string{"global 0"}},
-		"a tail call":            {with(func(g *Guest) { g.Hook(hostabi.Admit, []byte{0x12, 0}) }), []string{"0x12", "tail calls"}},
-		"too many locals":        {with(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 0x81, 0x20, 0x7F} }), []string{"4096"}},
-		"a typed reference":      {with(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 1, 0x63, 0} }), []string{"0x63"}},
+		"wrong weir_abi":         {With(func(g *Guest) { g.Export("weir_abi", wasm.Sig("", "I"), I64(1)...) }), []string{"weir_abi", "() -> (i64)", "() -> (i32)"}},
+		"wrong weir_buffer":      {With(func(g *Guest) { g.Export("weir_buffer", wasm.Sig("i", "i"), I32(1)...) }), []string{"weir_buffer", "(i32, i32) -> (i32)"}},
+		"wrong hook":             {With(func(g *Guest) { g.Export("weir_admit", wasm.Sig("i", "i"), I32(1)...) }), []string{"weir_admit", "(i32) -> (i64)"}},
+		"wrong _initialize":      {With(func(g *Guest) { g.Export("_initialize", wasm.Sig("", "i"), I32(1)...) }), []string{"_initialize", "() -> ()"}},
+		"a memory for a hook":    {With(func(g *Guest) { delete(g.Exports, "weir_admit"); g.Raw["weir_admit"] = Export{Kind: 2, Index: 0} }), []string{"weir_admit", "memory", "(i32) -> (i64)"}},
+		"a hook that is nowhere": {With(func(g *Guest) { delete(g.Exports, "weir_admit"); g.Raw["weir_admit"] = Export{Kind: 0, Index: 99} }), []string{"weir_admit"}},
+		"the host's global":      {With(func(g *Guest) { g.Hook(hostabi.Admit, Join(I32(9), []byte{wasm.OpGlobalSet, 0}, Echo)) }), []string{"global 0"}},
+		"the host's global out":  {With(func(g *Guest) { g.Raw["g"] = Export{Kind: 3, Index: 0} }), []string{"global 0"}},
+		"a tail call":            {With(func(g *Guest) { g.Hook(hostabi.Admit, []byte{0x12, 0}) }), []string{"0x12", "tail calls"}},
+		"too many locals":        {With(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 0x81, 0x20, 0x7F} }), []string{"4096"}},
+		"a typed reference":      {With(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 1, 0x63, 0} }), []string{"0x63"}},
 	}
 }
