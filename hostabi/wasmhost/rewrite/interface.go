@@ -117,22 +117,25 @@ func (d *Draft) checkExport(name string, want wasm.Signature, required bool) err
 	return nil
 }
 
-// typeOf is the signature of a function by its index; the zero signature for
-// one that does not exist, which the engine refuses.
+// noSignature is that of what does not exist. None that is asked for equals it.
+var noSignature = wasm.Signature{Params: "?", Results: "?"}
+
+// typeOf is the signature of a function by its index, or noSignature.
 func (d *Draft) typeOf(fn uint32) wasm.Signature {
 	if n := uint32(len(d.imports)); fn < n {
 		return d.typeAt(d.imports[fn])
 	} else if fn-n < uint32(len(d.funcs)) {
 		return d.typeAt(d.funcs[fn-n])
 	}
-	return wasm.Signature{Params: "?", Results: "?"}
+	return noSignature
 }
 
+// typeAt is a signature by its index, or noSignature.
 func (d *Draft) typeAt(i uint32) wasm.Signature {
 	if i < uint32(len(d.types)) {
 		return d.types[i]
 	}
-	return wasm.Signature{Params: "?", Results: "?"}
+	return noSignature
 }
 
 func kindName(kind byte) string {

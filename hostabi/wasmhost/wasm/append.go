@@ -1,5 +1,6 @@
-// Package wasm has the names of what WebAssembly's binary format consists of,
-// and writes it: what a module is rewritten with, and what tests build modules of.
+// Package wasm has the names of what modules consist of, those of WebAssembly's
+// binary format and of WASI, and writes them: what a module is rewritten with, and
+// what tests build modules of.
 package wasm
 
 import "encoding/binary"
