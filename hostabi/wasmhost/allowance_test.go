@@ -60,8 +60,10 @@ func away(t *testing.T, engine string, d time.Duration, n int32) *Module {
 	})
 }
 
-// turns are more of a loop than pass between two looks at the clock.
-const turns = 512
+// turns of a loop have 32 looks at the clock, one every 256 (ticks of rewrite).
+// Without any, TestTheWallClockEndsACallInAnyCase would fail; a hundred of maxStep
+// each would be all that the call has.
+const turns = 1 << 13
 
 // spin counts local 1 up to n.
 func spin(n int32) []byte {
