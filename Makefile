@@ -14,6 +14,9 @@ SOAK     ?= 10m
 CC_FOUND := $(shell command -v "$$(go env CC)" 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
+# Linux on x86-64 also runs what is built where an int has 32 bits.
+X86 := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
+
 # What runs whole guests in one goroutine gains nothing from the detector and
 # takes minutes under it.
 SINGLE := /(hostabi/conformance|examples/.*)$$
@@ -53,6 +56,7 @@ test: plugins ## all tests of Go packages, with the race detector where there is
 	go test $(RACE) -timeout 4m $$(go list ./... | grep -vE '$(SINGLE)')
 	go test -timeout 4m $$(go list ./... | grep -E '$(SINGLE)')
 	go test -timeout 4m -run 'GoGuest|Allocat|Thousand' ./hostabi/wasmhost ./proxy/gateway ./proxy/http1 ./proxy/relay ./proxy/upstream
+	$(if $(X86),GOARCH=386 go test -timeout 4m ./proxy/flow ./proxy/http1 ./proxy/relay ./proxy/wsframe)
 
 lint: ## formatting, vet, staticcheck, direction of imports, known vulnerabilities
 	@unformatted="$$($(TOOL) gofumpt -l hostabi plugins proxy $(wildcard bench e2e examples))"; \
