@@ -56,6 +56,15 @@ func (c cell) window(frame int64) int64 {
 	return max(1, min(pushWindow, pushWindowAll/int64(c.tunnels))/frame)
 }
 
+// kept is how many upstream connections nginx and HAProxy keep: with fewer than
+// are in use at once they would spend their time on new ones.
+func (c cell) kept() int {
+	if c.kind == get {
+		return max(64, c.tunnels)
+	}
+	return 64
+}
+
 var sizes = []struct {
 	bytes int
 	name  string
@@ -105,26 +114,28 @@ func allCells(tunnels, idlers int) []cell {
 	return cells
 }
 
-// scaleCells shows how cost grows with the number of tunnels, and of routes
-// and policies.
+// scaleCells shows how cost grows with the number of tunnels or connections, and
+// of routes and policies.
 func scaleCells(counts, routes []int, tunnels int) []cell {
 	var cells []cell
 	add := func(name string, c cell, title string) {
-		c.name, c.size, c.title = name, 128, "WebSocket, "+title
+		c.name, c.size, c.title = name, 128, title
 		cells = append(cells, c)
 	}
 	for _, n := range counts {
 		at, of := fmt.Sprintf("@%d", n), fmt.Sprintf(", %d tunnels", n)
-		add("one-128"+at, cell{kind: echo, tunnels: n, flight: 1}, "one message of 128 B in flight"+of)
-		add("push-128"+at, cell{kind: push, tunnels: n}, "upstream pushes messages of 128 B"+of)
+		add("one-128"+at, cell{kind: echo, tunnels: n, flight: 1}, "WebSocket, one message of 128 B in flight"+of)
+		add("echo-128"+at, cell{kind: echo, tunnels: n, flight: 64}, "WebSocket, 64 messages of 128 B in flight"+of)
+		add("push-128"+at, cell{kind: push, tunnels: n}, "WebSocket, upstream pushes messages of 128 B"+of)
 		if n >= 100 { // fewer vanish in what the process needs anyway
-			add("idle"+at, cell{kind: idle, tunnels: n, flight: 1}, "idle"+of)
+			add("idle"+at, cell{kind: idle, tunnels: n, flight: 1}, "WebSocket, idle"+of)
 		}
+		add("get-128"+at, cell{kind: get, tunnels: n, flight: 1}, fmt.Sprintf("HTTP GET, 128 B, %d connections", n))
 	}
 	for _, n := range routes {
 		at, of := fmt.Sprintf("@%d-routes", n), fmt.Sprintf(", %d tunnels over %d routes with a policy each", tunnels, n)
-		add("one-128"+at, cell{kind: echo, tunnels: tunnels, flight: 1, routes: n}, "one message of 128 B in flight"+of)
-		add("push-128"+at, cell{kind: push, tunnels: tunnels, routes: n}, "upstream pushes messages of 128 B"+of)
+		add("one-128"+at, cell{kind: echo, tunnels: tunnels, flight: 1, routes: n}, "WebSocket, one message of 128 B in flight"+of)
+		add("push-128"+at, cell{kind: push, tunnels: tunnels, routes: n}, "WebSocket, upstream pushes messages of 128 B"+of)
 	}
 	return cells
 }

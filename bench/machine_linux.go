@@ -34,7 +34,7 @@ func preamble(o options, peers []*peer, load string) string {
 
 func title(o options) string {
 	if o.scale {
-		return "How cost grows with the number of tunnels and of routes"
+		return "How cost grows with the number of tunnels, connections and routes"
 	}
 	return "Benchmark results"
 }

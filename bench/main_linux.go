@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -42,17 +43,17 @@ type options struct {
 
 func main() {
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 5, "interleaved rounds; the results are medians")
-	flag.Float64Var(&o.seconds, "seconds", 1.25, "length of one measurement")
+	flag.IntVar(&o.rounds, "rounds", 0, "interleaved rounds; the results are medians (default 5, with -scale 3)")
+	flag.Float64Var(&o.seconds, "seconds", 0, "length of one measurement (default 1.25, with -scale 0.75)")
 	flag.IntVar(&o.tunnels, "tunnels", 50, "tunnels or connections of a throughput cell")
 	flag.IntVar(&o.idle, "idle", 9000, "tunnels of the idle cell")
 	flag.StringVar(&o.only, "only", "nginx,haproxy,weir", "peers to run; none is the generator without a proxy")
 	flag.StringVar(&o.cell, "cell", "", "cells to run, by the beginning of their names, as in push-128,get")
 	flag.BoolVar(&o.quick, "quick", false, "one short round, to see that all works")
-	flag.BoolVar(&o.scale, "scale", false, "how cost grows with the number of tunnels and of routes, in place of the usual cells")
+	flag.BoolVar(&o.scale, "scale", false, "how cost grows with the number of tunnels, connections and routes, in place of the usual cells")
 	flag.BoolVar(&o.engines, "engines", false, "what each of Weir's engines costs, in place of the cells")
 	flag.BoolVar(&o.stock, "stock", false, "nginx and HAProxy with the buffers that they come with, which are slower")
-	flag.StringVar(&o.counts, "counts", "1,10,100,1000,5000", "numbers of tunnels for -scale")
+	flag.StringVar(&o.counts, "counts", "1,10,100,1000,5000", "numbers of tunnels and connections for -scale")
 	flag.StringVar(&o.routes, "routes", "1,10,100", "numbers of routes and policies for -scale")
 	flag.BoolVar(&o.install, "install", true, "install a missing peer with apt-get, as root on Debian")
 	flag.StringVar(&o.out, "out", "", "file for the results (default bench/RESULTS.md, or bench/SCALE.md, after a whole run)")
@@ -78,6 +79,11 @@ func bench(ctx context.Context, o options) error {
 	if o.quick {
 		o.rounds, o.seconds, o.idle = 1, 0.4, min(o.idle, 200)
 	}
+	rounds, seconds := 5, 1.25
+	if o.scale { // more cells, and many connections to open for each
+		rounds, seconds = 3, 0.75
+	}
+	o.rounds, o.seconds = cmp.Or(o.rounds, rounds), cmp.Or(o.seconds, seconds)
 	if o.rounds < 1 || o.seconds < 0.1 || o.tunnels < 1 || o.idle < 1 {
 		return fmt.Errorf("-rounds, -tunnels and -idle are 1 at least, -seconds 0.1")
 	}

@@ -157,7 +157,7 @@ func (p *peer) start(ctx context.Context, c cell, upstream int) (_ *proxy, err e
 	conf := filepath.Join(dir, p.config)
 	if err := p.render(conf, settings{
 		Dir: dir, Port: ports[0], Admin: ports[1], Upstream: upstream, Root: os.Geteuid() == 0, TLS: x.tls,
-		Module: module, Engine: p.weir.engine, Routes: make([]struct{}, c.routes), Stalled: c.stalled > 0, Stock: p.stock,
+		Module: module, Engine: p.weir.engine, Routes: make([]struct{}, c.routes), Stalled: c.stalled > 0, Stock: p.stock, Kept: c.kept(),
 	}); err != nil {
 		return nil, err
 	}
@@ -201,6 +201,7 @@ type settings struct {
 	Routes                []struct{}
 	Stalled               bool // clients will stall: Weir's limits are as they come
 	Stock                 bool // nginx' and HAProxy's buffers are as they come
+	Kept                  int  // idle connections to the upstream that they keep
 }
 
 // readyWithin is the time a peer has to answer: with a hundred policies that

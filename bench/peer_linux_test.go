@@ -28,7 +28,7 @@ func TestEveryConfigurationRenders(t *testing.T) {
 		path := filepath.Join(t.TempDir(), p.config)
 		err := p.render(path, settings{
 			Dir: "/tmp/x", Port: 1001, Admin: 1002, Upstream: 1003, Root: true, TLS: "/tmp/x/tls.pem",
-			Module: p.weir.module, Engine: p.weir.engine, Routes: make([]struct{}, 3),
+			Module: p.weir.module, Engine: p.weir.engine, Routes: make([]struct{}, 3), Kept: 64,
 		})
 		if err != nil {
 			t.Fatal(p.name, err)

@@ -92,9 +92,11 @@ func TestGrowth(t *testing.T) {
 	text := growth(cells, []string{"weir"}, all)
 	for _, want := range []string{
 		"| one-128 | figure             | 1    | 100  | most ÷ least |",
+		"| get-128 | figure              | 1    | 100  | most ÷ least |",
+		"| weir    | CPU µs per response | 4.00 | 9.00 | 2.25         |",
 		"| idle | figure        | 100  |",
 		"| one-128 by routes | figure             | 1    | 10   |",
-		"| weir              | CPU µs per message | 6.00 | 8.00 | 1.33         |",
+		"| weir              | CPU µs per message | 10.0 | 12.0 | 1.20         |",
 		"| weir              | ready after, ms    | 40.0 | 40.0 | 1.00         |",
 	} {
 		if !strings.Contains(text, want) {
