@@ -23,7 +23,7 @@ type refusal struct {
 	code          hostabi.FaultCode
 	limit, actual int64
 	least         bool  // more fragments follow: actual is no more than what came until then
-	drained       int64 // payload declared so far
+	drained       int64 // payload declared so far, and the headers of further fragments
 	ceiling       int64
 	prefix        []byte // beginning of the message, unmasked; at most peekSize
 	mask          [4]byte
@@ -34,6 +34,9 @@ type refusal struct {
 func (r *refusal) header(h *wsframe.Header) {
 	r.mask, r.at = h.Mask, 0
 	r.drained = sum(r.drained, h.Length)
+	if h.Opcode == wsframe.Continuation { // which may be all that follows
+		r.drained = sum(r.drained, int64(h.Size))
+	}
 }
 
 // sum adds declared lengths, which may be anything up to 2^63-1.
