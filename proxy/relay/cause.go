@@ -30,13 +30,32 @@ const (
 	closeGoingAway = 1001
 )
 
-// Close ends the tunnel with c unless it is ending already.
-func (t *Tunnel) Close(c Cause) { t.end(c) }
+// Close ends the tunnel with c unless it is ending already: the upstream is told
+// first, and the client when the upstream has answered, so that what that had
+// sent by then arrives. A second call does not wait for the answer any more.
+func (t *Tunnel) Close(c Cause) {
+	if !t.leave(&c) || !t.legs[hostabi.ToClient].sink.sayClose(c.Code, c.Reason) {
+		t.end(c)
+	}
+}
 
-// Drain ends the tunnel because the server shuts down. retry is how long the
+// Drain closes the tunnel because the server shuts down. retry is how long the
 // client should wait before it comes back.
 func (t *Tunnel) Drain(retry time.Duration) {
-	t.end(*t.faultCause(metrics.ByWeir, hostabi.ToUpstream, hostabi.Draining, fmt.Sprintf("retry_after_ms=%d", retry.Milliseconds())))
+	t.Close(*t.faultCause(metrics.ByWeir, hostabi.ToUpstream, hostabi.Draining, fmt.Sprintf("retry_after_ms=%d", retry.Milliseconds())))
+}
+
+// leave notes that Weir ends the tunnel with c as soon as the upstream has
+// answered, or has had time to. False: something else came first.
+func (t *Tunnel) leave(c *Cause) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first != nil {
+		return false
+	}
+	t.first, t.leaving = c, true
+	t.giveTime(closeTimeout)
+	return true
 }
 
 // end records the first cause and wakes everything that waits in the tunnel.

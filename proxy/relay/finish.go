@@ -29,6 +29,17 @@ func (t *Tunnel) closeReceived(d hostabi.Direction, code uint16, reason string) 
 	}
 }
 
+// answersOurs reports whether a close frame that the leg of direction d sent is
+// the upstream's answer to Weir's own, and returns what that was sent for.
+func (t *Tunnel) answersOurs(d hostabi.Direction) *Cause {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.leaving || d != hostabi.ToClient {
+		return nil
+	}
+	return t.first
+}
+
 // closePassed notes that a close frame has been passed on. The second one ends
 // the tunnel; so does waiting too long for it.
 func (t *Tunnel) closePassed() *Cause {
@@ -144,8 +155,7 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 		patience, over = closeTimeout, closeTimeout
 	}
 	if !s.closing {
-		s.closing = true
-		s.control(wsframe.AppendClose(nil, code, reason, newMask(s.dir)))
+		s.endWith(code, reason)
 	}
 	s.write()
 	end := time.Now().Add(over)
@@ -157,6 +167,23 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 		}
 	}
 	return s.err == nil
+}
+
+// endWith sends a close frame, behind what waits.
+func (s *sink) endWith(code uint16, reason string) {
+	s.closing = true
+	s.control(wsframe.AppendClose(nil, code, reason, newMask(s.dir)))
+}
+
+// sayClose is endWith while the tunnel goes on. False: a frame cannot be sent now.
+func (s *sink) sayClose(code uint16, reason string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone() || s.closing || s.inMessage {
+		return false
+	}
+	s.endWith(code, reason)
+	return true
 }
 
 // waitWriter waits until the writer is gone, at most for d.

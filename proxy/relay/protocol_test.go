@@ -362,6 +362,66 @@ func TestClientLost(t *testing.T) {
 	}
 }
 
+// What the upstream had said when it learns that the tunnel ends, and says until
+// it answers, arrives. What the client says meanwhile has nowhere to go.
+func TestTheUpstreamFinishesBeforeADrain(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.send("question")
+		r.u.expect("question")
+		r.u.raw(r.u.frame(true, wsframe.Text, "answer")[:4]) // on its way
+		synctest.Wait()
+		r.Drain(1500 * 1e6)
+		synctest.Wait()
+		told := got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=1500")}
+		r.u.expectFrame(told)
+		r.c.silent()
+		r.c.send("too late")
+		synctest.Wait()
+		r.u.raw(r.u.frame(true, wsframe.Text, "answer")[4:])
+		r.u.send("more")
+		r.c.expect("answer", "more")
+		r.u.close(1012, "")
+		r.c.closed(1012, "draining: retry_after_ms=1500")
+		<-r.ended
+		if n := r.metric("weir_messages_dropped_total", "closed"); n != 1 {
+			t.Errorf("%v messages of the client's counted as dropped, want 1", n)
+		}
+		if n := r.metric("weir_ws_closes_total", "1012", "weir"); n != 1 {
+			t.Errorf("%v closes by Weir counted, want 1", n)
+		}
+	})
+}
+
+// An upstream that does not answer holds nobody up for long, and not at all when
+// the tunnel is closed once more, or when it cannot be told: a large message is on
+// its way to it.
+func TestAnUpstreamThatDoesNotAnswerADrain(t *testing.T) {
+	for name, hurry := range map[string]bool{"once": false, "twice": true} {
+		t.Run(name, func(t *testing.T) {
+			inTunnel(t, func(r *rig) {
+				r.Drain(0)
+				r.u.expectFrame(got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=0")})
+				sleep(4900)
+				r.c.silent()
+				if hurry {
+					r.Drain(0)
+				} else {
+					sleep(200)
+				}
+				r.c.closed(1012, "draining")
+			})
+		})
+	}
+	t.Run("inside a message", func(t *testing.T) {
+		inTunnel(t, func(r *rig) {
+			r.c.raw(r.c.frame(true, wsframe.Text, strings.Repeat("x", large))[:large/2])
+			synctest.Wait()
+			r.Drain(0)
+			r.c.closed(1012, "draining")
+		})
+	})
+}
+
 func TestDrain(t *testing.T) {
 	inTunnel(t, func(r *rig) {
 		r.u.send(strings.Repeat("x", 5000))

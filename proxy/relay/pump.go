@@ -375,6 +375,10 @@ func (p *pump) control(h *wsframe.Header, run *int) (*Cause, bool) {
 		p.send(*run)
 		return p.t.broken(p.dir, err), false
 	}
+	if c := p.t.answersOurs(p.dir); c != nil {
+		p.send(*run) // and not the answer: the client is told why as Weir says it
+		return c, false
+	}
 	m.closing = true
 	b.judge(m)
 	b.r = end

@@ -105,6 +105,7 @@ type Tunnel struct {
 	mu      sync.Mutex
 	halves  int         // legs that sent a close frame
 	first   *Cause      // known already while a peer has a moment left to say more
+	leaving bool        // it is Weir's own, and the upstream was told
 	grace   *time.Timer // that moment
 	watch   *time.Timer // pings and idleness
 	stopped bool        // no timer is armed any more
