@@ -40,7 +40,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	case p.refuse != nil:
 		p.state = refusing
 		p.refuse.header(h)
-		if p.refuse.drained > p.refuse.ceiling {
+		if p.refuse.tooMuch() {
 			return p.drainedTooMuch()
 		}
 		return p.frameEnd()

@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	drainFactor  = 64      // of max_message_size: how much of one refused message is drained
-	drainCeiling = 1 << 30 // bytes, whatever max_message_size is
-	limitedRow   = 64      // bursts refused in a row before message_rate closes 1008
+	drainFactor   = 64       // of max_message_size: how much of one refused message is drained
+	drainCeiling  = 1 << 30  // bytes, whatever max_message_size is
+	headerCeiling = 16 << 20 // bytes of its headers
+	limitedRow    = 64       // bursts refused in a row before message_rate closes 1008
 )
 
 // refusal is a message that is refused and being drained.
@@ -23,7 +24,8 @@ type refusal struct {
 	code          hostabi.FaultCode
 	limit, actual int64
 	least         bool  // more fragments follow: actual is no more than what came until then
-	drained       int64 // payload declared so far, and the headers of further fragments
+	drained       int64 // payload declared so far
+	headers       int64 // bytes of its frames' headers, which may be all that comes
 	ceiling       int64
 	prefix        []byte // beginning of the message, unmasked; at most peekSize
 	mask          [4]byte
@@ -34,10 +36,11 @@ type refusal struct {
 func (r *refusal) header(h *wsframe.Header) {
 	r.mask, r.at = h.Mask, 0
 	r.drained = sum(r.drained, h.Length)
-	if h.Opcode == wsframe.Continuation { // which may be all that follows
-		r.drained = sum(r.drained, int64(h.Size))
-	}
+	r.headers += int64(h.Size)
 }
+
+// tooMuch reports whether no more of it is to be drained.
+func (r *refusal) tooMuch() bool { return r.drained > r.ceiling || r.headers > headerCeiling }
 
 // sum adds declared lengths, which may be anything up to 2^63-1.
 func sum(a, b int64) int64 {
@@ -65,7 +68,7 @@ func (p *pump) startRefusing(h *wsframe.Header, code hostabi.FaultCode, limit, a
 	p.refuse.least = !h.Fin
 	p.refuse.header(h)
 	p.state = refusing
-	if p.refuse.drained > p.refuse.ceiling {
+	if p.refuse.tooMuch() {
 		return p.drainedTooMuch()
 	}
 	return p.frameEnd()
@@ -87,9 +90,12 @@ func (p *pump) refusal(code hostabi.FaultCode, limit, actual int64) {
 }
 
 func (p *pump) drainedTooMuch() *Cause {
-	return p.t.faultCause(sender(p.dir), p.dir, hostabi.PayloadTooLarge, fmt.Sprintf(
-		"message of %d bytes exceeds max_message_size %d and the drain ceiling %d",
-		p.refuse.drained, p.set.Limits.MaxMessageSize, p.refuse.ceiling))
+	why := fmt.Sprintf("message of %d bytes exceeds max_message_size %d and the drain ceiling %d",
+		p.refuse.drained, p.set.Limits.MaxMessageSize, p.refuse.ceiling)
+	if p.refuse.headers > headerCeiling {
+		why = fmt.Sprintf("a refused message came with %d bytes of frame headers, above %d", p.refuse.headers, headerCeiling)
+	}
+	return p.t.faultCause(sender(p.dir), p.dir, hostabi.PayloadTooLarge, why)
 }
 
 // answerWhenKnown sends the envelope of a drained message once enough of it has
