@@ -99,5 +99,5 @@ type Policy struct {
 	Engine  string // "interpreter" or "compiler"
 	OnFault string // "closed" or "open": what admit answers while the policy is down
 	Config  map[string]any
-	Bytes   []byte // the module as it was read with this configuration
+	Bytes   []byte // the module as it was read with this configuration; nil: there is a problem with it, which was told
 }

@@ -15,11 +15,11 @@ import (
 )
 
 // Check loads, configures and probes every policy of cfg whose module could be
-// read, as New and Reload do before they change anything. It returns what is
-// wrong with all that fail.
+// read, an empty one too, as New and Reload do before they change anything. It
+// returns what is wrong with all that fail.
 func Check(ctx context.Context, cfg *config.Config) (problems config.Errors) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
-		if _, err := policyKey(cfg.Policies[name]); err != nil || len(cfg.Policies[name].Bytes) == 0 {
+		if _, err := policyKey(cfg.Policies[name]); err != nil || cfg.Policies[name].Bytes == nil {
 			continue // told by config
 		}
 		p, err := policy.Load(ctx, policy.Options{Config: *cfg.Policies[name], Log: slog.New(slog.DiscardHandler)})

@@ -74,9 +74,11 @@ func TestRunSaysThatAnAddressIsTaken(t *testing.T) {
 
 // run refuses what validate refuses, in the same words.
 func TestRunRefusesAPolicyAsValidateDoes(t *testing.T) {
-	path := write(t, "gateway.toml", minimal+"[policy.a]\nmodule = \"future.wasm\"\n[policy.b]\nmodule = \"future.wasm\"\n")
-	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "future.wasm"), futureModule, 0o600); err != nil {
-		t.Fatal(err)
+	path := write(t, "gateway.toml", minimal+"[policy.a]\nmodule = \"future.wasm\"\n[policy.b]\nmodule = \"future.wasm\"\n[policy.c]\nmodule = \"empty.wasm\"\n")
+	for name, module := range map[string][]byte{"future.wasm": futureModule, "empty.wasm": nil} {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(path), name), module, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cfg, err := config.Files{}.Load(path)
 	if err != nil {
@@ -84,7 +86,7 @@ func TestRunRefusesAPolicyAsValidateDoes(t *testing.T) {
 	}
 	validated := gateway.Check(t.Context(), cfg)
 	_, ran := startGateway("test")(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	if validated == nil || ran == nil || validated.Error() != ran.Error() || strings.Count(ran.Error(), "\n") != 1 {
+	if validated == nil || ran == nil || validated.Error() != ran.Error() || strings.Count(ran.Error(), "\n") != 2 {
 		t.Errorf("validate:\n%v\nrun:\n%v", validated, ran)
 	}
 }
