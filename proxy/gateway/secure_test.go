@@ -22,8 +22,8 @@ import (
 )
 
 // startTLS runs a gateway with a certificate on its client leg, which it takes
-// up by a reload.
-func startTLS(t *testing.T) *rig {
+// up by a reload, and the limits besides.
+func startTLS(t *testing.T, limits ...string) *rig {
 	t.Helper()
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
@@ -42,7 +42,7 @@ func startTLS(t *testing.T) *rig {
 		}
 	}
 	r := start(t, plainRoute)
-	r.reload("[server]", fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), plainRoute)
+	r.reload("[server]", fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), plainRoute+"[limits]\n"+strings.Join(limits, "\n"))
 	return r
 }
 
@@ -123,5 +123,30 @@ func TestFailedHandshakesAreTold(t *testing.T) {
 	until(t, "all are gone", func() bool { return testutil.ToFloat64(r.g.metrics.Connections(metrics.StateHTTP)) == 0 })
 	if lines() != 2 || r.faults(hostabi.ProtocolError) != 1 {
 		t.Errorf("%d lines", lines())
+	}
+}
+
+// A handshake that stops is too slow, like a head that does; one that was never
+// begun is no more than a request that never came.
+func TestHandshakesThatStopAreTold(t *testing.T) {
+	r := startTLS(t, `handshake_timeout = "50ms"`)
+	for _, says := range []string{"", "\x16\x03", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"} {
+		c, err := net.Dial("tcp", r.g.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte(says)); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(c); err != nil || len(b) > 0 {
+			t.Errorf("%q was answered %q, %v", says, b, err)
+		}
+	}
+	if n := r.faults(hostabi.ProtocolError); n != 2 {
+		t.Errorf("%v faults", n)
+	}
+	if n := strings.Count(r.logs.String(), "no whole handshake in 50ms (handshake_timeout)"); n != 2 {
+		t.Errorf("%d lines: %s", n, r.logs)
 	}
 }

@@ -123,6 +123,9 @@ func (c *Conn) Handshake(ctx context.Context) error {
 // and may be used in clear, blocking.
 func (c *Conn) OnHandshakeError(failed func(error)) { c.unshaken = failed }
 
+// Heard tells, in a call of OnHandshakeError, whether the peer has sent anything.
+func (c *Conn) Heard() bool { return c.tls.heard }
+
 // Clear is the connection beneath TLS.
 func (c *Conn) Clear() TCP { return c.tcp }
 

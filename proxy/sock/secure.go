@@ -27,6 +27,7 @@ type secure struct {
 	ctl  func(func(uintptr)) error
 
 	shaken    bool // Handshake has succeeded
+	heard     bool // the peer has sent something
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
 
@@ -134,7 +135,9 @@ func (b *beneath) Read(p []byte) (int, error) {
 	if b.unblocked.Load() {
 		return readFD(b.readFD, p)
 	}
-	return b.tcp.Read(p)
+	n, err := b.tcp.Read(p)
+	b.heard = b.heard || n > 0
+	return n, err
 }
 
 func (b *beneath) Write(p []byte) (int, error) {
