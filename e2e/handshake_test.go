@@ -91,7 +91,7 @@ func TestAnUpstreamsRefusalReachesTheClient(t *testing.T) {
 	n := startNode(t)
 	const size = 40 << 10
 	s := n.serve(args{"size": size})
-	g := start(t, settings{urls: s.url})
+	g := start(t, settings{urls: s.url, limits: "max_connections = 10"}) // for which there are files enough
 	e := n.refused(g.ws("/refuse"), nil, 401)
 	if len(e.Text) != size || strings.Trim(e.Text, "no") != "" {
 		t.Errorf("body of %d bytes", len(e.Text))

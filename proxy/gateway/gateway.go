@@ -131,6 +131,7 @@ func (g *Gateway) AdminAddr() net.Addr {
 // Run serves until ctx ends, then drains: it returns nil when everything in
 // flight has finished within drain_timeout, or was ended at its end.
 func (g *Gateway) Run(ctx context.Context) error {
+	g.warnOfFewFiles()
 	g.done.Go(g.shedOnPressure)
 	g.watch()
 	accepting := make(chan error, 1)
