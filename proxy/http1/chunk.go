@@ -22,8 +22,10 @@ func chunkHead(b []byte) (size int64, n int, err *Error) {
 		switch {
 		case i == 0:
 			return 0, 0, badChunk("a chunk size that is not hexadecimal")
-		case c == ';' || c == ' ' || c == '\t':
+		case c == ';':
 			return 0, 0, badChunk("a chunk extension")
+		case c == ' ' || c == '\t':
+			return 0, 0, badChunk("white space behind a chunk size")
 		case c != '\r':
 			return 0, 0, badChunk("a chunk size that does not end in CRLF")
 		case i+1 == len(b):

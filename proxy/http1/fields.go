@@ -33,7 +33,7 @@ func (f *lines) next() (field Field, ok bool, err *Error) {
 	case n == len(line):
 		return field, false, bad(f.line, "a field without a colon")
 	case line[n] == ' ' || line[n] == '\t':
-		return field, false, bad(f.line, "white space before the colon of a field")
+		return field, false, bad(f.line, afterName(line[n:]))
 	case line[n] != ':':
 		return field, false, bad(f.line, "a byte that field names may not have")
 	case n == 0:
@@ -46,6 +46,19 @@ func (f *lines) next() (field Field, ok bool, err *Error) {
 		}
 	}
 	return Field{line[:n], trimOWS(value)}, true, nil
+}
+
+// afterName says what is wrong with a line that has rest, which begins with white
+// space, behind a token.
+func afterName(rest []byte) string {
+	colon := bytes.IndexByte(rest, ':')
+	switch {
+	case colon < 0:
+		return "a field without a colon"
+	case len(trimOWS(rest[:colon])) > 0:
+		return "white space within the name of a field"
+	}
+	return "white space before the colon of a field"
 }
 
 // nextLine returns the next line without its CRLF.

@@ -146,3 +146,24 @@ func TestTruncatedRequests(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is wrong is named as it is, wherever the white space stands.
+func TestWhiteSpaceIsToldApart(t *testing.T) {
+	f := func(rest, want string) {
+		t.Helper()
+		x := &lines{rest: []byte(rest + "\r\n\r\n")}
+		if _, _, err := x.next(); err == nil || err.Status != 400 || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", rest, err, want)
+		}
+	}
+	f("X : a", "before the colon")
+	f("X \t: a:b", "before the colon")
+	f("X Y: a", "within the name")
+	f("X Y : a", "within the name")
+	f("X Y", "without a colon")
+	for chunk, want := range map[string]string{"5 \r\n": "white space behind a chunk size", "5\t;a": "white space", "5;a\r\n": "extension"} {
+		if _, _, err := chunkHead([]byte(chunk)); err == nil || err.Status != 400 || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", chunk, err, want)
+		}
+	}
+}

@@ -101,6 +101,9 @@ func TestUpstreamsThatFail(t *testing.T) {
 			if !p.Retryable || p.TraceID != trace || resp.Header.Get("X-Request-Id") != "r-1" || resp.Close {
 				t.Errorf("%+v, %v", p, resp.Header)
 			}
+			if c.code == hostabi.UpstreamTimeout && p.Detail != "the upstream did not answer within 50ms (response_timeout)" {
+				t.Errorf("told %q", p.Detail)
+			}
 			if r.faults(c.code) != 1 {
 				t.Errorf("counted %d", r.faults(c.code))
 			}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -172,7 +173,11 @@ func (c *carriage) fail(err error) {
 		c.x.Abort()
 		return
 	case ok && e.Kind == upstream.Timeout:
-		f.Code, f.Message = hostabi.UpstreamTimeout, "the upstream did not answer in time"
+		key := "response_timeout"
+		if c.req.Upgrade {
+			key = "handshake_timeout"
+		}
+		f.Code, f.Message = hostabi.UpstreamTimeout, fmt.Sprintf("the upstream did not answer within %v (%s)", e.After, key)
 	case ok && e.Kind == upstream.Closed:
 		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream closed the connection before it answered"
 	case ok && e.Kind == upstream.Protocol:
@@ -196,7 +201,7 @@ func (c *carriage) bodyFault(err error, f *Fault) bool {
 		return true
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		f.Code, f.Message = hostabi.ProtocolError, "nothing of the request body came for idle_timeout"
+		f.Code, f.Message = hostabi.ProtocolError, fmt.Sprintf("nothing of the request body came for %v (idle_timeout)", c.route.Limits.IdleTimeout)
 		return true
 	}
 	return false
@@ -315,7 +320,7 @@ func (c *carriage) abort(err error) error {
 	bodyErr := c.up.BodyErr()
 	switch {
 	case unwritten && errors.Is(err, os.ErrDeadlineExceeded):
-		f.Code, f.Message = hostabi.SlowConsumer, "the client took nothing of the answer for write_timeout"
+		f.Code, f.Message = hostabi.SlowConsumer, fmt.Sprintf("the client took nothing of the answer for %v (write_timeout)", c.route.Limits.WriteTimeout)
 	case unwritten, err == errClientGone:
 		err = errClientGone
 	case long || short:

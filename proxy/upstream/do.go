@@ -234,6 +234,9 @@ func (e *Exchange) abandon(err error) *Error {
 	}
 	f := e.fault(kind, err)
 	f.BodyErr = bodyErr
+	if kind == Timeout {
+		f.After = e.timeout
+	}
 	return f
 }
 

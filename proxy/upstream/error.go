@@ -1,6 +1,9 @@
 package upstream
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Kind says what went wrong with an upstream.
 type Kind uint8
@@ -22,9 +25,10 @@ func (k Kind) String() string { return kindNames[k] }
 // Error is the only error of Do.
 type Error struct {
 	Kind    Kind
-	URL     string // the target's; empty: none was tried
-	Err     error  // for logs; never shown to clients
-	BodyErr error  // not nil: the request body failed first, and this is why
+	URL     string        // the target's; empty: none was tried
+	Err     error         // for logs; never shown to clients
+	BodyErr error         // not nil: the request body failed first, and this is why
+	After   time.Duration // of a Timeout: what was waited for the head
 }
 
 // Error implements error.

@@ -44,6 +44,7 @@ func TestUsageErrors(t *testing.T) {
 	f("extra", "reload", "extra")
 	f("extra", "version", "extra")
 	f("log-level", "run", "--log-level", "loud")
+	f("debug, info, warn or error", "run", "--log-level", "loud")
 	f("-c", "run", "-c")
 	f(`unknown command "start"`, "help", "start")
 	f(`unknown command "now" for "weir run"`, "help", "run", "now")

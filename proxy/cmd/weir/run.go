@@ -35,7 +35,7 @@ type runner interface {
 type starter func(ctx context.Context, cfg *config.Config, log *slog.Logger) (runner, error)
 
 func (c *cli) runCommand() *cobra.Command {
-	var level slog.Level
+	var level logLevel
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the gateway",
@@ -72,12 +72,23 @@ short, 2 for a command line that makes no sense.`,
 			defer signal.Stop(signals)
 			// Who reads the log may go away; the tunnels do not.
 			signal.Ignore(syscall.SIGPIPE)
-			log := slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level}))
+			log := slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level.Level}))
 			return c.run(cmd.Context(), log, signals)
 		},
 	}
-	cmd.Flags().TextVar(&level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
+	cmd.Flags().TextVar(&level, "log-level", logLevel{slog.LevelInfo}, "least `level` that is logged: debug, info, warn or error")
 	return cmd
+}
+
+// logLevel is a slog.Level that says what it may be.
+type logLevel struct{ slog.Level }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *logLevel) UnmarshalText(text []byte) error {
+	if l.Level.UnmarshalText(text) != nil {
+		return errors.New("it must be debug, info, warn or error")
+	}
+	return nil
 }
 
 // sameSignal is how long after a signal to end another is taken for the same
