@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"maps"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +63,34 @@ func TestNamesAndLabelsAreTheDesigns(t *testing.T) {
 	}
 	if runtimes == 0 {
 		t.Error("neither the Go nor the process collector is registered")
+	}
+}
+
+// docs/operating.md has a row for every metric of Weir's, with its type and its
+// labels, and for nothing else.
+func TestTheGuideNamesEveryMetric(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `(weir_[a-z_]+)` \\| ([a-z]+) \\| ([^|]*) ?\\|.*[a-z].*\\|$").FindAllStringSubmatch(string(guide), -1) {
+		told[row[1]] = row[2] + " " + strings.NewReplacer("`", "", " ", "").Replace(row[3])
+	}
+	s := New("1.2.3")
+	s.PolicyInstances("standard").Add(2)
+	families, err := s.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range families {
+		if labels, ok := designed[f.GetName()]; ok {
+			got[f.GetName()] = strings.ToLower(f.GetType().String()) + " " + labels
+		}
+	}
+	if !maps.Equal(told, got) {
+		t.Errorf("docs/operating.md has\n%v\nexposed is\n%v", told, got)
 	}
 }
 

@@ -84,7 +84,7 @@ func (s *Set) traffic() {
 		Name: "weir_memory_bytes", Help: "Bytes that count toward max_memory: queues, fragments being collected, frames whose rest is awaited.",
 	}, s.memoryBytes.value)
 	inflight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_inflight", Help: "Messages in flight: forwarded and not yet answered or acknowledged.",
+		Name: "weir_inflight", Help: "Messages waiting toward upstreams, which max_inbox bounds in each tunnel.",
 	}, s.inflight.value)
 	s.Registry.MustRegister(connections, queued, memory, inflight)
 	for i := range s.connections {
