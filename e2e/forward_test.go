@@ -30,7 +30,7 @@ func TestWhatTheUpstreamSeesOfARequest(t *testing.T) {
 		{
 			"hop-by-hop fields are gone", "",
 			"Connection: keep-alive, X-Secret\r\nX-Secret: s\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nTE: gzip, trailers\r\nProxy-Authorization: Basic x\r\nUpgrade: h2c\r\n",
-			map[string]string{"X-Secret": absent, "Keep-Alive": absent, "Proxy-Connection": absent, "Te": "trailers", "Proxy-Authorization": absent, "Upgrade": absent},
+			map[string]string{"X-Secret": absent, "Keep-Alive": absent, "Proxy-Connection": absent, "Te": "trailers", "Connection": "TE", "Proxy-Authorization": absent, "Upgrade": absent},
 		},
 		{
 			"nobody's word is taken on who the client is", "",

@@ -28,7 +28,7 @@ type forwarding struct {
 // src is what http1.Request.Parse accepted: its values are copied as they are.
 //
 //   - Hop-by-hop fields go, and what Connection lists (RFC 9110 §7.6.1); of TE
-//     only trailers stays. Expect goes: Weir answers it. Content-Length goes:
+//     only trailers stays, which Connection lists then. Expect goes: Weir answers it. Content-Length goes:
 //     the upstream leg has a framing of its own.
 //   - X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239) are set from what
 //     Weir saw. A trusted proxy's are extended; anyone else's are dropped,
@@ -201,7 +201,8 @@ func (s *forwarder) addFields(src *http1.Request, f *forwarding) {
 	case f.Upgrade:
 		s.line("Connection", valueUpgrade)
 		s.line("Upgrade", valueWebSocket)
-	case s.trailers: // Connection is written by the upstream leg
+	case s.trailers:
+		s.line("Connection", valueTE) // RFC 9110 §10.1.4
 		s.line("TE", valueTrailers)
 	}
 	if f.Identity {
@@ -257,6 +258,7 @@ var (
 	schemeHTTP     = []byte("http")
 	schemeHTTPS    = []byte("https")
 	valueIdentity  = []byte("identity")
+	valueTE        = []byte("TE")
 	valueTrailers  = []byte("trailers")
 	valueUpgrade   = []byte("Upgrade")
 	valueVia10     = []byte("1.0 weir")
