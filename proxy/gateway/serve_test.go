@@ -146,6 +146,9 @@ func TestHandshakesThatAreNone(t *testing.T) {
 		if res.StatusCode != f.want {
 			t.Errorf("%s: %d, want %d", what, res.StatusCode, f.want)
 		}
+		if spoken := res.Header.Get("Sec-WebSocket-Version"); (spoken == "13") != (what == "an old version") {
+			t.Errorf("%s: told that version %q is spoken (RFC 6455 §4.4)", what, spoken)
+		}
 	}
 }
 
