@@ -36,6 +36,8 @@ type Set struct {
 	policyCalls     [hostabi.NumHooks]map[string]prometheus.Counter
 	policyDuration  [hostabi.NumHooks]prometheus.Observer
 	policyInstances *prometheus.GaugeVec
+	policyCached    *prometheus.GaugeVec
+	policyUnasked   *prometheus.CounterVec
 
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge

@@ -30,6 +30,8 @@ var designed = map[string]string{
 	"weir_policy_calls_total":                           "hook,result",
 	"weir_policy_call_duration_seconds":                 "hook",
 	"weir_policy_instances":                             "policy",
+	"weir_policy_cached_rules":                          "policy",
+	"weir_policy_unasked_total":                         "policy",
 	"weir_config_last_reload_successful":                "",
 	"weir_config_last_reload_success_timestamp_seconds": "",
 	"weir_build_info":                                   "abi,goversion,version",
@@ -41,6 +43,8 @@ var designed = map[string]string{
 func TestNamesAndLabelsAreTheDesigns(t *testing.T) {
 	s := New("1.2.3")
 	s.PolicyInstances("standard").Add(2)
+	s.PolicyCachedRules("standard").Add(2)
+	s.PolicyUnasked("standard").Inc()
 	families, err := s.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,11 @@ func (s *Set) policies() {
 	s.policyInstances = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "weir_policy_instances", Help: "Instances of policies that are loaded, those of draining generations among them.",
 	}, []string{"policy"})
-	s.Registry.MustRegister(duration, s.policyInstances)
+	s.policyCached = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "weir_policy_cached_rules", Help: "Event keys with a cached rule, by route and direction; new ones find no room at 4096 of a policy.",
+	}, []string{"policy"})
+	s.policyUnasked = s.counters("weir_policy_unasked_total", "Messages whose event key a policy was not asked about for a bound; they get the native default.", "policy")
+	s.Registry.MustRegister(duration, s.policyInstances, s.policyCached)
 	for i := range s.policyCalls {
 		hook := hostabi.Hook(i).String()
 		s.policyDuration[i] = duration.WithLabelValues(hook)
@@ -55,4 +59,16 @@ func (s *Set) PolicyCall(hook hostabi.Hook, result string, d time.Duration) {
 // it closes, never set.
 func (s *Set) PolicyInstances(policy string) prometheus.Gauge {
 	return s.policyInstances.WithLabelValues(policy)
+}
+
+// PolicyCachedRules is the number of rules that the policy has cached, like
+// PolicyInstances.
+func (s *Set) PolicyCachedRules(policy string) prometheus.Gauge {
+	return s.policyCached.WithLabelValues(policy)
+}
+
+// PolicyUnasked counts messages whose event key the policy was not asked about
+// for a bound.
+func (s *Set) PolicyUnasked(policy string) prometheus.Counter {
+	return s.policyUnasked.WithLabelValues(policy)
 }

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"weir/hostabi"
 	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
@@ -49,8 +51,9 @@ type Policy struct {
 	faults  atomic.Int64           // answers that were refused here, not by the host
 	unasked atomic.Int64           // misses that were answered natively for a bound
 
-	cached    atomic.Int64 // rules of all views, expired ones included
-	nextSweep atomic.Int64 // Unix nanoseconds
+	unaskedTotal prometheus.Counter // of all generations; nil: not counted
+
+	room      room // for rules of all views
 	closed    atomic.Bool
 	instances int // of the pool
 
@@ -107,6 +110,10 @@ func load(ctx context.Context, o Options, g guest, report *reporter) (*Policy, e
 	p.ready = true
 	p.instances = g.Info().Instances
 	p.countInstances(p.instances)
+	if p.metrics != nil {
+		p.unaskedTotal = p.metrics.PolicyUnasked(p.name)
+		p.room.counted(p.metrics.PolicyCachedRules(p.name))
+	}
 	return p, nil
 }
 
@@ -156,6 +163,7 @@ func (p *Policy) Close() {
 	}
 	p.guest.Close()
 	p.countInstances(-p.instances)
+	p.room.counted(nil)
 	p.report.flush()
 }
 
@@ -179,6 +187,6 @@ func (p *Policy) Info() Info {
 	return Info{
 		Name: p.name, Hash: i.Hash, Engine: i.Engine, Instances: i.Instances,
 		Calls: i.Calls, Faults: i.Faults + p.faults.Load(), Unasked: p.unasked.Load(),
-		Breaker: i.Breaker, MemoryBytes: i.MemoryBytes, CachedRules: int(p.cached.Load()),
+		Breaker: i.Breaker, MemoryBytes: i.MemoryBytes, CachedRules: p.room.used(),
 	}
 }

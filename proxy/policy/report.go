@@ -55,6 +55,13 @@ func (r *reporter) fault(now time.Time, h hostabi.Hook, f *failure) {
 	}
 }
 
+// crowd logs that new keys find no room.
+func (r *reporter) crowd(keys int, unasked int64) {
+	r.log.Warn("policy has more event keys than may be cached, some of the new ones get the native default",
+		"keys", keys, "max_keys", hostabi.MaxCachedKeys, "unasked", unasked,
+		"remedy", "keys that are not used for 10 s make room; if they are a client's, find it by its event keys in GET /connections")
+}
+
 // guest logs a line of the guest or of the host about it; the host bounds how
 // many there are.
 func (r *reporter) guest(level, msg string) {

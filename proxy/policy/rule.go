@@ -2,9 +2,7 @@ package policy
 
 import (
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -28,9 +26,6 @@ var critical = Rule{Class: hostabi.Critical}
 // guest is not asked for every message.
 const faultTTL = time.Second
 
-// sweepEvery is how often expired rules are looked for once the cache is full.
-const sweepEvery = time.Second
-
 // flight is a classify call under way; rule is set before done is closed.
 type flight struct {
 	done chan struct{}
@@ -49,6 +44,7 @@ type flightKey struct {
 func (v *View) Rule(d hostabi.Direction, key []byte, b *Budget) *Rule {
 	e := v.rules[d&1].Load().get(key)
 	if e != nil && e.until == 0 {
+		e.use()
 		return &e.Rule
 	}
 	return v.ruleSlow(e, d&1, key, b)
@@ -57,6 +53,7 @@ func (v *View) Rule(d hostabi.Direction, key []byte, b *Budget) *Rule {
 // Cached is Rule where that asks no guest and waits for nobody, else nil.
 func (v *View) Cached(d hostabi.Direction, key []byte) *Rule {
 	if e := v.rules[d&1].Load().get(key); e != nil && e.until == 0 {
+		e.use()
 		return &e.Rule
 	}
 	if !v.asks(hostabi.Classify) {
@@ -72,11 +69,12 @@ func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *R
 		return &critical
 	}
 	if len(key) > hostabi.MaxEventKey {
-		p.unasked.Add(1)
+		p.countUnasked()
 		return &critical
 	}
 	now := p.now()
 	if e.fresh(nanos(now)) {
+		e.use()
 		return &e.Rule
 	}
 	if p.closed.Load() {
@@ -85,8 +83,11 @@ func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *R
 		}
 		return &critical
 	}
+	if p.room.isCrowded(nanos(now)) {
+		p.sweep(now)
+	}
 	if b != nil && !b.Allow(now) {
-		p.unasked.Add(1)
+		p.countUnasked()
 		return &critical
 	}
 	return v.miss(d, string(key), 1)
@@ -109,10 +110,9 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 		return f.rule
 	}
 	reserved := e == nil
-	if reserved && !p.reserve() {
+	if reserved && !p.room.take(nanos(now)) {
 		v.mu.Unlock()
-		p.unasked.Add(1)
-		p.sweep(now)
+		p.crowd(now)
 		return &critical
 	}
 	f := &flight{done: make(chan struct{}), rule: &critical}
@@ -144,7 +144,7 @@ func (v *View) land(id flightKey, answer *entry, reserved bool) {
 	v.mu.Lock()
 	t := v.rules[id.direction].Load()
 	if answer != nil && !reserved && t.get([]byte(id.key)) == nil {
-		reserved = p.reserve() // the old one was swept meanwhile
+		reserved = p.room.take(nanos(p.now())) // the old one was swept meanwhile
 		if !reserved {
 			answer = nil
 		}
@@ -153,7 +153,7 @@ func (v *View) land(id flightKey, answer *entry, reserved bool) {
 	case answer != nil:
 		v.rules[id.direction].Store(t.put(answer))
 	case reserved:
-		p.cached.Add(-1)
+		p.room.give(1)
 	}
 	f := v.flights[id]
 	delete(v.flights, id)
@@ -204,37 +204,6 @@ func newRule(out *hostabi.Rule) (r Rule, err error) {
 		}
 	}
 	return r, nil
-}
-
-// reserve takes one place of the policy's MaxCachedKeys.
-func (p *Policy) reserve() bool {
-	if p.cached.Add(1) > hostabi.MaxCachedKeys {
-		p.cached.Add(-1)
-		return false
-	}
-	return true
-}
-
-// sweep drops expired rules of every route, at most once per sweepEvery.
-func (p *Policy) sweep(now time.Time) {
-	t := nanos(now)
-	next := p.nextSweep.Load()
-	if t < next || !p.nextSweep.CompareAndSwap(next, t+int64(sweepEvery)) {
-		return
-	}
-	p.mu.Lock()
-	views := slices.Collect(maps.Values(p.views))
-	p.mu.Unlock()
-	for _, v := range views {
-		v.mu.Lock()
-		for d := range v.rules {
-			old := v.rules[d].Load()
-			kept := old.rebuilt(0, func(e *entry) bool { return e.fresh(t) })
-			v.rules[d].Store(kept)
-			p.cached.Add(int64(kept.used - old.used))
-		}
-		v.mu.Unlock()
-	}
 }
 
 // ruleTables are the rules of both directions.

@@ -7,7 +7,7 @@ import (
 
 // table finds rules by event key. Readers take no lock and see every entry
 // either whole or not at all: a slot is an atomic pointer, an entry is
-// immutable, and only an empty slot or one with the same key is ever stored to.
+// immutable but for its mark, and only an empty slot or one with the same key is ever stored to.
 // Writers hold View.mu. Whatever else would move an entry makes a new table.
 //
 // It stands in for a map that is copied on write, which finds a key as fast but
@@ -21,12 +21,22 @@ type table struct {
 type entry struct {
 	Rule
 	until int64
+	used  atomic.Bool // looked up, or made, since rules were last forgotten
 	hash  uint64
 	key   string
 }
 
 func newEntry(key string, r Rule, until int64) *entry {
-	return &entry{Rule: r, until: until, hash: maphash.String(hashSeed, key), key: key}
+	e := &entry{Rule: r, until: until, hash: maphash.String(hashSeed, key), key: key}
+	e.used.Store(true)
+	return e
+}
+
+// use marks e as looked up. Most are: what processors share is only read then.
+func (e *entry) use() {
+	if !e.used.Load() {
+		e.used.Store(true)
+	}
 }
 
 func (e *entry) fresh(now int64) bool { return e != nil && (e.until == 0 || now < e.until) }

@@ -1,0 +1,112 @@
+package policy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"weir/hostabi"
+)
+
+// flood asks v about n keys that nobody asked about before, in the name of as
+// many tunnels as that takes, and returns how many the policy was asked about.
+func flood(v *View, from, n int) (asked int) {
+	b := &Budget{}
+	for i := range n {
+		if i%budgetBurst == 0 {
+			b = &Budget{}
+		}
+		if v.Rule(hostabi.ToUpstream, fmt.Append(nil, "flood ", from+i), b).Class == hostabi.Droppable {
+			asked++
+		}
+	}
+	return asked
+}
+
+func TestAFullCacheMakesRoom(t *testing.T) {
+	g := droppables(ok)
+	r := start(t, g)
+	v, other := r.View("r"), r.View("other")
+	want(t, "asked", flood(v, 0, 70*budgetBurst), hostabi.MaxCachedKeys)
+	class := func(key string) hostabi.Class { return other.Rule(hostabi.ToClient, []byte(key), &Budget{}).Class }
+	want(t, "while it is full", class("new"), hostabi.Critical)
+	r.time.advance(forgetEvery - 1)
+	want(t, "just before", class("new"), hostabi.Critical)
+	r.time.advance(sweepEvery)
+	class("new") // has unused rules forgotten at the latest
+	want(t, "after it", class("new"), hostabi.Droppable)
+	want(t, "cached", r.Info().CachedRules, 1)
+}
+
+func TestAFloodOfKeysForgetsNoneInUse(t *testing.T) {
+	g := droppables(ok)
+	r := start(t, g)
+	v := r.View("r")
+	for i := range 100 {
+		v.Rule(hostabi.ToClient, fmt.Append(nil, i), nil)
+	}
+	before := g.calls[hostabi.Classify].Load()
+	asked := 0
+	for second := range 60 {
+		asked += flood(v, second*2000, 2000)
+		for i := range 100 {
+			if v.Cached(hostabi.ToClient, fmt.Append(nil, i)) == nil {
+				t.Fatalf("after %d s, key %d is forgotten", second, i)
+			}
+		}
+		r.time.advance(time.Second)
+	}
+	calls := g.calls[hostabi.Classify].Load() - before
+	want(t, "calls", calls, int64(asked))
+	if most := int64(hostabi.MaxCachedKeys + crowdBurst + 60*time.Second/crowdRefill); calls > most || calls < most/2 {
+		t.Errorf("%d calls in a minute, at most %d are allowed", calls, most)
+	}
+	if n := r.Info().CachedRules; n > 100+crowdBurst+int(2*forgetEvery/crowdRefill) {
+		t.Errorf("%d rules are cached", n)
+	}
+	r.time.advance(time.Second)
+	want(t, "a key behind the flood", v.Rule(hostabi.ToUpstream, []byte("new"), &Budget{}).Class, hostabi.Droppable)
+	r.time.advance(crowdedFor)
+	want(t, "keys at once, when the crowd is gone", flood(v, 1_000_000, 1000), 1000)
+}
+
+func TestAFullCacheIsTold(t *testing.T) {
+	r := start(t, droppables(ok))
+	v := r.View("r")
+	flood(v, 0, hostabi.MaxCachedKeys)
+	want(t, "log before", r.log.all(), "")
+	for second := range 60 {
+		flood(v, 5000+second*1000, 1000)
+		r.time.advance(time.Second)
+	}
+	want(t, "lines", strings.Count(r.log.all(), "\n"), 1)
+	for _, part := range []string{`"level":"WARN"`, `"policy":"p"`, `"keys":4096`, "native default"} {
+		if !strings.Contains(r.log.all(), part) {
+			t.Errorf("log has no %s: %s", part, r.log.all())
+		}
+	}
+	flood(v, 1_000_000, 1000)
+	want(t, "lines a minute later", strings.Count(r.log.all(), "\n"), 2)
+	want(t, "unasked", r.sum(t, "weir_policy_unasked_total"), int(r.Info().Unasked))
+	want(t, "cached", r.sum(t, "weir_policy_cached_rules"), r.Info().CachedRules)
+	r.Close()
+	want(t, "cached when closed", r.sum(t, "weir_policy_cached_rules"), 0)
+}
+
+// sum is the value of a metric of the policy.
+func (r *rig) sum(t *testing.T, name string) int {
+	t.Helper()
+	families, err := r.set.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			m := f.GetMetric()[0]
+			return int(m.GetGauge().GetValue() + m.GetCounter().GetValue())
+		}
+	}
+	t.Fatalf("no %s", name)
+	return 0
+}
