@@ -35,6 +35,7 @@ var goroutines = map[string]string{
 	"proxy/relay finish":         "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay waitWriter":     "sets a flag and wakes",
 	"proxy/relay giveTime":       "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
+	"proxy/relay tellLater":      "writes a line, contained",
 	"proxy/relay armWatch":       "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/demo Start":           "accepts and hands on: serve",
 	"proxy/demo accept":          "TestPanicsEndTheirConnection",

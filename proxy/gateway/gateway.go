@@ -169,6 +169,8 @@ func (g *Gateway) close() {
 	}
 	g.current.Load().close(g.panicked(metrics.InGateway))
 	g.closeRooms()
+	g.faults.Close()
+	g.panics.Close()
 }
 
 // lastWait bounds what close waits for after everything was told to end.

@@ -13,7 +13,7 @@ import (
 func (g *Gateway) panicked(in metrics.Place, args ...any) crash.Report {
 	return func(v any, stack []byte) {
 		g.metrics.Panics(in).Inc()
-		if n, ok := g.panics.Allow(time.Now()); ok {
+		if n, ok := g.panics.Allow(time.Now(), "panic"); ok {
 			g.log.Error("panic", append([]any{"in", in.String(), "panic", fmt.Sprint(v), "stack", string(stack), "suppressed", n}, args...)...)
 		}
 	}

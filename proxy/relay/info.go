@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"weir/hostabi"
 	"weir/proxy/metrics"
 )
@@ -138,41 +136,9 @@ func (t *Tunnel) logClosed() {
 		"duration_ms", time.Since(t.start).Milliseconds(), "trace_id", t.o.TraceID)
 }
 
-// FaultLog writes refusals to the log, at most a few a second; a line says how
-// many were suppressed before it. One serves all tunnels.
-type FaultLog struct {
-	log        *slog.Logger
-	limit      *rate.Limiter
-	suppressed atomic.Int64
-}
-
-const faultLines = 10 // a second, for the whole process
-
-// NewFaultLog returns a FaultLog that writes to log.
-func NewFaultLog(log *slog.Logger) *FaultLog {
-	return &FaultLog{log: log, limit: rate.NewLimiter(faultLines, 2*faultLines)}
-}
-
-// Allow tells whether one more line may be written, and how many were
-// suppressed since the last.
-func (f *FaultLog) Allow(now time.Time) (suppressed int64, ok bool) {
-	if !f.limit.AllowN(now, 1) {
-		f.suppressed.Add(1)
-		return 0, false
-	}
-	return f.suppressed.Swap(0), true
-}
-
-// Warn writes one line, or counts it as suppressed.
-func (f *FaultLog) Warn(now time.Time, msg string, args ...any) {
-	if n, ok := f.Allow(now); ok {
-		f.log.Warn(msg, append(args, "suppressed", n)...)
-	}
-}
-
 // logFault writes the line of one refusal; a negative actual is not known.
 func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key []byte) {
-	n, ok := t.o.Faults.Allow(p.now)
+	n, ok := t.o.Faults.Allow(p.now, code)
 	if !ok {
 		return
 	}

@@ -430,7 +430,7 @@ func TestARequestBodyThatStopsIsAnswered(t *testing.T) {
 func TestFaultsAreToldAsAllowed(t *testing.T) {
 	var asked atomic.Int64
 	r := newRig(t, "127.0.0.1:1", func(r *rig, _ *config.Upstream) {
-		r.proxy.Allow = func(time.Time) (int64, bool) { n := asked.Add(1); return n - 1, n%3 == 0 }
+		r.proxy.Allow = func(time.Time, hostabi.FaultCode) (int64, bool) { n := asked.Add(1); return n - 1, n%3 == 0 }
 	})
 	for range 6 {
 		if resp, _, _ := r.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n"); resp.StatusCode != 413 {

@@ -83,7 +83,7 @@ func (p *Proxy) count(x *http1.Exchange, f *Fault) {
 	suppressed := int64(0)
 	if p.Allow != nil {
 		var ok bool
-		if suppressed, ok = p.Allow(time.Now()); !ok {
+		if suppressed, ok = p.Allow(time.Now(), f.Code); !ok {
 			return
 		}
 	}

@@ -32,10 +32,10 @@ type Route struct {
 type Proxy struct {
 	Log     *slog.Logger
 	Metrics *metrics.Set
-	// Allow tells whether one more fault may be logged, and how many were not since
-	// the last. It is asked before the line is made: a flood of refused requests is
+	// Allow tells whether one more fault of a code may be logged, and how many were
+	// not since the last. It is asked before the line is made: a flood of refused requests is
 	// no flood of lines, nor of work for them.
-	Allow func(now time.Time) (suppressed int64, ok bool)
+	Allow func(now time.Time, code hostabi.FaultCode) (suppressed int64, ok bool)
 	// TrustedProxies are the peers whose forwarding fields are believed; it is
 	// asked for each request.
 	TrustedProxies func() []netip.Prefix
