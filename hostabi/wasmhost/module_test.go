@@ -211,6 +211,27 @@ func TestRepeatedFaultsOpenTheBreaker(t *testing.T) {
 	})
 }
 
+// What is in an answer is its readers' business: a guest may refuse, or write what
+// is no message, as often as it likes.
+func TestAnswersOpenNoBreaker(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		for name, result := range map[string]hostabi.Result{
+			"garbage": hostabi.MakeResult(1, hostabi.StatusOK, 0), "bad input": hostabi.MakeResult(0, hostabi.StatusBadInput, 0),
+			"unsupported": hostabi.MakeResult(0, hostabi.StatusUnsupported, 0), "its own": hostabi.MakeResult(0, hostabi.StatusGuest, 0),
+		} {
+			m := load(t, engine, NewGuest().Hook(hostabi.Classify, I64(int64(result))).Build())
+			for range 3 * breakerFaults {
+				if _, r, err := m.Call(hostabi.Classify, []byte("x"), nil); err != nil || r != result {
+					t.Fatalf("%s: %v, %v", name, r, err)
+				}
+			}
+			if i := m.Info(); i.Breaker != "closed" || i.Faults != 0 {
+				t.Errorf("%s: the breaker is %s after %d faults", name, i.Breaker, i.Faults)
+			}
+		}
+	})
+}
+
 func TestInstancesMustAgree(t *testing.T) {
 	m := &Module{}
 	if err := m.agree(0, []byte("a")); err != nil {
