@@ -2,6 +2,7 @@ package wasmhost
 
 import (
 	"fmt"
+	"strings"
 
 	"weir/hostabi"
 	"weir/hostabi/wasmhost/rewrite"
@@ -30,6 +31,49 @@ type Fault struct {
 // Error names the policy, the hook and the cause.
 func (f *Fault) Error() string {
 	return fmt.Sprintf("policy %q: hook %s: %s: %v", f.Policy, f.Hook, f.Kind, f.Err)
+}
+
+// Line is what happened in one line, without the guest's stack, and what to do.
+func (f *Fault) Line() string {
+	s := string(f.Kind) + ": " + firstLine(f.Err)
+	if r := f.remedy(); r != "" {
+		s += "; " + r
+	}
+	return s
+}
+
+func (f *Fault) remedy() string {
+	switch f.Kind {
+	case Trap:
+		return trapRemedy(f.Err)
+	case Timeout:
+		return "do less in a hook: prepare in weir_configure what it needs"
+	case Output:
+		return "return the length of the output and a status as in ABI.md §5.2"
+	}
+	return ""
+}
+
+// trapRemedies are by what the first line of an error has.
+var trapRemedies = []struct{ says, remedy string }{
+	{"the guest exited", "it must not: what it logged, as the message of a panic, may say why it did"},
+	{"unreachable", "the guest gave up, as after a panic: what it logged may say why"},
+	{"stack overflow", "it recurses without end or too deeply: bound it, or loop"},
+	{"out of bounds memory access", "it reads or writes outside its memory: check pointers, lengths and the region of weir_buffer"},
+	{"integer divide by zero", "check the divisor"},
+	{"invalid table access", "it calls through a function pointer that is none"},
+	{"indirect call type mismatch", "it calls a function by another type than its own"},
+}
+
+// trapRemedy is what to do about a trap or an exit, empty when nothing is known.
+func trapRemedy(err error) string {
+	line := firstLine(err)
+	for _, r := range trapRemedies {
+		if strings.Contains(line, r.says) {
+			return r.remedy
+		}
+	}
+	return ""
 }
 
 // Unwrap returns the cause.

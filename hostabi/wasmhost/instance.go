@@ -183,7 +183,7 @@ func (in *instance) configure() ([]byte, error) {
 	out, r, _, err := in.run(hostabi.Configure, in.m.opts.Configure, nil)
 	switch {
 	case err != nil:
-		return nil, &LoadError{Stage: Configure, Reason: "weir_configure: " + firstLine(err), Remedy: in.remedy(), Err: err}
+		return nil, &LoadError{Stage: Configure, Reason: "weir_configure: " + firstLine(err), Remedy: in.remedy(err), Err: err}
 	case r.Status() == hostabi.StatusOK:
 		return out, nil
 	case r.Status() == hostabi.StatusNoOpinion:
@@ -198,14 +198,14 @@ func (in *instance) configure() ([]byte, error) {
 }
 
 func (in *instance) startError(what string, err error) *LoadError {
-	return &LoadError{Stage: Instantiate, Reason: what + ": " + firstLine(err), Remedy: in.remedy(), Err: err}
+	return &LoadError{Stage: Instantiate, Reason: what + ": " + firstLine(err), Remedy: in.remedy(err), Err: err}
 }
 
-func (in *instance) remedy() string {
+func (in *instance) remedy(err error) string {
 	if in.late {
 		return fmt.Sprintf("start, _initialize and weir_configure have %v of execution together; do less at start", in.m.opts.InitTimeout)
 	}
-	return ""
+	return trapRemedy(err)
 }
 
 // call runs a hook within timeout.

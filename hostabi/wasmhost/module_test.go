@@ -165,6 +165,22 @@ func TestATrapInAnyHookIsAFault(t *testing.T) {
 	})
 }
 
+// Whatever a guest does, its fault is told in a line that ends with a remedy.
+func TestFaultsHaveALine(t *testing.T) {
+	for name, c := range misbehaviours() {
+		g := NewGuest()
+		g.Hook(hostabi.Classify, When(c.bad(g)))
+		_, _, err := load(t, Interpreter, g.Build()).Call(hostabi.Classify, []byte("x"), nil)
+		f, ok := errors.AsType[*Fault](err)
+		if !ok {
+			t.Fatal(name, err)
+		}
+		if line := f.Line(); strings.ContainsAny(line, "\n") || !strings.HasPrefix(line, string(f.Kind)+": ") || !strings.Contains(line, "; ") || strings.Contains(line, "wazero") {
+			t.Errorf("%s: %q", name, line)
+		}
+	}
+}
+
 func TestGrowthIsBounded(t *testing.T) {
 	grow := func(more []byte) []byte { // while (grow(1) != -1) {}
 		return Join([]byte{OpLoop, BlockEmpty}, more, I32(-1), []byte{0x47, 0x0D, 0, OpEnd})

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"sync"
@@ -42,10 +43,11 @@ const (
 // failure is a call that did not work.
 type failure struct {
 	result string
-	err    error
+	err    error  // with the guest's stack when there is one
+	line   string // says it in one; empty: err does
 }
 
-func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Error() string { return cmp.Or(f.line, f.err.Error()) }
 func (f *failure) Unwrap() error { return f.err }
 
 // buffers are the input and output of one call.
@@ -98,7 +100,7 @@ func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() erro
 	defer bufferPool.Put(b)
 	b.in = in.AppendTo(b.in[:0])
 	if len(b.in) > hostabi.MaxInput {
-		return answer{}, &failure{resultInput, fmt.Errorf("input of %d bytes exceeds %d", len(b.in), hostabi.MaxInput)}
+		return answer{}, &failure{result: resultInput, err: fmt.Errorf("input of %d bytes exceeds %d", len(b.in), hostabi.MaxInput)}
 	}
 	n, r, err := p.guest.Call(h, b.in, b.out)
 	if err != nil {
@@ -112,20 +114,26 @@ func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() erro
 		p.faults.Add(1)
 		return answer{}, refusal(r.Status(), n)
 	}
-	err = out.Decode(n)
-	if err == nil && check != nil {
+	if err = out.Decode(n); err != nil {
+		err = undecoded(err)
+	} else if check != nil {
 		err = check()
 	}
 	if err != nil {
 		p.faults.Add(1)
-		return answer{}, &failure{resultOutput, err}
+		return answer{}, &failure{result: resultOutput, err: err}
 	}
 	return answer{opinion: true, cache: r.Cache()}, nil
 }
 
+// undecoded says of output that is no message what to do.
+func undecoded(err error) error {
+	return fmt.Errorf("%w; encode answers as ABI.md §6 says, or have an SDK do it", err)
+}
+
 // refusal says why a guest refused its input (ABI.md §5.2).
 func refusal(s hostabi.Status, output []byte) *failure {
-	f := &failure{resultGuest, fmt.Errorf("refused with status %d", s)}
+	f := &failure{result: resultGuest, err: fmt.Errorf("refused with status %d", s)}
 	var why hostabi.Refusal
 	if why.Decode(output) == nil && why.Message != "" {
 		f.err = fmt.Errorf("refused with status %d: %s", s, why.Message)
@@ -143,7 +151,7 @@ func refusal(s hostabi.Status, output []byte) *failure {
 // reports it.
 func newFailure(err error) *failure {
 	if f, ok := errors.AsType[*wasmhost.Fault](err); ok {
-		return &failure{string(f.Kind), fmt.Errorf("%s: %w", f.Kind, f.Err)}
+		return &failure{string(f.Kind), fmt.Errorf("%s: %w", f.Kind, f.Err), f.Line()}
 	}
-	return &failure{"error", err}
+	return &failure{result: "error", err: err}
 }

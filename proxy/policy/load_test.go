@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/wasmtest"
 	"weir/proxy/config"
 )
 
@@ -51,6 +52,31 @@ func TestLoadNamesTheHookThatFails(t *testing.T) {
 				}
 			}
 			want(t, "closed", g.closed.Load(), true)
+		}
+	}
+}
+
+// An error is a line: what happened, without the guest's stack, and what to do.
+func TestLoadSaysInOneLineWhatToDo(t *testing.T) {
+	for _, c := range []struct {
+		hook       hostabi.Hook
+		body       []byte
+		says, does string
+	}{
+		{hostabi.Classify, wasmtest.Unreachable, "trap: wasm error: unreachable; ", "what it logged may say why"},
+		{hostabi.Classify, wasmtest.Forever, "timeout: the guest ran for ", "prepare in weir_configure"},
+		{hostabi.FaultHook, wasmtest.I64(1), "wanted", "encode answers as ABI.md §6 says"},
+		{hostabi.Admit, wasmtest.I64(17 << 32), "output: status 17 is reserved", "ABI.md §5.2"},
+		{hostabi.Configure, wasmtest.Unreachable, "weir_configure: wasm error: unreachable; ", "what it logged may say why"},
+		{hostabi.Configure, wasmtest.Forever, "weir_configure: the guest ran for ", "do less at start"},
+		{hostabi.Configure, wasmtest.I64(1), "wanted", "encode answers as ABI.md §6 says"},
+	} {
+		g := wasmtest.NewGuest().Only(c.hook)
+		g.Hook(c.hook, c.body)
+		_, err := Load(t.Context(), Options{Config: config.Policy{Name: "p", Bytes: g.Build()}})
+		if err == nil || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "wazero") ||
+			!strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), c.does) {
+			t.Errorf("%s: error %q does not say %q and %q", c.hook, err, c.says, c.does)
 		}
 	}
 }

@@ -21,7 +21,7 @@ const (
 func (p *Policy) readShape(b []byte) error {
 	s := &p.shape
 	if err := s.Decode(b); err != nil {
-		return err
+		return undecoded(err)
 	}
 	for _, l := range []struct {
 		name string
