@@ -44,6 +44,7 @@ var goroutines = map[string]string{
 	"hostabi/wasmhost call":      "TestAPanicInTheHostIsAFault",
 	"hostabi/wasmhost completed": "adds code to a module, contained",
 	"hostabi/wasmhost trimLater": "has the runtime give memory back",
+	"hostabi/wasmhost tellLater": "writes a line, contained",
 	"hostabi/wasmhost outgrown":  "TestAPanicInTheHostIsAFault",
 }
 

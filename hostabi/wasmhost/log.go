@@ -14,6 +14,7 @@ import (
 const (
 	logBurst = 50
 	logEvery = 100 * time.Millisecond // one more line each
+	logTold  = time.Second            // after which suppressed ones are told though no other line comes
 )
 
 // logger passes lines to Options.Log at a bounded rate, and counts the rest. The
@@ -25,6 +26,8 @@ type logger struct {
 	mu         sync.Mutex
 	used       time.Duration // each line uses logEvery; ahead of now there is none left
 	suppressed int
+	timer      *time.Timer // until that is told; nil: there is nothing to tell
+	closed     bool
 }
 
 func newLogger(sink func(level, msg string), now func() time.Duration) *logger {
@@ -58,21 +61,73 @@ func (l *logger) allow() bool {
 		return false
 	}
 	l.mu.Lock()
+	ok := l.take()
+	n := 0
+	if ok {
+		n = l.forget()
+	} else {
+		l.suppressed++
+		l.tellLater()
+	}
+	l.mu.Unlock()
+	l.told(n)
+	return ok
+}
+
+// take uses the room for one line, if there is any. l.mu is held.
+func (l *logger) take() bool {
 	now := l.now()
 	l.used = max(l.used, now-logBurst*logEvery)
 	if l.used+logEvery > now {
-		l.suppressed++
-		l.mu.Unlock()
 		return false
 	}
 	l.used += logEvery
+	return true
+}
+
+func (l *logger) forget() int {
 	n := l.suppressed
 	l.suppressed = 0
+	return n
+}
+
+// tellLater has a line written when the guest has become quiet. l.mu is held.
+func (l *logger) tellLater() {
+	if l.timer != nil || l.closed {
+		return
+	}
+	l.timer = time.AfterFunc(logTold, func() { l.told(l.over()) })
+}
+
+// over returns how many lines were suppressed when there is room for one that
+// says so; else it is told later.
+func (l *logger) over() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.timer = nil
+	if l.suppressed > 0 && !l.take() {
+		l.tellLater()
+		return 0
+	}
+	return l.forget()
+}
+
+// close tells what was suppressed. Afterwards only another line does.
+func (l *logger) close() {
+	l.mu.Lock()
+	l.closed = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	n := l.forget()
 	l.mu.Unlock()
+	l.told(n)
+}
+
+func (l *logger) told(n int) {
 	if n > 0 {
 		l.sink("warn", fmt.Sprintf("%d log lines of this policy were suppressed", n))
 	}
-	return true
 }
 
 // printable is a line that cannot break or disguise a log.

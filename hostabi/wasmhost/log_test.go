@@ -3,6 +3,7 @@ package wasmhost
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 
@@ -12,22 +13,56 @@ import (
 )
 
 func TestLogRate(t *testing.T) {
-	var now time.Duration
-	var lines []string
-	l := newLogger(func(_, msg string) { lines = append(lines, msg) }, func() time.Duration { return now })
-	for range 10 * logBurst {
-		l.say("info", "x")
-	}
-	if len(lines) != logBurst {
-		t.Errorf("%d lines at once, want %d", len(lines), logBurst)
-	}
-	now += logEvery
-	lines = nil
-	l.say("info", "y")
-	l.say("info", "z")
-	if len(lines) != 2 || !strings.Contains(lines[0], "450") || lines[1] != "y" {
-		t.Errorf("later: %q", lines)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var now time.Duration
+		var lines []string
+		l := newLogger(func(_, msg string) { lines = append(lines, msg) }, func() time.Duration { return now })
+		for range 10 * logBurst {
+			l.say("info", "x")
+		}
+		if len(lines) != logBurst {
+			t.Errorf("%d lines at once, want %d", len(lines), logBurst)
+		}
+		now += logEvery
+		lines = nil
+		l.say("info", "y")
+		l.say("info", "z")
+		if len(lines) != 2 || !strings.Contains(lines[0], "450") || lines[1] != "y" {
+			t.Errorf("later: %q", lines)
+		}
+	})
+}
+
+func TestSuppressedLinesAreToldWhenNoOtherComes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var lines []string
+		l := newLogger(func(_, msg string) {
+			if msg != "x" {
+				lines = append(lines, msg)
+			}
+		}, func() time.Duration { return time.Since(began) })
+		told := func(when, want string) {
+			t.Helper()
+			synctest.Wait()
+			if len(lines) != 1 || !strings.HasPrefix(lines[0], want) {
+				t.Errorf("%s: %q", when, lines)
+			}
+			lines = nil
+		}
+		for range logBurst + 7 {
+			l.say("info", "x")
+		}
+		time.Sleep(logTold)
+		told("in quiet", "7 log lines")
+		time.Sleep(time.Hour)
+		for range logBurst + 3 {
+			l.say("info", "x")
+		}
+		l.close()
+		told("when closed", "3 log lines")
+		time.Sleep(time.Hour)
+	})
 }
 
 func TestPrintable(t *testing.T) {

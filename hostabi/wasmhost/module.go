@@ -120,6 +120,7 @@ func Load(ctx context.Context, o Options) (*Module, error) {
 	m.log = newLogger(o.Log, m.now)
 	m.guestLog = newLogger(o.Log, m.now)
 	if err := m.load(ctx); err != nil {
+		m.closeLogs()
 		if le, ok := errors.AsType[*LoadError](err); ok {
 			le.Policy = o.Name
 		}
@@ -375,7 +376,14 @@ func (m *Module) Close() {
 		default:
 		}
 		m.code.release()
+		m.closeLogs()
 	})
+}
+
+// closeLogs tells what no line will tell any more.
+func (m *Module) closeLogs() {
+	m.log.close()
+	m.guestLog.close()
 }
 
 func statusName(s hostabi.Status) string {
