@@ -83,6 +83,8 @@ func TestTheGuideNamesEveryMetric(t *testing.T) {
 	}
 	s := New("1.2.3")
 	s.PolicyInstances("standard").Add(2)
+	s.PolicyCachedRules("standard").Add(1)
+	s.PolicyUnasked("standard").Add(1)
 	families, err := s.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)

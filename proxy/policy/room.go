@@ -48,6 +48,10 @@ type room struct {
 // isCrowded tells whether there is a crowd at Unix nanosecond t.
 func (r *room) isCrowded(t int64) bool { return t < r.crowded.Load() }
 
+// Crowded tells whether rules that nobody looks up are being forgotten: who
+// remembers one that is in use looks it up now and then.
+func (v *View) Crowded(now time.Time) bool { return v.policy.room.isCrowded(nanos(now)) }
+
 // take takes the place of one more rule at Unix nanosecond t, if it may.
 func (r *room) take(t int64) bool {
 	if r.isCrowded(t) && !r.asked.allow(t, crowdBurst, crowdRefill) {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -204,6 +205,10 @@ func TestCeilingOfAnEvent(t *testing.T) {
 			to.expect(small, event("other", 1, 500), "end")
 			for _, actual := range []int{len(large), len(large), 100_000} {
 				from.refused(hostabi.PayloadTooLarge, 20, int64(actual))
+			}
+			from.send(large)
+			if e, want := from.envelope(), fmt.Sprintf("message of %d bytes exceeds the policy's max_size of its kind, 20", len(large)); e.Message != want {
+				t.Errorf("%q, want %q", e.Message, want)
 			}
 		}
 	}, under(events(t)))

@@ -310,12 +310,16 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 }
 
 // noteUsed remembers the event keys that memos were used for: they may be
-// another tunnel's.
+// another tunnel's. In a crowd the policy forgets what nobody looks up.
 func (p *pump) noteUsed(ms *memos) {
+	crowded := p.set.View.Crowded(p.now)
 	for i := range ms.of[:ms.n] {
 		m := &ms.of[i]
 		if m.used && !slices.Contains(p.seen.keys, m.key) {
 			p.seen.note([]byte(m.key))
+		}
+		if m.used && crowded {
+			p.set.View.Cached(p.dir, []byte(m.key))
 		}
 		m.used = false
 	}

@@ -132,9 +132,8 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix [
 		return nil
 	}
 	fault := view.Fault(code)
-	least := p.refuse != nil && p.refuse.least
 	v := policy.Values{
-		Code: code, Message: faultMessage(code, limit, actual, least), Status: env.Status,
+		Code: code, Message: p.faultMessage(code, limit, actual), Status: env.Status,
 		Retryable: fault.Retryable, RetryAfterMS: fault.RetryAfter.Milliseconds(),
 		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: key,
 	}
@@ -180,15 +179,18 @@ func newMask(d hostabi.Direction) *[4]byte {
 	return &m
 }
 
-// faultMessage says what was measured and what is allowed; least: more was to
-// come.
-func faultMessage(code hostabi.FaultCode, limit, actual int64, least bool) string {
+// faultMessage says what was measured, what is allowed and who allows it.
+func (p *pump) faultMessage(code hostabi.FaultCode, limit, actual int64) string {
 	switch code {
 	case hostabi.PayloadTooLarge:
-		if least {
-			return fmt.Sprintf("message of at least %d bytes exceeds max_message_size %d", actual, limit)
+		least, ceiling := "", "max_message_size"
+		if p.refuse != nil && p.refuse.least { // more was to come
+			least = "at least "
 		}
-		return fmt.Sprintf("message of %d bytes exceeds max_message_size %d", actual, limit)
+		if limit != p.set.Limits.MaxMessageSize {
+			ceiling = "the policy's max_size of its kind,"
+		}
+		return fmt.Sprintf("message of %s%d bytes exceeds %s %d", least, actual, ceiling, limit)
 	case hostabi.InboxFull:
 		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", actual, limit)
 	case hostabi.PendingLimit:
