@@ -244,3 +244,31 @@ func judged(set *Settings, d hostabi.Direction, wire []byte, quick bool) []messa
 	}
 	return p.each(wire[:b.r], b.msgs)
 }
+
+// What memos answer counts as looked up: a policy with more event keys than it may
+// cache does not forget those in use.
+func TestKeysInUseStayInACrowd(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		view := r.route.Load().View
+		said := event("used", 1, 100)
+		say := func() {
+			r.c.send(said)
+			r.u.expect(said)
+		}
+		say()
+		view.Rule(hostabi.ToUpstream, []byte("not used"), nil)
+		for second := range 30 {
+			for i := range 5000 {
+				view.Rule(hostabi.ToUpstream, fmt.Appendf(nil, "%d of %d", i, second), nil)
+			}
+			say()
+			sleep(1000)
+		}
+		if view.Cached(hostabi.ToUpstream, []byte("not used")) != nil {
+			t.Error("a key that is not used is kept")
+		}
+		if view.Cached(hostabi.ToUpstream, []byte("used")) == nil {
+			t.Error("a key in use is forgotten")
+		}
+	}, under(events(t)))
+}
