@@ -28,8 +28,8 @@ type forwarding struct {
 // src is what http1.Request.Parse accepted: its values are copied as they are.
 //
 //   - Hop-by-hop fields go, and what Connection lists (RFC 9110 §7.6.1); of TE
-//     only trailers stays, which Connection lists then. Expect goes: Weir answers it. Content-Length goes:
-//     the upstream leg has a framing of its own.
+//     only trailers stays, which Connection lists then. Expect goes: Weir
+//     answers it. Content-Length goes: the upstream leg has a framing of its own.
 //   - X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239) are set from what
 //     Weir saw. A trusted proxy's are extended; anyone else's are dropped,
 //     with every other X-Forwarded-*, X-Real-IP and Proxy, also when written
