@@ -88,10 +88,13 @@ func (m *memo) ends(payload []byte, mask uint64) bool {
 // follow takes the messages at the beginning of data, most at most, that have the
 // header and the length of the one before, as long as each has the memo that came
 // after that of the one before it last time. What is sent comes many of a kind, or
-// by turns. It returns how many there are and the last one's memo.
+// by turns: frames without a mask that have come to the memo of the first one again
+// are only compared with those before. It returns how many there are and the last
+// one's memo.
 func (m *memo) follow(data []byte, header, same uint32, size, length int, masked bool, most int) (n int, last *memo) {
 	step, reach := size+length, min(16, length-8)
 	mask := uint64(0)
+	first, frames, kinds := m.next, data, 0
 	for last = m; n < most && len(data) >= step+wsframe.MaxHeader && binary.LittleEndian.Uint32(data)&same == header; {
 		next := last.next
 		if masked {
@@ -104,30 +107,59 @@ func (m *memo) follow(data []byte, header, same uint32, size, length int, masked
 		}
 		next.used = true
 		n++
-		if next == last && !masked {
-			again := repeats(data, step, size+next.at+8, most-n)
-			n += again
-			data = data[again*step:]
-		}
 		data = data[step:]
 		last = next
+		if kinds++; next.next == first && !masked {
+			again := first.turns(frames, kinds, step, size, most-n)
+			n += again
+			data = data[again*step:]
+			for range again % kinds {
+				last = last.next
+			}
+			frames, kinds = data, 0
+			first = last.next
+		}
 	}
 	return n, last
 }
 
-// repeats returns how many frames of step bytes, most at most, follow the first
-// one and begin with the same bytes as that, from 8 to 24 of them.
-func repeats(data []byte, step, same, most int) (n int) {
-	if same > 24 {
+// opening is the first three words of a frame, and which bits of the last two are its
+// header's and the prefix's of its memo.
+type opening struct {
+	words [3]uint64
+	known [2]uint64
+}
+
+const openingSize = 24 // bytes of an opening
+
+// turns returns how many frames of step bytes, most at most, follow the first kinds
+// of them and begin like these by turns. The first one has the memo m, and each the
+// memo that is next to that of the one before.
+func (m *memo) turns(data []byte, kinds, step, size, most int) (n int) {
+	var of [len(memos{}.of)]opening
+	if kinds > len(of) || step < openingSize {
 		return 0
 	}
-	second, third := min(8, same-8), same-8
-	a, b, c := word(data), word(data[second:]), word(data[third:])
-	for data = data[step:]; n < most && len(data) >= step; data = data[step:] {
-		if (word(data)^a)|(word(data[second:])^b)|(word(data[third:])^c) != 0 {
+	for i := range kinds {
+		end := size + m.at + 8
+		if end > openingSize {
+			return 0
+		}
+		t := &of[i]
+		t.known = [2]uint64{^uint64(0) >> (64 - 8*min(end-8, 8)), ^uint64(0) >> (64 - 8*max(end-16, 0))}
+		frame := data[:openingSize]
+		t.words = [3]uint64{word(frame), word(frame[8:]) & t.known[0], word(frame[16:]) & t.known[1]}
+		data, m = data[step:], m.next
+	}
+	for i := 0; n < most && len(data) >= step; n++ {
+		frame, t := data[:openingSize], &of[i]
+		if (word(frame)^t.words[0])|(word(frame[8:])&t.known[0]^t.words[1])|(word(frame[16:])&t.known[1]^t.words[2]) != 0 {
 			break
 		}
-		n++
+		if i++; i == kinds {
+			i = 0
+		}
+		data = data[step:]
 	}
 	return n
 }

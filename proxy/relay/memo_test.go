@@ -117,32 +117,65 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// Frames that repeat are those of one length that begin with the same bytes.
-func TestRepeats(t *testing.T) {
-	for step := 26; step <= 60; step += 17 {
-		for same := 8; same <= 24; same++ {
-			one := bytes.Repeat([]byte("abcdefg"), 10)[:step]
-			for i := range step {
-				other := bytes.Clone(one)
-				other[i] ^= 1 << (i & 7)
-				want := 4
-				if i < same {
-					want = 1
+// Frames by turns are those of one length that begin with the headers and the
+// prefixes of the first few, in their order.
+func TestTurns(t *testing.T) {
+	for _, size := range []int{2, 4} {
+		for kinds := 1; kinds <= 8; kinds++ {
+			for step := 26; step <= 60; step += 17 {
+				var ms memos
+				var frames [][]byte
+				known := make([]int, kinds)
+				for i := range kinds {
+					frame := bytes.Repeat([]byte{byte('a' + i), byte('A' + i)}, step/2+1)[:step]
+					known[i] = size + memoPrefixMin + (5*i+step)%(openingSize-size-memoPrefixMin+1)
+					ms.keep(frame[size:known[i]], "", &policy.Rule{})
+					frames = append(frames, frame)
 				}
-				if n := repeats(slices.Concat(one, one, other, one, one), step, same, 100); n != want {
-					t.Errorf("%d bytes of %d, byte %d differs: %d, want %d", same, step, i, n, want)
+				for i := range kinds {
+					ms.of[i].next = &ms.of[(i+1)%kinds]
 				}
-			}
-			if n := repeats(slices.Concat(one, one, one, one[:step-1]), step, same, 100); n != 2 {
-				t.Errorf("%d bytes of %d, the last cut short: %d", same, step, n)
-			}
-			if n := repeats(slices.Concat(one, one, one), step, same, 1); n != 1 {
-				t.Errorf("%d bytes of %d, one is enough: %d", same, step, n)
+				count := func(most int, more ...[]byte) int {
+					return ms.of[0].turns(slices.Concat(slices.Concat(frames...), slices.Concat(more...)), kinds, step, size, most)
+				}
+				for i := range step {
+					changed := slices.Clone(frames)
+					last := bytes.Clone(frames[kinds-1])
+					last[i] ^= 1 << (i & 7)
+					changed[kinds-1] = last
+					want := 3 * kinds
+					if i < known[kinds-1] {
+						want = 2*kinds - 1
+					}
+					if n := count(100, slices.Concat(frames, changed, frames)...); n != want {
+						t.Fatalf("%d of %d bytes, byte %d of %d differs: %d, want %d", kinds, step, i, known[kinds-1], n, want)
+					}
+				}
+				if n := count(100, slices.Concat(frames, [][]byte{frames[0][:step-1]})...); n != kinds {
+					t.Errorf("%d of %d bytes, the last cut short: %d", kinds, step, n)
+				}
+				if n := count(1, slices.Concat(frames, frames)...); n != 1 {
+					t.Errorf("%d of %d bytes, one is enough: %d", kinds, step, n)
+				}
 			}
 		}
-		if n := repeats(make([]byte, 10*step), step, 25, 100); n != 0 {
-			t.Errorf("25 bytes of %d: %d", step, n)
-		}
+	}
+}
+
+// Openings that are longer than what is compared, or frames that are shorter, are
+// no turns.
+func TestTurnsThatAreNotCompared(t *testing.T) {
+	var ms memos
+	ms.keep([]byte("abcdefghijklmnopqrstuvw"), "", &policy.Rule{})
+	wire := bytes.Repeat([]byte("??abcdefghijklmnopqrstuvw"), 10)
+	if n := ms.of[0].turns(wire, 1, 25, 2, 100); n != 0 {
+		t.Errorf("of 25 bytes that matter: %d", n)
+	}
+	ms = memos{}
+	ms.keep([]byte("abcdefgh"), "", &policy.Rule{})
+	wire = bytes.Repeat([]byte("??abcdefgh............."), 10)
+	if n := ms.of[0].turns(wire, 1, 23, 2, 100); n != 0 {
+		t.Errorf("of frames of 23 bytes: %d", n)
 	}
 }
 
@@ -185,17 +218,21 @@ func TestAlikeJudgesLikeTheRest(t *testing.T) {
 }
 
 // randomFrames are messages of a few kinds, up to four of one kind and length in
-// a row, some with a byte changed, the last not whole.
+// a row, or of two to four kinds and one length by turns, some with a byte changed,
+// the last not whole.
 func randomFrames(r *rand.Rand, d hostabi.Direction) (wire []byte) {
 	for range 25 {
-		kind := []string{"m", "message", "presence", "small", strings.Repeat("long", 12)}[r.IntN(5)]
-		whole := []byte(event(kind, 1, 60+r.IntN(900)))
-		if kind == "small" && r.IntN(4) > 0 {
-			whole = []byte(`{"type":"small" }`)
+		kinds, size := make([]string, max(1, r.IntN(8)-3)), 60+r.IntN(900)
+		for i := range kinds {
+			kinds[i] = []string{"m", "message", "presence", "small", strings.Repeat("long", 12)}[r.IntN(5)]
 		}
 		opcode := wsframe.Opcode(1 + r.IntN(2))
-		for range 1 + r.IntN(4) {
-			payload := bytes.Clone(whole)
+		tiny := r.IntN(4) > 0
+		for i := range (1 + r.IntN(4)) * len(kinds) {
+			payload := []byte(event(kinds[i%len(kinds)], 1, size))
+			if len(kinds) == 1 && kinds[0] == "small" && tiny {
+				payload = []byte(`{"type":"small" }`)
+			}
 			if r.IntN(12) == 0 {
 				payload[r.IntN(min(30, len(payload)))] ^= byte(1 << r.IntN(7))
 			}
