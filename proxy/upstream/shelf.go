@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxIdle    = 256              // idle connections kept on a shelf
+	maxIdle    = 1024             // idle connections kept on a shelf
 	idleExpiry = 50 * time.Second // below the 60 s after which common servers close
 )
 

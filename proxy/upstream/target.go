@@ -117,19 +117,11 @@ func (t *target) shelf(client *sock.Conn) *shelf {
 	return &t.shelves[client.Loop()%len(t.shelves)]
 }
 
-// take returns an idle connection that is still open; nil: there is none. One on
-// the loop of near is preferred, so that an exchange stays on its loop. again: see
-// conn.open.
-func (t *target) take(now time.Time, again bool, near *sock.Conn) *conn {
-	if c := t.shelf(near).take(now, again); c != nil {
-		return c
-	}
-	for i := range t.shelves {
-		if c := t.shelves[i].take(now, again); c != nil {
-			return c
-		}
-	}
-	return nil
+// take returns an idle connection that is still open, of the loop that serves
+// client; nil: there is none. One of another loop's would have the exchange go
+// from processor to processor each time it waits. again: see conn.open.
+func (t *target) take(now time.Time, again bool, client *sock.Conn) *conn {
+	return t.shelf(client).take(now, again)
 }
 
 // put keeps c for another exchange, or closes it.

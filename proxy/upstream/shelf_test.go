@@ -1,0 +1,59 @@
+package upstream
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"weir/proxy/sock"
+)
+
+// pair is a kept connection and its peer.
+func pair(t *testing.T) (*conn, net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ours, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ours.Close(); _ = theirs.Close() })
+	return &conn{nc: sock.Wrap(ours.(*net.TCPConn))}, theirs
+}
+
+func TestAShelfKeepsSoManyConnections(t *testing.T) {
+	s := shelf{idle: make([]*conn, maxIdle-1)}
+	last, _ := pair(t)
+	s.put(last, nil)
+	defer s.expire.Stop()
+	more, peer := pair(t)
+	s.put(more, nil)
+	if n := s.count(); n != maxIdle {
+		t.Errorf("%d kept, want %d", n, maxIdle)
+	}
+	if _, err := peer.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("what the shelf has no room for: %v, want it closed", err)
+	}
+	if c := s.take(time.Now(), true); c != last {
+		t.Error("the one used last is not taken first")
+	}
+}
+
+// An exchange that took a connection of another loop would go from one to the
+// other each time it waits.
+func TestNoConnectionIsTakenFromAnotherLoop(t *testing.T) {
+	target := &target{shelves: make([]shelf, 2)}
+	c, _ := pair(t)
+	target.shelves[1].idle = []*conn{c}
+	if target.take(time.Now(), true, nil) != nil {
+		t.Error("taken")
+	}
+}
