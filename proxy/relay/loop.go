@@ -80,7 +80,7 @@ func (p *pump) ready(leave func()) poll.Turn {
 }
 
 const (
-	longTurn = 16 << 10  // bytes that make a turn a long one
+	longTurn = 32 << 10  // bytes that make a turn a long one; slowSize toward a slow peer
 	mostTurn = 128 << 10 // bytes of one turn on a loop, when there may be more
 )
 
@@ -100,7 +100,7 @@ func (p *pump) readable() (*Cause, bool) {
 		if c, more := p.batch(n); !more {
 			return c, false
 		}
-		if came += n; came >= longTurn {
+		if came += n; came >= longTurn || came >= slowSize && p.out.sink.queueing() {
 			p.loop.turn = poll.Long
 		}
 		if !p.loop.tr.Ahead() {

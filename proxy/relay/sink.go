@@ -50,7 +50,7 @@ type sink struct {
 	grace *time.Timer
 
 	bytes, queued atomic.Int64 // wire bytes and messages in the queue, for /connections
-	room          atomic.Int64 // bytes that the queue takes still; any number when nothing waits
+	room          atomic.Int64 // bytes that the queue takes still; MaxInt64 when nothing waits
 }
 
 const (
@@ -421,6 +421,9 @@ func (s *sink) measure() {
 		s.room.Store(s.queue.Room())
 	}
 }
+
+// queueing reports whether something is queued.
+func (s *sink) queueing() bool { return s.room.Load() != math.MaxInt64 }
 
 func (s *sink) gapEnvelope() *policy.Envelope {
 	return s.set.View.Envelope(hostabi.Gap, hostabi.WebSocket, s.dir)

@@ -110,6 +110,36 @@ func TestTurnsOnALoopAreBounded(t *testing.T) {
 	}
 }
 
+// Less makes a turn long toward a peer that does not read: it is judged, queued
+// and shed again and again.
+func TestTurnsTowardASlowPeerAreLong(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for i := range 2000 {
+			r.u.send(event("presence", i, 1000))
+			if i%20 == 0 {
+				synctest.Wait()
+			}
+		}
+		synctest.Wait()
+		w, ok := r.legs[hostabi.ToClient].tr.(*loopWire)
+		if !ok {
+			return
+		}
+		long := 0
+		for _, turn := range w.turns[len(w.turns)/2:] {
+			if turn.said == poll.Long {
+				long++
+			}
+			if (turn.bytes >= slowSize) != (turn.said == poll.Long) {
+				t.Errorf("a turn of %d bytes said %d", turn.bytes, turn.said)
+			}
+		}
+		if long == 0 {
+			t.Error("no turn was long")
+		}
+	}, kernel(2000), buffered(600_000), under(events(t)))
+}
+
 // Little is read at once toward a peer that reads nothing, and yet frames that
 // are longer than that come whole.
 func TestLongFramesToASlowPeer(t *testing.T) {
