@@ -63,7 +63,10 @@ func (h *Header) Set(name, value string) {
 }
 
 // SetDate sets the Date of an answer that begins here (RFC 9110 §6.6.1).
-func (h *Header) SetDate(now time.Time) { h.Set("Date", now.UTC().Format(http.TimeFormat)) }
+func (h *Header) SetDate(now time.Time) {
+	var b [len(http.TimeFormat)]byte
+	h.Set("Date", string(now.UTC().AppendFormat(b[:0], http.TimeFormat)))
+}
 
 // Remove takes fields out; the others keep their order.
 func (h *Header) Remove(unwanted func(name []byte) bool) {

@@ -13,8 +13,8 @@ import (
 )
 
 // cleanResponse removes the hop-by-hop fields of an upstream's answer and what
-// its Connection lists.
-func cleanResponse(h *http1.Response) {
+// its Connection lists. One without a Date gets that of now (RFC 9110 §6.6.1).
+func cleanResponse(h *http1.Response, now time.Time) {
 	var listed options
 	for _, f := range h.Fields() {
 		if foldEqual(f.Name, "connection") {
@@ -22,6 +22,9 @@ func cleanResponse(h *http1.Response) {
 		}
 	}
 	h.Remove(func(name []byte) bool { return hopByHop(name) || listed.has(name) })
+	if h.Get("date") == nil {
+		h.SetDate(now)
+	}
 }
 
 // reframed removes what is true only of the bytes that the upstream sent.

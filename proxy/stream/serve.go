@@ -212,7 +212,7 @@ func (c *carriage) bodyFault(err error, f *Fault) bool {
 func (c *carriage) answer() (status int, err error) {
 	x, up := c.x, c.up
 	status = up.Info.Status
-	cleanResponse(&x.Resp)
+	cleanResponse(&x.Resp, time.Now())
 	var first []byte
 	var end error
 	if status >= 400 {

@@ -276,6 +276,24 @@ ok`, "\n", "\r\n")))
 	}
 }
 
+// Whoever passes on an answer that does not say when it was given says when it
+// came (RFC 9110 §6.6.1).
+func TestAnswersWithoutADateGetOne(t *testing.T) {
+	r := newRig(t, answering(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+	before := time.Now().Truncate(time.Second)
+	resp, _, err := r.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dates := resp.Header["Date"]
+	if len(dates) != 1 {
+		t.Fatalf("Date: %q", dates)
+	}
+	if date, err := http.ParseTime(dates[0]); err != nil || date.Before(before) || date.After(time.Now()) {
+		t.Errorf("Date: %q, %v", dates[0], err)
+	}
+}
+
 func TestHeadersOfTheRequest(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	r := newRig(t, script(t, func(p *peer) {
