@@ -64,8 +64,8 @@ func (x *Exchange) end() bool {
 	if x.close {
 		if x.Body != nil && !x.Body.Done() || x.Info.Upgrade || x.c.br != nil && x.c.br.Buffered() > 0 {
 			x.c.linger()
-		} else if !x.c.plain {
-			x.c.closeWrite() // without TLS's own end the answer would look cut
+		} else {
+			x.c.endTLS() // without that the answer would look cut
 		}
 		return false
 	}
@@ -94,6 +94,14 @@ func (c *conn) linger() {
 		}
 		k, _ := c.br.Discard(c.br.Buffered())
 		n += k
+	}
+}
+
+// endTLS says on a connection with TLS that nothing more comes, as whoever closes
+// has to (RFC 9112 §9.8).
+func (c *conn) endTLS() {
+	if !c.plain {
+		c.closeWrite()
 	}
 }
 

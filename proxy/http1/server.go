@@ -105,8 +105,13 @@ func (s *Server) Drain() {
 	defer s.mu.Unlock()
 	s.draining.Store(true)
 	for c := range s.conns {
-		if c.state.CompareAndSwap(stateIdle, stateEnded) {
+		if !c.state.CompareAndSwap(stateIdle, stateEnded) {
+			continue
+		}
+		if c.plain {
 			_ = c.nc.Close()
+		} else {
+			c.interrupt() // it says TLS's own end, which may take a while
 		}
 	}
 }
@@ -176,11 +181,16 @@ func (c *conn) serve() {
 		}
 		c.idleLimit = 0
 		c.wait(idle, false)
-		if !c.await(&set) || !c.exchange(&set) {
+		if !c.await(&set) {
+			c.endTLS()
+			return
+		}
+		if !c.exchange(&set) {
 			return
 		}
 		c.resume()
 		if !c.state.CompareAndSwap(stateActive, stateIdle) || c.srv.draining.Load() {
+			c.endTLS()
 			return
 		}
 	}

@@ -36,13 +36,53 @@ func listenTLS(t *testing.T, s *Server) (*tls.Conn, *bufio.Reader) {
 		s.Close()
 		<-done
 	})
-	c, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "example.com"})
+	tcp, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
+	c := tls.Client(&wire{Conn: tcp}, &tls.Config{RootCAs: roots, ServerName: "example.com"})
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
 	return c, bufio.NewReader(c)
+}
+
+// wire is what TLS is spoken on. crypto/tls takes the end of that between records
+// for the end of TLS.
+type wire struct {
+	net.Conn
+	cut bool // it ended before TLS did
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	n, err := w.Conn.Read(p)
+	w.cut = w.cut || n == 0 && err != nil
+	return n, err
+}
+
+// Whoever closes says so before (RFC 9112 §9.8), also where nobody waits for
+// anything.
+func TestTLSIsEndedWherever(t *testing.T) {
+	soon := func() Settings { return Settings{HeadTimeout: patience, IdleTimeout: time.Millisecond} }
+	for name, s := range map[string]*Server{
+		"idle for too long": {Handler: hello, Settings: soon},
+		"drained":           {Handler: hello},
+	} {
+		c, br := listenTLS(t, s)
+		_, _ = io.WriteString(c, get)
+		got := make([]byte, len(gotA))
+		if _, err := io.ReadFull(br, got); string(got) != gotA {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+		if name == "drained" {
+			s.Drain()
+		}
+		if _, err := br.ReadByte(); err != io.EOF || c.NetConn().(*wire).cut {
+			t.Errorf("%s: %v, without close_notify: %v", name, err, c.NetConn().(*wire).cut)
+		}
+	}
 }
 
 func TestTLSKeepsAliveAndEndsProperly(t *testing.T) {
