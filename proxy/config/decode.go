@@ -216,7 +216,8 @@ func beside(dir string) func(string) (string, error) {
 	}
 }
 
-// parsePrefix reads "10.0.0.0/8" or one address.
+// parsePrefix reads "10.0.0.0/8" or one address. IPv4 in IPv6's clothes is IPv4, as
+// the addresses of peers are.
 func parsePrefix(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
 		a = a.Unmap()
@@ -228,6 +229,10 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	}
 	if p.Masked() != p {
 		return p, fmt.Errorf("%s has address bits behind its prefix; did you mean %s or %s?", s, p.Masked(), p.Addr())
+	}
+	if a := p.Addr(); a.Is4In6() {
+		const mapped = 128 - 32 // bits before the IPv4 address (RFC 4291 §2.5.5.2)
+		return netip.PrefixFrom(a.Unmap(), p.Bits()-mapped), nil
 	}
 	return p, nil
 }

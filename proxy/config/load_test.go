@@ -368,6 +368,26 @@ func FuzzValues(f *testing.F) {
 	})
 }
 
+func TestNetworksOfMappedAddresses(t *testing.T) {
+	for in, want := range map[string]string{
+		"::ffff:127.0.0.0/104":   "127.0.0.0/8",
+		"::ffff:192.0.2.1":       "192.0.2.1/32",
+		"::ffff:192.0.2.1/128":   "192.0.2.1/32",
+		"::ffff:0.0.0.0/96":      "0.0.0.0/0",
+		"::/0":                   "::/0",
+		"2001:db8:ffff:1::/64":   "2001:db8:ffff:1::/64",
+		"::ffff:127.0.0.0/88":    "",
+		"::ffff:127.0.0.0.1/104": "",
+	} {
+		switch got, err := parsePrefix(in); {
+		case want == "" && err == nil:
+			t.Errorf("%s is read as %s", in, got)
+		case want != "" && (err != nil || got.String() != want):
+			t.Errorf("%s is read as %s, %v; want %s", in, got, err, want)
+		}
+	}
+}
+
 func TestListenersThatOverlap(t *testing.T) {
 	f := func(a, b string, want bool) {
 		t.Helper()

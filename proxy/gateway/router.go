@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -108,14 +109,19 @@ func hasPrefix(path []byte, prefix string) bool {
 	return len(path) == len(prefix) || strings.HasSuffix(prefix, "/") || path[len(prefix)] == '/'
 }
 
-// hostName is a Host header without its port, in lower case; an IPv6 address
-// keeps its brackets.
+// hostName is a Host header without its port, in lower case; an IPv6 address is in
+// brackets and in its one form (RFC 5952).
 func hostName(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		if strings.Contains(h, ":") {
 			h = "[" + h + "]"
 		}
 		host = h
+	}
+	if in, ok := strings.CutPrefix(host, "["); ok {
+		if a, err := netip.ParseAddr(strings.TrimSuffix(in, "]")); err == nil {
+			return "[" + a.String() + "]"
+		}
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
