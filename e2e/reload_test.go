@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sys/unix"
 )
 
 // reloadable is a Weir whose policy is a module of the test's own, in a
@@ -215,6 +216,36 @@ func TestABadReloadKeepsTheLastGoodOne(t *testing.T) {
 		}
 		stays(b.name)
 		restore()
+	}
+}
+
+// A change that is saved while no file can be opened is read as soon as one can.
+func TestAChangeWithoutDescriptors(t *testing.T) {
+	t.Parallel()
+	g, module := reloadable(t, 100)
+	c := dialGo(t, g.ws("/ws"), nil)
+	limit := func(change func(*unix.Rlimit)) {
+		t.Helper()
+		var l unix.Rlimit
+		if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &l); err != nil {
+			t.Fatal(err)
+		}
+		change(&l)
+		if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, &l, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var was uint64
+	limit(func(l *unix.Rlimit) { was, l.Cur = l.Cur, 3 })
+	replace(t, module, guest(t, 1000))
+	failed := g.logs.wait("a reload that fails", "msg=reload failed, the running configuration stays")
+	if why := fmt.Sprint(failed["error"]); !strings.Contains(why, "too many open files") {
+		t.Errorf("it fails for another reason: %s", why)
+	}
+	limit(func(l *unix.Rlimit) { l.Cur = was })
+	eventually(t, "the new module's rule", func() bool { return passes(t, c, 1000) })
+	if n := g.metric("weir_config_last_reload_successful"); n != 1 {
+		t.Errorf("weir_config_last_reload_successful is %v", n)
 	}
 }
 

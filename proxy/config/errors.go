@@ -13,7 +13,12 @@ type Error struct {
 	Line    int    // from 1; 0: the file as a whole
 	Key     string // full path, such as route[1].limits.max_inbox; may be empty
 	Message string
+
+	cause error // of a file that cannot be read
 }
+
+// Unwrap returns why a file cannot be read, nil for any other problem.
+func (e Error) Unwrap() error { return e.cause }
 
 // Error returns "file:line: key: message" without what is unknown.
 func (e Error) Error() string {
@@ -37,6 +42,15 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Unwrap returns the problems.
+func (es Errors) Unwrap() []error {
+	all := make([]error, len(es))
+	for i, e := range es {
+		all[i] = e
+	}
+	return all
+}
+
 // At is a problem with a key, such as "policy", "standard", "module", that was
 // found only when something was made of the configuration.
 func (c *Config) At(message string, key ...string) Error {
@@ -44,7 +58,7 @@ func (c *Config) At(message string, key ...string) Error {
 	for _, k := range key {
 		path = join(path, k)
 	}
-	return Error{c.Path, c.lines.of(path), path, message}
+	return Error{File: c.Path, Line: c.lines.of(path), Key: path, Message: message}
 }
 
 // With returns all problems of both, in the order of the file.

@@ -31,7 +31,7 @@ func (f Files) Load(path string) (*Config, error) { return whole(f.Inspect(path)
 func (f Files) Inspect(path string) (*Config, Errors) {
 	src, err := f.Read(path)
 	if err != nil {
-		return nil, Errors{{File: path, Message: "cannot be read: " + err.Error()}}
+		return nil, Errors{{File: path, Message: "cannot be read: " + err.Error(), cause: err}}
 	}
 	cfg, problems := parse(path, src, f.read)
 	if cfg != nil {
@@ -98,11 +98,11 @@ func (d *decoder) certificate(s *Server, read reader) {
 	}
 	cert, certErr := read(s.TLSCert, maxFile)
 	if certErr != nil {
-		d.fail("server.tls_cert", "cannot be read: %v", certErr)
+		d.unread("server.tls_cert", "cannot be read: "+certErr.Error(), certErr)
 	}
 	key, keyErr := read(s.TLSKey, maxFile)
 	if keyErr != nil {
-		d.fail("server.tls_key", "cannot be read: %v", keyErr)
+		d.unread("server.tls_key", "cannot be read: "+keyErr.Error(), keyErr)
 	}
 	if certErr != nil || keyErr != nil {
 		return
@@ -134,7 +134,7 @@ func (d *decoder) modules(policies map[string]*Policy, read reader) {
 		}
 		table := join("policy", name)
 		if f.err != nil {
-			d.fail(join(table, "module"), "%s", missing(p.Module, f.err))
+			d.unread(join(table, "module"), missing(p.Module, f.err), f.err)
 			continue
 		}
 		p.Bytes = f.bytes

@@ -17,7 +17,13 @@ type decoder struct {
 
 // fail reports a problem with the key at path.
 func (d *decoder) fail(path, format string, args ...any) {
-	d.errs = append(d.errs, Error{d.file, d.lines.of(path), path, fmt.Sprintf(format, args...)})
+	d.errs = append(d.errs, Error{File: d.file, Line: d.lines.of(path), Key: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// unread reports that the file that the key at path names cannot be read, and why.
+func (d *decoder) unread(path, message string, cause error) {
+	d.fail(path, "%s", message)
+	d.errs[len(d.errs)-1].cause = cause
 }
 
 // failed tells whether a problem with the key at path was reported, so that

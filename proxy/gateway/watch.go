@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -187,8 +188,22 @@ func (w *watcher) close() {
 	}
 }
 
+// Pauses between looks at files that Weir had not enough to read; each is twice as
+// long as the one before.
+const (
+	firstLook = time.Second
+	lastLook  = 30 * time.Second
+)
+
+// lacking reports whether the process, or the machine, had too little of something
+// for what was tried: not what was tried is wrong.
+func lacking(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // followFiles ends when the watcher is closed.
 func (g *Gateway) followFiles(w *watcher) {
+	look := firstLook
 	quiet := time.NewTimer(time.Hour)
 	quiet.Stop()
 	defer quiet.Stop()
@@ -211,7 +226,12 @@ func (g *Gateway) followFiles(w *watcher) {
 			quiet.Reset(settle)
 		case <-quiet.C:
 			w.lookAgain()
-			_ = g.reloadFor(context.Background(), false) // logged and counted there
+			if lacking(g.reloadFor(context.Background(), false)) { // logged and counted there
+				quiet.Reset(look)
+				look = min(2*look, lastLook)
+			} else {
+				look = firstLook
+			}
 		}
 	}
 }
