@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"net/netip"
+	"strconv"
 
 	"weir/proxy/http1"
 )
@@ -21,6 +22,8 @@ type forwarding struct {
 	// Identity asks for a body without content coding: framing is laid on the
 	// bytes themselves, and a coded answer could not be reframed.
 	Identity bool
+	// Counted says that each hop takes one from Max-Forwards.
+	Counted bool
 }
 
 // forward appends to lines the fields of src as the upstream is to see them, but
@@ -36,6 +39,7 @@ type forwarding struct {
 //     with underscores.
 //   - X-Request-Id and traceparent are the ones of f.ID; without a valid
 //     traceparent there is no tracestate either.
+//   - Max-Forwards is one less where it counts (RFC 9110 §7.6.2).
 //   - Via names Weir, as RFC 9110 §7.6.3 asks of a gateway.
 //   - All other fields are as the client sent them, in their order.
 func (s *forwarder) forward(lines []byte, src *http1.Request, f forwarding) []byte {
@@ -111,6 +115,14 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		}
 	case 'h': // that of an absolute target stands above the field
 		return foldEqual(key, "host")
+	case 'm':
+		if f.Counted && foldEqual(key, "max-forwards") {
+			n, ok := hops(value)
+			if ok {
+				s.line("Max-Forwards", strconv.AppendUint(s.value[:0], n-1, 10))
+			}
+			return ok
+		}
 	case 'p': // CGI would take it for HTTP_PROXY
 		return foldEqual(key, "proxy")
 	case 's':

@@ -129,6 +129,23 @@ func TestForward(t *testing.T) {
 			out:  slices.Insert(out(), 7, "Trailer: X-Sum, X-Twice"),
 		},
 		{
+			name: "Max-Forwards is one less where it counts",
+			in:   in("Max-Forwards: 10", "X: 1"),
+			f:    forwarding{Counted: true},
+			out:  out("Max-Forwards: 9", "X: 1"),
+		},
+		{
+			name: "Max-Forwards that is no number, and where it does not count",
+			in:   in("Max-Forwards: +1", "Max-Forwards: x"),
+			f:    forwarding{Counted: true},
+			out:  out("Max-Forwards: +1", "Max-Forwards: x"),
+		},
+		{
+			name: "Max-Forwards counts for few methods",
+			in:   in("Max-Forwards: 10"),
+			out:  out("Max-Forwards: 10"),
+		},
+		{
 			name: "Proxy-Status is about the whole way",
 			in:   in("Proxy-Status: a"),
 			out:  out("Proxy-Status: a"),

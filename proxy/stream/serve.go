@@ -80,6 +80,10 @@ var carriages = sync.Pool{New: func() any {
 // answers of GET and POST. Request bodies pass as they are: not one byte of
 // theirs is merged, split or looked at.
 func (p *Proxy) Serve(x *http1.Exchange, r *Route, id *RequestID) {
+	if goesNoFurther(&x.Req) {
+		answerHere(x)
+		return
+	}
 	limit := r.Limits.MaxBodySize
 	if n := x.Info.ContentLength; n > limit {
 		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, Route: r.Name, ID: id})
@@ -133,6 +137,7 @@ func (c *carriage) send() bool {
 		Chunked:  x.Info.Chunked,
 		HTTP10:   x.Info.HTTP10,
 		Identity: c.framing.active(),
+		Counted:  counted(&x.Req),
 	})
 	c.req.ContentLength = x.Info.ContentLength
 	if x.Body != nil {

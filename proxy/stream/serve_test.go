@@ -294,6 +294,35 @@ func TestAnswersWithoutADateGetOne(t *testing.T) {
 	}
 }
 
+// Who gets a request that goes no further is the one to answer it (RFC 9110
+// §7.6.2).
+func TestMaxForwards(t *testing.T) {
+	r := newRig(t, script(t, func(p *peer) {
+		req := p.request()
+		p.send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nForwards: " + req.Header.Get("Max-Forwards") + "\r\n\r\n1")
+	}))
+	for _, c := range []struct {
+		method, fields string
+		status         int
+		forwards       string
+	}{
+		{"OPTIONS", "Max-Forwards: 0\r\n", 204, ""},
+		{"OPTIONS", "Max-Forwards: 3\r\nMax-Forwards: 0\r\n", 204, ""},
+		{"TRACE", "Max-Forwards: 0\r\n", 501, ""},
+		{"OPTIONS", "Max-Forwards: 1\r\n", 200, "0"},
+		{"TRACE", "Max-Forwards: 18446744073709551615\r\n", 200, "18446744073709551614"},
+		{"GET", "Max-Forwards: 0\r\n", 200, "0"},
+	} {
+		resp, _, err := r.exchange(c.method + " / HTTP/1.1\r\nHost: a\r\n" + c.fields + "\r\n")
+		if err != nil {
+			t.Fatalf("%s, %q: %v", c.method, c.fields, err)
+		}
+		if got := resp.Header.Get("Forwards"); resp.StatusCode != c.status || got != c.forwards {
+			t.Errorf("%s, %q: %s, forwarded with %q", c.method, c.fields, resp.Status, got)
+		}
+	}
+}
+
 func TestHeadersOfTheRequest(t *testing.T) {
 	seen := make(chan *http.Request, 1)
 	r := newRig(t, script(t, func(p *peer) {
