@@ -242,6 +242,11 @@ func TestAChangeWithoutDescriptors(t *testing.T) {
 	if why := fmt.Sprint(failed["error"]); !strings.Contains(why, "too many open files") {
 		t.Errorf("it fails for another reason: %s", why)
 	}
+	dialRaw(t, g.addr)
+	refused := g.logs.wait("a connection that is not accepted", "msg=connections cannot be accepted", "listen="+g.addr, "file_limit=3")
+	if remedy := fmt.Sprint(refused["remedy"]); !strings.Contains(remedy, "max_connections") {
+		t.Errorf("the remedy is %s", remedy)
+	}
 	limit(func(l *unix.Rlimit) { l.Cur = was })
 	eventually(t, "the new module's rule", func() bool { return passes(t, c, 1000) })
 	if n := g.metric("weir_config_last_reload_successful"); n != 1 {

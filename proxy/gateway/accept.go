@@ -34,7 +34,7 @@ func (g *Gateway) accept() error {
 			if !passing(err) {
 				return err
 			}
-			g.log.Error("accepting connections", "error", err.Error(), "retry_in_ms", backoff.Milliseconds())
+			g.tellAccept(err)
 			select {
 			case <-time.After(backoff):
 			case <-g.stop:
@@ -55,7 +55,7 @@ func (g *Gateway) acceptOnLoops() error {
 		g.loops.NewTask(func(t *poll.Task) { g.serveConn(s, t) }).Resume(leave)
 	}, func(err error) (goOn bool) {
 		if goOn = passing(err); goOn {
-			g.log.Error("accepting connections", "error", err.Error())
+			g.tellAccept(err)
 			return true
 		}
 		select {
@@ -77,6 +77,15 @@ func (g *Gateway) acceptOnLoops() error {
 }
 
 const acceptBackoff = 5 * time.Millisecond // after a failed accept, doubling
+
+// tellAccept logs that no connection is accepted at the moment.
+func (g *Gateway) tellAccept(err error) {
+	attrs := []any{"listen", g.Addr().String(), "error", err.Error()}
+	if limit, ok := fileLimit(); ok && errors.Is(err, syscall.EMFILE) {
+		attrs = append(attrs, "file_limit", limit, "remedy", "raise LimitNOFILE (ulimit -n) or lower max_connections")
+	}
+	g.log.Error("connections cannot be accepted", attrs...)
+}
 
 // passing tells an error of one connection, or of the moment, from one of the
 // listener. Linux reports what befell a connection before it was accepted, or

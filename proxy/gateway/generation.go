@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -102,6 +103,7 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 		}
 	}
 	note(gen.loadTLS())
+	gen.warnOfExpiry(g.log, time.Now())
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
 		note(gen.addPolicy(ctx, g, cfg.Policies[name], old))
 	}
@@ -197,6 +199,19 @@ func (gen *generation) loadTLS() error {
 		MinVersion:   tls.VersionTLS12,
 	}
 	return nil
+}
+
+// warnOfExpiry says so when clients will refuse the certificate that is about to be
+// served, which may yet be better than none.
+func (gen *generation) warnOfExpiry(log *slog.Logger, now time.Time) {
+	if gen.tls == nil {
+		return
+	}
+	leaf := gen.tls.Certificates[0].Leaf
+	if now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
+		log.Warn("tls_cert is not valid now: clients will refuse it",
+			"tls_cert", gen.cfg.Server.TLSCert, "not_before", leaf.NotBefore.UTC(), "not_after", leaf.NotAfter.UTC())
+	}
 }
 
 // acquire returns the running generation, which stays whole until release, on

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"weir/hostabi"
+	"weir/proxy/config"
 	"weir/proxy/metrics"
 )
 
@@ -44,6 +46,21 @@ func startTLS(t *testing.T, limits ...string) *rig {
 	r := start(t, plainRoute)
 	r.reload("[server]", fmt.Sprintf("[server]\ntls_cert = %q\ntls_key = %q", dir+"/cert.pem", dir+"/key.pem"), plainRoute+"[limits]\n"+strings.Join(limits, "\n"))
 	return r
+}
+
+// A certificate that clients will refuse is served, and told.
+func TestACertificateThatIsNotValidNow(t *testing.T) {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	gen := &generation{cfg: config.Default(), tls: s.TLS}
+	from, to := s.Certificate().NotBefore, s.Certificate().NotAfter
+	for now, want := range map[time.Time]bool{from.Add(-time.Second): true, from: false, to: false, to.Add(time.Second): true} {
+		var out strings.Builder
+		gen.warnOfExpiry(slog.New(slog.NewTextHandler(&out, nil)), now)
+		if got := strings.Contains(out.String(), "level=WARN"); got != want || want && !strings.Contains(out.String(), "not_after="+to.UTC().Format(time.RFC3339)[:10]) {
+			t.Errorf("at %v: %q", now, out.String())
+		}
+	}
 }
 
 func (r *rig) faults(code hostabi.FaultCode) float64 {
