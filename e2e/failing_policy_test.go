@@ -35,6 +35,9 @@ func TestAPolicyThatFails(t *testing.T) {
 		if !slices.Contains(how.results, result) {
 			t.Errorf("%s: logged %v", how.name, line)
 		}
+		if says, _ := line["error"].(string); result == "timeout" && !busy(says) {
+			t.Errorf("%s: nothing takes %q for a lack of time", how.name, says)
+		}
 		if n := g.metric(fmt.Sprintf(`weir_policy_calls_total{hook="classify",result=%q}`, result)); n < 1 {
 			t.Errorf("%s: counted %v", how.name, n)
 		}
