@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"weir/proxy/metrics"
 
@@ -134,7 +133,7 @@ func TestAPanicBeforeATunnelEndsBothLegs(t *testing.T) {
 	r.logs.on("upgraded", func() { panic("at the disco") })
 	const times = 3
 	for range times {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		if _, _, err := r.ws("/ws").Read(ctx); err == nil || ctx.Err() != nil {
 			t.Fatalf("the client's leg: %v", err)
 		}

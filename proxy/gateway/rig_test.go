@@ -224,16 +224,18 @@ func echo(ctx context.Context, c *websocket.Conn, msg string) error {
 	return nil
 }
 
+// patience bounds every wait for a state: under the race detector a policy takes
+// seconds to load, and many times that on a busy machine.
+const patience = time.Minute
+
 // until waits for a state.
 func until(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for range 1000 {
-		if f() {
-			return
+	for over := time.Now().Add(patience); !f(); <-time.After(10 * time.Millisecond) {
+		if time.Now().After(over) {
+			t.Fatalf("waited %v in vain: %s", patience, what)
 		}
-		<-time.After(10 * time.Millisecond)
 	}
-	t.Fatalf("waited in vain: %s", what)
 }
 
 type logBuffer struct {
