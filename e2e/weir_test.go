@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,7 +85,11 @@ func (g *gateway) ready() bool {
 
 // busy tells a policy that had too little time on this machine from one that
 // cannot be loaded.
-func busy(says string) bool { return strings.Contains(says, "the guest ran for ") }
+func busy(says string) bool {
+	return slices.ContainsFunc([]string{"the guest ran for ", " was free within ", " was not compiled within "}, func(late string) bool {
+		return strings.Contains(says, late)
+	})
+}
 
 func (g *gateway) launch(env ...string) {
 	g.t.Helper()
