@@ -47,6 +47,9 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		x.CloseAfter()
 		refuse(*conn.over)
 		return
+	case string(x.Req.Target) == "*": // OPTIONS, about no resource: whether somebody is there (RFC 9110 §9.3.7)
+		stream.AnswerHere(x)
+		return
 	case rt == nil:
 		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host, path)})
 		return

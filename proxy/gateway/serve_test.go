@@ -53,6 +53,23 @@ upstream = "demo"
 	}
 }
 
+// OPTIONS * asks no upstream, and no route need match it.
+func TestOptionsOfTheServer(t *testing.T) {
+	r := start(t, demoUpstream+"[[route]]\npath = \"/api\"\nupstream = \"demo\"\n")
+	c, err := net.Dial("tcp", r.g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 204 No Content\r\n") || !strings.HasSuffix(string(got), "\r\n\r\n") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 func TestWebSocketGoesThrough(t *testing.T) {
 	r := start(t, plainRoute)
 	c := r.ws("/ws")

@@ -27,9 +27,9 @@ func goesNoFurther(r *http1.Request) bool {
 	})
 }
 
-// answerHere answers a request that goes no further, as the last to get it. What
-// came is not sent back to who asks by TRACE: others may have added to it.
-func answerHere(x *http1.Exchange) {
+// AnswerHere answers an OPTIONS or TRACE that goes no further, as the last to get
+// it. What came is not sent back to who asks by TRACE: others may have added to it.
+func AnswerHere(x *http1.Exchange) {
 	status := 204
 	if string(x.Req.Method) == "TRACE" {
 		status = 501

@@ -81,7 +81,7 @@ var carriages = sync.Pool{New: func() any {
 // theirs is merged, split or looked at.
 func (p *Proxy) Serve(x *http1.Exchange, r *Route, id *RequestID) {
 	if goesNoFurther(&x.Req) {
-		answerHere(x)
+		AnswerHere(x)
 		return
 	}
 	limit := r.Limits.MaxBodySize
