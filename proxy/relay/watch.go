@@ -30,7 +30,13 @@ func watchStep(l *config.Limits) time.Duration {
 }
 
 // look ends the tunnel when it is idle or a peer is gone, and pings quiet peers.
+// Once its end has a cause it looks no more: a leg that has sent its close frame is
+// not read, and its silence proves nothing (RFC 6455 §5.5.1); closeTimeout bounds
+// the rest.
 func (t *Tunnel) look() {
+	if t.known() != nil {
+		return
+	}
 	l := &t.o.Route.Load().Limits
 	now := t.since(time.Now())
 	last := t.lastMessage.Load()

@@ -1,12 +1,14 @@
 package relay
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
 )
 
@@ -147,6 +149,56 @@ func TestIdleTimeout(t *testing.T) {
 		r.c.closed(1001, "idle_timeout")
 		r.u.closed(1001, "idle_timeout")
 	}, with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
+}
+
+// Once a close handshake has begun nobody is pinged or judged any more, not even
+// for a ping that is out: it has closeTimeout, and then the end has the cause that
+// came first. Whoever was told does not answer here; the other one is told last.
+func TestAClosingTunnelIsNotWatched(t *testing.T) {
+	for _, c := range []struct {
+		fact   string
+		told   int // 0 the client, 1 the upstream
+		begin  func(r *rig)
+		code   uint16
+		reason string
+		log    string
+	}{
+		{"the client closes", 1, func(r *rig) { r.c.close(1000, "done") }, 1000, "done", `initiator=client fault=""`},
+		{"the upstream closes", 0, func(r *rig) { r.u.close(4002, "bye") }, 4002, "bye", `initiator=upstream fault=""`},
+		{"a drain", 1, func(r *rig) { r.Drain(0) }, 1012, "draining: retry_after_ms=0", "initiator=weir fault=draining"},
+		{"the operator closes", 1, func(r *rig) {
+			r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "closed by the operator"})
+		}, 1001, "closed by the operator", `initiator=weir fault=""`},
+	} {
+		for name, o := range map[string]option{
+			"pings":    pingEvery(time.Second),
+			"idleness": with(func(l *config.Limits) { l.IdleTimeout = 2 * time.Second }),
+		} {
+			t.Run(c.fact+", "+name, func(t *testing.T) {
+				inTunnel(t, func(r *rig) {
+					sleep(1500)
+					for _, p := range []*peer{r.c, r.u} {
+						p.read(p.w.out.unread()) // a ping, which stays without an answer
+					}
+					c.begin(r)
+					told, last := []*peer{r.c, r.u}[c.told], []*peer{r.u, r.c}[c.told]
+					told.expectFrame(got{wsframe.Close, true, closePayload(c.code, c.reason)})
+					sleep(4900)
+					told.silent()
+					last.silent()
+					sleep(200)
+					last.closed(c.code, c.reason)
+					<-r.ended
+					if !strings.Contains(r.log.String(), fmt.Sprintf("code=%d", c.code)) || !strings.Contains(r.log.String(), c.log) {
+						t.Error(r.log)
+					}
+					if n := r.metric("weir_faults_total", "upstream_timeout"); n != 0 {
+						t.Errorf("%v timeouts of the upstream counted", n)
+					}
+				}, o)
+			})
+		}
+	}
 }
 
 // A part of a large message is activity, and so is what a slow peer takes.
