@@ -32,10 +32,11 @@ const (
 
 // Close ends the tunnel with c unless it is ending already: the upstream is told
 // first, and the client when the upstream has answered, so that what that had
-// sent by then arrives. A second call does not wait for the answer any more.
+// sent by then arrives. Where a close handshake is under way already, Weir's own or
+// the peers', its answer is not waited for any more, and its cause stays.
 func (t *Tunnel) Close(c Cause) {
 	if !t.leave(&c) || !t.legs[hostabi.ToClient].sink.sayClose(c.Code, c.Reason) {
-		t.end(c)
+		t.end(*t.known())
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
 )
 
@@ -222,11 +223,41 @@ func TestNothingBehindAClose(t *testing.T) {
 		r.u.expect("last")
 		r.Shed()
 		r.Drain(0)
-		r.u.closed(1012, "draining")
+		r.u.closed(1000, "done")
 		if g, err := r.c.next(); err == nil {
 			t.Errorf("client received %v behind a close frame", g)
 		}
 	}, maxMessage(1000))
+}
+
+// A drain that finds a close handshake under way ends it at once, and it keeps its
+// cause: Weir did not close that tunnel.
+func TestADrainDuringACloseHandshake(t *testing.T) {
+	for _, c := range []struct {
+		begin  func(r *rig)
+		code   uint16
+		reason string
+		by     string
+	}{
+		{func(r *rig) { r.c.close(4001, "done") }, 4001, "done", "client"},
+		{func(r *rig) { r.u.close(4002, "bye") }, 4002, "bye", "upstream"},
+		{func(r *rig) { r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "operator"}) }, 1001, "operator", "weir"},
+	} {
+		inTunnel(t, func(r *rig) {
+			c.begin(r)
+			synctest.Wait()
+			r.Drain(0)
+			r.c.closed(c.code, c.reason)
+			r.u.closed(c.code, c.reason)
+			<-r.ended
+			if n := r.metric("weir_ws_closes_total", closeLabel(c.code), c.by); n != 1 {
+				t.Error(r.log)
+			}
+			if n := r.metric("weir_faults_total", "draining"); n != 0 {
+				t.Errorf("%v faults counted as draining", n)
+			}
+		})
+	}
 }
 
 // An upstream that is gone without a word: what it said is delivered, then the
