@@ -66,6 +66,7 @@ func TestFraming(t *testing.T) {
 		{"both framed and cut: never as long as was promised", bothFramed, sized(ab + frames("xyz")[:6]), ab + frames("xyz")[:5], cut},
 		{"both framed and cut, chunked", bothFramed, chunkedHead + chunked(ab, frames("xyz")[:6]), ab + frames("xyz")[:6], cut},
 		{"both framed and too long", bothFramed, chunkedHead + chunked(ab+frames("123456789")), ab, long},
+		{"both framed and too long, with a length: what was whole arrives", bothFramed, sized(frames("one", "123456789")), frames("one"), long},
 		{"only the client: one frame for each chunk", clientFramed, chunkedHead + chunked("a", "bcd", "e"), frames("a", "bcd", "e"), ""},
 		{"only the client, a chunk above the maximum", clientFramed, chunkedHead + chunked("123456789"), frames("12345678", "9"), ""},
 		{"only the client, a known length", clientFramed, sized("abc"), frames("abc"), ""},

@@ -282,7 +282,7 @@ func (c *carriage) carry(p []byte, err error, length int64) error {
 		dst = frames
 	}
 	for {
-		if err != nil && err != io.EOF && length >= 0 && len(p) > 0 {
+		if err != nil && err != io.EOF && len(p) > 0 && x.BytesWritten()+int64(len(p)) == length {
 			// A framed stream may be cut where its Content-Length is full: without
 			// its last byte the client cannot take it for whole.
 			p = p[:len(p)-1]
