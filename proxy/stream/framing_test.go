@@ -2,10 +2,12 @@ package stream
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 
 	"weir/hostabi"
@@ -98,6 +100,18 @@ func TestFraming(t *testing.T) {
 				t.Errorf("content length %d", resp.ContentLength)
 			}
 		})
+	}
+}
+
+// A client of HTTP/1.0 is told by a reset that its stream was cut, behind what was
+// whole of it.
+func TestHTTP10ClientsGetWhatWasWhole(t *testing.T) {
+	r := newRig(t, answering(t, chunkedHead+chunked(frames("one", "123456789"))), framingPolicy(t, bothFramed), withLimits(func(l *config.Limits) { l.MaxFrameSize = 8 }))
+	c := r.dial()
+	c.send("GET / HTTP/1.0\r\n\r\n")
+	all, err := io.ReadAll(c.br)
+	if _, body, _ := strings.Cut(string(all), "\r\n\r\n"); body != frames("one") || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("%q, %v", all, err)
 	}
 }
 

@@ -299,6 +299,7 @@ func (c *carriage) carry(p []byte, err error, length int64) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
+			_ = x.Flush() // before the reset that tells an HTTP/1.0 client
 			return err
 		case body.Buffered() == 0:
 			if err := x.Flush(); err != nil {
