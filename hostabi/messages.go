@@ -123,7 +123,8 @@ func (f Framing) String() string {
 	return "raw"
 }
 
-// FramingInput asks which framing each leg of an exchange speaks.
+// FramingInput asks which framing the body of an answer has on each leg
+// (ABI.md §6.4).
 type FramingInput struct {
 	Route        string
 	Transport    Transport

@@ -173,6 +173,14 @@ func TestFramingIsForStreamsAlone(t *testing.T) {
 	}
 }
 
+// Answers of POST may be streams, as those of GET.
+func TestAnswersOfPOSTAreFramed(t *testing.T) {
+	r := newRig(t, answering(t, chunkedHead+chunked("a", "bcd")), framingPolicy(t, clientFramed))
+	if _, body, err := r.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"); string(body) != frames("a", "bcd") || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+}
+
 func TestRequestBodiesAreNotFramed(t *testing.T) {
 	const body = "\x00\x00\x00\x01ab" // one frame, and a byte that is none
 	for _, method := range []string{"PUT", "POST"} {
