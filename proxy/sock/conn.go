@@ -206,6 +206,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 	return c.tls.conn.Read(p)
 }
 
+// Cut tells, when Read has returned io.EOF, whether that is the end of TCP without
+// the closure alert that TLS ends with (RFC 8446 §6.1): anyone on the way can bring
+// it about, and crypto/tls does not tell the two apart.
+func (c *Conn) Cut() bool { return c.tls != nil && c.tls.fin }
+
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.tls != nil {

@@ -28,6 +28,7 @@ type secure struct {
 
 	shaken    bool // Handshake has succeeded
 	heard     bool // the peer has sent something
+	fin       bool // TCP has ended, and no closure alert came before; until unblock
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
 
@@ -137,6 +138,7 @@ func (b *beneath) Read(p []byte) (int, error) {
 	}
 	n, err := b.tcp.Read(p)
 	b.heard = b.heard || n > 0
+	b.fin = b.fin || err == io.EOF
 	return n, err
 }
 

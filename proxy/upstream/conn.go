@@ -177,6 +177,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.rw.Read(p)
 		c.began = c.began || n > 0
+		if err == io.EOF && c.nc.Cut() {
+			err = errNoAlert
+		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
@@ -185,6 +188,10 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 	}
 }
+
+// errNoAlert ends a body that ends with its connection, which is whole only when a
+// closure alert says so (RFC 9112 §9.8).
+var errNoAlert = fmt.Errorf("%w: the connection ended without a TLS close_notify", io.ErrUnexpectedEOF)
 
 // again is called when a deadline has passed: nil, to go on. One that passed
 // while nobody waited means nothing, and keeps what is here from being read: the

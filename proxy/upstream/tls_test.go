@@ -1,0 +1,85 @@
+package upstream
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"weir/proxy/config"
+)
+
+// secureBackend runs script for each TLS connection of that version and returns an
+// Upstream of it.
+func secureBackend(t *testing.T, version uint16, cfg config.Upstream, script func(c *tls.Conn, beneath *corked)) *Upstream {
+	t.Helper()
+	s := httptest.NewTLSServer(nil) // for its certificate
+	s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	url := backend(t, func(p *peer) {
+		beneath := &corked{Conn: p.nc}
+		script(tls.Server(beneath, &tls.Config{Certificates: s.TLS.Certificates, MaxVersion: version}), beneath)
+	})
+	cfg.Name, cfg.URLs = "tls", []string{"https" + url[len("http"):]}
+	u, err := New(&cfg, Options{TLS: &tls.Config{RootCAs: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.Close)
+	return u
+}
+
+// corked keeps what is written until it is let go, once cork is set.
+type corked struct {
+	net.Conn
+	cork bool
+	b    bytes.Buffer
+}
+
+func (c *corked) Write(p []byte) (int, error) {
+	if c.cork {
+		return c.b.Write(p)
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *corked) release() {
+	_ = c.SetWriteDeadline(time.Time{}) // which tls.Conn.CloseWrite leaves behind it
+	_, _ = c.b.WriteTo(c.Conn)
+}
+
+// RFC 9112 §9.8: what ends with its connection is whole only behind a closure
+// alert; what has a length needs none.
+func TestAnAnswerThatTLSDidNotEndIsCut(t *testing.T) {
+	const toEnd, withLength = "HTTP/1.1 200 OK\r\n\r\nhello", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+	const chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		f := func(name, answer string, alert, together bool, want error) {
+			t.Run(tls.VersionName(version)+" "+name, func(t *testing.T) {
+				u := secureBackend(t, version, config.Upstream{}, func(c *tls.Conn, beneath *corked) {
+					_, _ = c.Read(make([]byte, 4096))
+					beneath.cork = together
+					_, _ = io.WriteString(c, answer)
+					if alert {
+						_ = c.CloseWrite()
+					}
+					beneath.release()
+				})
+				if got, err := fetch(u, request("/", nil)); got != "hello" || !errors.Is(err, want) {
+					t.Errorf("%q, %v; want %v", got, err, want)
+				}
+			})
+		}
+		f("cut", toEnd, false, false, io.ErrUnexpectedEOF)
+		f("ended", toEnd, true, false, nil)
+		f("ended in the same read", toEnd, true, true, nil)
+		f("a length", withLength, false, false, nil)
+		f("chunks", chunked, false, false, nil)
+	}
+}
