@@ -21,7 +21,7 @@ var goroutines = map[string]string{
 	"proxy/upstream startSender": "TestAPanicInABodyEndsItsExchange",
 	"proxy/upstream New":         "TestAPanicInAHealthCheckIsAFailure",
 	"proxy/upstream untilClosed": "waits for two channels and cancels, contained",
-	"proxy/upstream healthy":     "cancels an exchange, which closes a connection",
+	"proxy/upstream check":       "cancels an exchange, which closes a connection",
 	"proxy/upstream put":         "closes idle connections, contained",
 	"proxy/poll New":             "TestAPanicEndsOneHandlersTurn",
 	"proxy/poll leave":           "TestAPanicEndsOneHandlersTurn",

@@ -140,7 +140,9 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 	case canceled:
 		return nil, e.fault(Canceled, errCanceled)
 	}
-	if t.connectFailed(time.Now()) {
+	if lack := lackOf(err); lack != nil {
+		err = lack
+	} else if t.connectFailed(time.Now()) {
 		e.u.log.Warn("upstream cannot be connected to", "upstream", e.u.name, "url", t.url, "error", err)
 	}
 	return nil, e.fault(Unavailable, err)

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -19,22 +21,16 @@ const (
 func (u *Upstream) watchHealth(t *target, path string) {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
-	fails := 0
 	for {
-		ok := false
-		u.panicked.Contain(func() { ok = u.healthy(t, path) })
+		err := errors.New("weir itself failed")
+		u.panicked.Contain(func() { err = u.check(t, path) })
 		select {
 		case <-u.closed:
 			return
 		default:
 		}
-		if ok {
-			fails = 0
-		} else {
-			fails++
-		}
-		if down := fails >= healthFails; t.unhealthy.Swap(down) != down {
-			u.log.Warn("upstream health changed", "upstream", u.name, "url", t.url, "healthy", !down)
+		if t.checked(err) {
+			u.log.Warn("upstream health changed", "upstream", u.name, "url", t.url, "healthy", err == nil)
 		}
 		select {
 		case <-u.closed:
@@ -44,8 +40,22 @@ func (u *Upstream) watchHealth(t *target, path string) {
 	}
 }
 
-// healthy asks once: 2xx and 3xx are healthy.
-func (u *Upstream) healthy(t *target, path string) bool {
+// checked takes what a check found; true: t's health has changed. One that Weir had
+// not the means for found nothing.
+func (t *target) checked(err error) (changed bool) {
+	if _, lack := errors.AsType[*lackError](err); lack {
+		return false
+	}
+	t.checkFails++
+	if err == nil {
+		t.checkFails = 0
+	}
+	down := t.checkFails >= healthFails
+	return t.unhealthy.Swap(down) != down
+}
+
+// check asks once: 2xx and 3xx are healthy.
+func (u *Upstream) check(t *target, path string) error {
 	r := &Request{
 		Method: []byte("GET"), Target: []byte(path), Host: []byte(t.host),
 		Lines: []byte("User-Agent: weir-health\r\n"), Timeout: healthTimeout, Watch: u.untilClosed,
@@ -55,7 +65,7 @@ func (u *Upstream) healthy(t *target, path string) bool {
 	if err := e.attempt(t, r, appendHead(nil, r), true, &resp); err != nil {
 		e.stopWatch()
 		e.release()
-		return false
+		return err
 	}
 	clean := true
 	if e.Body != nil {
@@ -72,7 +82,10 @@ func (u *Upstream) healthy(t *target, path string) bool {
 	}
 	status := e.Info.Status
 	e.Finish(clean)
-	return status >= 200 && status < 400
+	if status < 200 || status >= 400 {
+		return fmt.Errorf("status %d", status)
+	}
+	return nil
 }
 
 // untilClosed is a watch that calls gone when u closes.

@@ -67,7 +67,7 @@ func TestHealthChecks(t *testing.T) {
 	}
 	u.Close() // joins the check
 	failing.Store(true)
-	if u.healthy(u.targets[0], "/health") {
+	if err := u.check(u.targets[0], "/health"); err == nil {
 		t.Error("503 is healthy")
 	}
 }

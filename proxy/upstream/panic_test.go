@@ -56,7 +56,7 @@ func TestAPanicInAHealthCheckIsAFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stack := <-told; !strings.Contains(stack, "(*Upstream).healthy") {
+	if stack := <-told; !strings.Contains(stack, "(*Upstream).check") {
 		t.Error(stack)
 	}
 	u.Close()

@@ -32,8 +32,9 @@ type target struct {
 
 	shelves []shelf // of idle connections, one a loop
 
-	unhealthy atomic.Bool               // by active checks
-	downUntil atomic.Pointer[time.Time] // after connect failures; nil: not down
+	unhealthy  atomic.Bool               // by active checks
+	checkFails int                       // of theirs in a row; theirs alone
+	downUntil  atomic.Pointer[time.Time] // after connect failures; nil: not down
 
 	mu    sync.Mutex
 	fails int // connect failures in a row

@@ -1,0 +1,86 @@
+package upstream
+
+import (
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"weir/proxy/config"
+	"weir/proxy/poll"
+)
+
+// withoutDescriptors runs f while no file can be opened.
+func withoutDescriptors(t *testing.T, f func()) {
+	t.Helper()
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		t.Fatal(err)
+	}
+	none := l
+	none.Cur = 0
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+			t.Error(err)
+		}
+	}()
+	f()
+}
+
+func TestWhatWeirLacksIsNoWordAboutATarget(t *testing.T) {
+	loops, err := poll.New(1, nil)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(loops.Close)
+	for _, o := range []Options{{}, {Loops: loops}} {
+		u, err := New(&config.Upstream{Name: "test", URLs: []string{refusing(t)}}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		withoutDescriptors(t, func() {
+			e := expectKind(t, u, request("/", nil), Unavailable)
+			if !strings.Contains(e.Error(), "weir lacks file descriptors") {
+				t.Error(e)
+			}
+			for range healthFails {
+				u.targets[0].checked(u.check(u.targets[0], "/"))
+			}
+		})
+		if !u.Status()[0].Healthy {
+			t.Error("the target was put aside")
+		}
+	}
+}
+
+func TestWhatIsLacking(t *testing.T) {
+	f := func(err error, want string) {
+		t.Helper()
+		got := ""
+		if l := lackOf(err); l != nil {
+			got = l.what
+		}
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%v: %q, want %q", err, got, want)
+		}
+	}
+	call := func(name string, errno syscall.Errno) error {
+		return &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError(name, errno)}
+	}
+	f(call("socket", syscall.EMFILE), "descriptors")
+	f(call("socket", syscall.ENFILE), "whole system")
+	f(call("connect", syscall.EADDRNOTAVAIL), "port")
+	f(call("socket", syscall.ENOBUFS), "memory")
+	f(call("socket", syscall.ENOMEM), "memory")
+	f(&net.DNSError{Err: "dial udp 10.0.0.1:53: socket: too many open files"}, "descriptors")
+	f(&net.DNSError{Err: "no such host"}, "")
+	f(call("connect", syscall.ECONNREFUSED), "")
+	f(call("connect", syscall.EHOSTUNREACH), "")
+	f(errors.New("x"), "")
+}
