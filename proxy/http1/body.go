@@ -6,11 +6,11 @@ import (
 	"math"
 )
 
-// BodyReader reads one message body: of a known length, chunked (strictly), or
-// until the connection ends. A body that ends early is io.ErrUnexpectedEOF, a
-// malformed one an *Error. Read and Next return io.EOF together with the last
-// bytes when the end is already known, so that a small answer can go out in
-// one write.
+// BodyReader reads one message body: of a known length, chunked (a request's
+// strictly), or until the connection ends. A body that ends early is
+// io.ErrUnexpectedEOF, a malformed one an *Error. Read and Next return io.EOF
+// together with the last bytes when the end is already known, so that a small answer
+// can go out in one write.
 //
 // One goroutine reads; Interrupt may be called from any.
 type BodyReader struct {
@@ -21,6 +21,7 @@ type BodyReader struct {
 	unread  int64 // of the chunk that was read from last
 	chunked bool
 	toEnd   bool // until the connection ends
+	answer  bool // of a response: chunk extensions and white space before colons are passed over
 	err     error
 	trailer []byte
 }
@@ -39,7 +40,7 @@ const (
 // Reset makes b the body of the response i, which must have one, on br, which
 // must be of more than 4 KiB.
 func (b *BodyReader) Reset(br *bufio.Reader, i *ResponseInfo) {
-	*b = BodyReader{br: br, left: i.ContentLength, chunked: i.Chunked, trailer: b.trailer[:0]}
+	*b = BodyReader{br: br, left: i.ContentLength, chunked: i.Chunked, answer: true, trailer: b.trailer[:0]}
 	if !i.Chunked && i.ContentLength < 0 {
 		b.toEnd, b.left = true, math.MaxInt64
 	}
@@ -156,7 +157,7 @@ func (b *BodyReader) frame(buf []byte) (n int, err *Error) {
 		}
 	case atHead:
 		var size int64
-		if size, n, err = chunkHead(buf); n > 0 {
+		if size, n, err = chunkHead(buf, b.answer); n > 0 {
 			b.state, b.left = inData, size
 			if size == 0 {
 				b.state = inTrailer
@@ -164,7 +165,7 @@ func (b *BodyReader) frame(buf []byte) (n int, err *Error) {
 		}
 	case inTrailer:
 		if n, err = trailerEnd(buf); n > 0 {
-			if b.trailer, err = appendTrailer(b.trailer, buf[:n]); err == nil {
+			if b.trailer, err = appendTrailer(b.trailer, buf[:n], b.answer); err == nil {
 				b.state = atDone
 			}
 		}

@@ -3,14 +3,16 @@ package http1
 import "bytes"
 
 const (
-	maxChunkDigits  = 15 // a chunk is shorter than 2^60 bytes
+	maxChunkDigits  = 15   // a chunk is shorter than 2^60 bytes
+	maxExtension    = 1024 // bytes, all that stand behind one size
 	maxTrailerBytes = 4096
 )
 
 // chunkHead parses "SIZE CRLF" at the beginning of b: n is its length, 0 when
-// more bytes are needed. Extensions are refused: nobody who means well sends
-// them, and proxies disagree about where they end.
-func chunkHead(b []byte) (size int64, n int, err *Error) {
+// more bytes are needed. Extensions are skipped where extended is set, and refused
+// else: nobody who means well sends them in a request, and proxies disagree about
+// where they end.
+func chunkHead(b []byte, extended bool) (size int64, n int, err *Error) {
 	for i, c := range b {
 		if class[c]&isHex != 0 {
 			if i == maxChunkDigits {
@@ -18,6 +20,13 @@ func chunkHead(b []byte) (size int64, n int, err *Error) {
 			}
 			size = size<<4 | int64(hexValue(c))
 			continue
+		}
+		if extended && i > 0 {
+			if n, err = extensions(b[i:]); err != nil || i+n == len(b) {
+				return 0, 0, err
+			}
+			i += n
+			c = b[i]
 		}
 		switch {
 		case i == 0:
@@ -36,6 +45,28 @@ func chunkHead(b []byte) (size int64, n int, err *Error) {
 		return size, i + 2, nil
 	}
 	return 0, 0, nil
+}
+
+// extensions returns the length of the chunk extensions at the beginning of b, up to
+// where their CRLF must be; 0: there are none. White space may stand before the
+// semicolon, and neither CR nor LF in a quoted value (RFC 9112 §7.1.1).
+func extensions(b []byte) (n int, err *Error) {
+	for n < len(b) && (b[n] == ' ' || b[n] == '\t') {
+		n++
+	}
+	if n < len(b) && b[n] != ';' {
+		return 0, nil
+	}
+	for n < len(b) && class[b[n]]&isValue != 0 {
+		n++
+	}
+	switch {
+	case n > maxExtension:
+		return 0, badChunk("chunk extensions of more than 1024 bytes")
+	case n < len(b) && b[n] != '\r':
+		return 0, badChunk("a control character in a chunk extension")
+	}
+	return n, nil
 }
 
 // chunkEnd parses the CRLF behind the data of a chunk.

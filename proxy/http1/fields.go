@@ -10,6 +10,9 @@ type lines struct {
 	rest  []byte // begins at a line
 	line  int    // number of the line before rest
 	count int
+	// spaced allows white space before a colon: who forwards a response removes it,
+	// and refuses a request for it (RFC 9112 §5.1).
+	spaced bool
 }
 
 // next returns the next field; ok is false at the blank line, behind which rest
@@ -29,17 +32,22 @@ func (f *lines) next() (field Field, ok bool, err *Error) {
 	for n < len(line) && class[line[n]]&isToken != 0 {
 		n++
 	}
+	colon := n
+	for f.spaced && colon < len(line) && (line[colon] == ' ' || line[colon] == '\t') {
+		colon++
+	}
 	switch {
+	case n > 0 && colon < len(line) && line[colon] == ':':
 	case n == len(line):
 		return field, false, bad(f.line, "a field without a colon")
 	case line[n] == ' ' || line[n] == '\t':
 		return field, false, bad(f.line, afterName(line[n:]))
 	case line[n] != ':':
 		return field, false, bad(f.line, "a byte that field names may not have")
-	case n == 0:
+	default:
 		return field, false, bad(f.line, "a field without a name")
 	}
-	value := line[n+1:]
+	value := line[colon+1:]
 	for _, c := range value {
 		if class[c]&isValue == 0 {
 			return field, false, bad(f.line, "a control character in a field")

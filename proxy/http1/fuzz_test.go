@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"net/http/httputil"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -94,7 +95,11 @@ func fieldOf(head, name string) string {
 	return ""
 }
 
-// FuzzResponseHead holds the same for responses.
+// spaced is a name with white space before its colon.
+var spaced = regexp.MustCompile(`(?m)^([!-9;-~]+)[ \t]+:`)
+
+// FuzzResponseHead holds the same for responses, once white space before colons is
+// removed.
 func FuzzResponseHead(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
@@ -102,6 +107,7 @@ func FuzzResponseHead(f *testing.F) {
 		"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTrailer: a\r\n\r\n",
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: \xe9\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length \t: 5\r\nX : y\r\n\r\n",
 	} {
 		f.Add([]byte(s))
 	}
@@ -115,9 +121,9 @@ func FuzzResponseHead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		head := string(b[:n])
+		head := spaced.ReplaceAllString(string(b[:n]), "$1:")
 		var h fasthttp.ResponseHeader
-		br := bufio.NewReaderSize(bytes.NewReader(b[:n]), n+16)
+		br := bufio.NewReaderSize(strings.NewReader(head), n+16)
 		if err := h.Read(br); err != nil {
 			t.Fatalf("%q: fasthttp: %v", head, err)
 		}
@@ -138,17 +144,20 @@ func FuzzResponseHead(f *testing.F) {
 }
 
 // FuzzChunked holds that what we accept, net/http reads alike, and that it does
-// not matter in which pieces the bytes come.
+// not matter in which pieces the bytes come. In an answer we accept extensions that
+// net/http does not: those it accepts it reads alike.
 func FuzzChunked(f *testing.F) {
 	for _, s := range []string{
 		"5\r\nhello\r\n0\r\n\r\n", "0\r\n\r\n", "0\r\nX: y\r\n\r\n", "A\r\n0123456789\r\n00\r\n\r\n",
-		"5;a\r\nhello\r\n0\r\n\r\n", "5\nhello\n0\n\n", "1\r\nx\r\n1\r\ny\r\n0\r\nContent-Length: 1\r\n\r\n",
+		"5;a\r\nhello\r\n0\r\n\r\n", "5 ;a=\";\"\r\nhello\r\n0;b\r\nX : y\r\n\r\n", "5\nhello\n0\n\n", "1\r\nx\r\n1\r\ny\r\n0\r\nContent-Length: 1\r\n\r\n",
 	} {
 		f.Add([]byte(s), uint8(3))
+		f.Add([]byte(s), uint8(131))
 	}
 	f.Fuzz(func(t *testing.T, in []byte, piece uint8) {
+		answer := piece > 127
 		read := func(r io.Reader, next bool) (string, error) {
-			b := BodyReader{br: bufio.NewReaderSize(r, 8<<10), chunked: true}
+			b := BodyReader{br: bufio.NewReaderSize(r, 8<<10), chunked: true, answer: answer}
 			b.begin()
 			if !next {
 				got, err := io.ReadAll(&b)
@@ -175,7 +184,7 @@ func FuzzChunked(f *testing.F) {
 			return
 		}
 		want, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(in)))
-		if err != nil || string(want) != got {
+		if (err != nil && !answer) || (err == nil && string(want) != got) {
 			t.Fatalf("%q: %q, net/http %q %v", in, got, want, err)
 		}
 	})

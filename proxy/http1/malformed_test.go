@@ -162,7 +162,7 @@ func TestWhiteSpaceIsToldApart(t *testing.T) {
 	f("X Y : a", "within the name")
 	f("X Y", "without a colon")
 	for chunk, want := range map[string]string{"5 \r\n": "white space behind a chunk size", "5\t;a": "white space", "5;a\r\n": "extension"} {
-		if _, _, err := chunkHead([]byte(chunk)); err == nil || err.Status != 400 || !strings.Contains(err.Error(), want) {
+		if _, _, err := chunkHead([]byte(chunk), false); err == nil || err.Status != 400 || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", chunk, err, want)
 		}
 	}

@@ -25,7 +25,7 @@ type ResponseInfo struct {
 
 // Parse reads a whole head, its final blank line included, and keeps a copy of
 // it; method is the request's. The error is an *Error. The rules for fields are
-// those of Request.Parse.
+// those of Request.Parse, but that white space before a colon goes (RFC 9112 §5.1).
 func (r *Response) Parse(head, method []byte) (ResponseInfo, error) {
 	i := ResponseInfo{ContentLength: -1}
 	if err := r.parse(r.keep(head), method, &i); err != nil {
@@ -36,7 +36,7 @@ func (r *Response) Parse(head, method []byte) (ResponseInfo, error) {
 }
 
 func (r *Response) parse(head, method []byte, i *ResponseInfo) *Error {
-	f := lines{rest: head}
+	f := lines{rest: head, spaced: true}
 	line, err := f.nextLine()
 	if err != nil {
 		return err

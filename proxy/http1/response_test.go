@@ -51,7 +51,13 @@ func TestMalformedResponses(t *testing.T) {
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
 		"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-		"HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX y: z\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX y : z\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nX \r\n\r\n",
+		"HTTP/1.1 200 OK\r\n : y\r\n\r\n",
+		"HTTP/1.1 200 OK\r\n: y\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length : 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length\t: 5\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nX: y\r\n z\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nX\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nX: \x00\r\n\r\n",
@@ -104,6 +110,52 @@ func TestTrailersAreKept(t *testing.T) {
 	if want := "A: b\r\nC: d\r\n"; err != nil || string(b.Trailer()) != want {
 		t.Errorf("%q %v, want %q", b.Trailer(), err, want)
 	}
+}
+
+// RFC 9112 §5.1: who forwards a response removes it, also where it frames.
+func TestWhiteSpaceBeforeAColonGoes(t *testing.T) {
+	var r Response
+	info, err := r.Parse([]byte("HTTP/1.1 200 OK\r\nX : y\r\nTransfer-Encoding \t: chunked\r\n\r\n"), []byte("GET"))
+	if err != nil || !info.Chunked || string(r.fields[0].AppendTo(nil)) != "X: y\r\n" {
+		t.Errorf("%+v %v %q", info, err, r.fields)
+	}
+	b := body(t, info, "0\r\nA : b\r\n\r\n")
+	if _, err := io.ReadAll(b); err != nil || string(b.Trailer()) != "A: b\r\n" {
+		t.Errorf("%q %v", b.Trailer(), err)
+	}
+}
+
+// RFC 9112 §7.1.1: a recipient ignores chunk extensions that it does not know.
+func TestChunkExtensionsOfAResponseAreIgnored(t *testing.T) {
+	f := func(chunks, want string) {
+		t.Helper()
+		b := body(t, ResponseInfo{ContentLength: -1, Chunked: true}, chunks)
+		got, err := io.ReadAll(b)
+		if want == "" {
+			if string(got) != "hello" || err != nil || !b.Done() {
+				t.Errorf("%q: %q %v", chunks, got, err)
+			}
+		} else if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Error(), want) {
+			t.Errorf("%q: %v, want %q", chunks, err, want)
+		}
+	}
+	const rest = "\r\nhello\r\n0\r\n\r\n"
+	f("5;a"+rest, "")
+	f("5;a=b;c=d"+rest, "")
+	f("5 ; a = b\t;c"+rest, "")
+	f("5;a=\"x;y\\\"\t\xe9\""+rest, "")
+	f("5\r\nhello\r\n0;last\r\n\r\n", "")
+	f("5;"+strings.Repeat("x", maxExtension-1)+rest, "")
+
+	f("5;"+strings.Repeat("x", maxExtension)+rest, "1024")
+	f("5"+strings.Repeat(" ", 5000), "1024")
+	f("5;a\nb"+rest, "control character")
+	f("5;a=\"\n\""+rest, "control character")
+	f("5;a\x00"+rest, "control character")
+	f("5;a\rb"+rest, "CRLF")
+	f("5 "+rest, "white space")
+	f(";a"+rest, "hexadecimal")
+	f("5 a"+rest, "white space")
 }
 
 func TestErrorAfterGoodBytesComesAfterThem(t *testing.T) {

@@ -49,9 +49,9 @@ func checkTrailerNames(list []byte, line int) *Error {
 }
 
 // appendTrailer checks a trailer section, its blank line included, and appends
-// it to dst as "Name: value\r\n" lines.
-func appendTrailer(dst, section []byte) ([]byte, *Error) {
-	f := lines{rest: section}
+// it to dst as "Name: value\r\n" lines; spaced: see lines.
+func appendTrailer(dst, section []byte, spaced bool) ([]byte, *Error) {
+	f := lines{rest: section, spaced: spaced}
 	for {
 		field, ok, err := f.next()
 		if err != nil {
