@@ -133,16 +133,21 @@ func TestAnAnswerThatEndsEarlyIsNeverEndedCleanly(t *testing.T) {
 		"an error within its body": "HTTP/1.1 500 Oops\r\nContent-Length: 9\r\n\r\nabc",
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, script(t, func(p *peer) {
+			up := script(t, func(p *peer) {
 				p.request()
 				p.send("%s", answer)
-			}))
+			})
+			r := newRig(t, up)
 			_, body, err := r.get()
 			if string(body) != "abc" || err != io.ErrUnexpectedEOF {
 				t.Errorf("%q, %v", body, err)
 			}
 			r.await(1)
-			if r.faults(hostabi.UpstreamClosed) != 1 || len(r.logs.lines("level=WARN", "code=upstream_closed")) != 1 {
+			message, cause := "ended early", "closed: unexpected EOF"
+			if name == "with a bad chunk" {
+				message, cause = "not valid HTTP", "protocol: a chunk size that is not hexadecimal"
+			}
+			if r.faults(hostabi.UpstreamClosed) != 1 || len(r.logs.lines("level=WARN", "code=upstream_closed", message, "upstream http://"+up+": "+cause)) != 1 {
 				t.Errorf("counted %d, logged %q", r.faults(hostabi.UpstreamClosed), r.logs.lines())
 			}
 		})

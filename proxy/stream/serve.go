@@ -163,6 +163,8 @@ func (c *carriage) retryable() bool {
 	return c.route.View.Fault(hostabi.UpstreamUnavailable).Retryable
 }
 
+const invalidAnswer = "the upstream's answer is not valid HTTP"
+
 // fail answers for an upstream that gave no head.
 func (c *carriage) fail(err error) {
 	c.x.Resp.Reset() // of what it may have begun to say
@@ -186,7 +188,7 @@ func (c *carriage) fail(err error) {
 	case ok && e.Kind == upstream.Closed:
 		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream closed the connection before it answered"
 	case ok && e.Kind == upstream.Protocol:
-		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream's answer is not valid HTTP"
+		f.Code, f.Message = hostabi.UpstreamClosed, invalidAnswer
 	default:
 		f.Code, f.Message = hostabi.UpstreamUnavailable, "no connection to the upstream could be made"
 	}
@@ -231,7 +233,7 @@ func (c *carriage) answer() (status int, err error) {
 	length := up.Info.ContentLength
 	if c.framing.applies(status) {
 		if coding := x.Resp.Get("content-encoding"); len(coding) > 0 {
-			err := errors.New("content coding " + string(coding) + " where identity was asked for")
+			err := up.Fault(upstream.Protocol, errors.New("content coding "+string(coding)+" where identity was asked for"))
 			c.end(false)
 			x.Resp.Reset()
 			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", Route: c.route.Name, ID: c.id, Err: err})
@@ -323,6 +325,7 @@ func (c *carriage) abort(err error) error {
 	_, unwritten := errors.AsType[*writeError](err)
 	_, long := errors.AsType[*framed.LengthError](err)
 	_, short := errors.AsType[*framed.TruncatedError](err)
+	_, invalid := errors.AsType[*http1.Error](err)
 	bodyErr := c.up.BodyErr()
 	switch {
 	case unwritten && errors.Is(err, os.ErrDeadlineExceeded):
@@ -330,12 +333,14 @@ func (c *carriage) abort(err error) error {
 	case unwritten, err == errClientGone:
 		err = errClientGone
 	case long || short:
-		f.Code, f.Message = hostabi.FramingError, err.Error()
+		f.Code, f.Message, f.Err = hostabi.FramingError, err.Error(), c.up.Fault(upstream.Protocol, err)
 	case bodyErr != nil && c.bodyFault(bodyErr, &f):
 	case bodyErr != nil, c.up.Canceled():
 		err = errClientGone
+	case invalid:
+		f.Code, f.Message, f.Err = hostabi.UpstreamClosed, invalidAnswer, c.up.Fault(upstream.Protocol, err)
 	default:
-		f.Code, f.Message = hostabi.UpstreamClosed, "the upstream's answer ended early"
+		f.Code, f.Message, f.Err = hostabi.UpstreamClosed, "the upstream's answer ended early", c.up.Fault(upstream.Closed, err)
 	}
 	if f.Code != "" {
 		c.proxy.count(c.x, &f)

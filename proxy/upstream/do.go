@@ -94,7 +94,7 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 		}
 		if !e.attach(c, r.Client) {
 			s.inUse.Add(-1)
-			return e.fault(Canceled, errCanceled)
+			return e.Fault(Canceled, errCanceled)
 		}
 		written, err := e.roundTrip(r, head, whole, resp)
 		if err == nil {
@@ -136,16 +136,16 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 		return c, nil
 	case err == nil:
 		_ = c.nc.Close()
-		return nil, e.fault(Canceled, errCanceled)
+		return nil, e.Fault(Canceled, errCanceled)
 	case canceled:
-		return nil, e.fault(Canceled, errCanceled)
+		return nil, e.Fault(Canceled, errCanceled)
 	}
 	if lack := lackOf(err); lack != nil {
 		err = lack
 	} else if t.connectFailed(time.Now()) {
 		e.u.log.Warn("upstream cannot be connected to", "upstream", e.u.name, "url", t.url, "error", err)
 	}
-	return nil, e.fault(Unavailable, err)
+	return nil, e.Fault(Unavailable, err)
 }
 
 // roundTrip sends the head, has the body follow, and reads the answer's head.
@@ -234,7 +234,7 @@ func (e *Exchange) abandon(err error) *Error {
 	case e.Canceled():
 		kind, err = Canceled, errCanceled
 	}
-	f := e.fault(kind, err)
+	f := e.Fault(kind, err)
 	f.BodyErr = bodyErr
 	if kind == Timeout {
 		f.After = e.timeout
@@ -242,7 +242,8 @@ func (e *Exchange) abandon(err error) *Error {
 	return f
 }
 
-func (e *Exchange) fault(kind Kind, err error) *Error {
+// Fault names the target that err is of.
+func (e *Exchange) Fault(kind Kind, err error) *Error {
 	return &Error{Kind: kind, URL: e.URL, Err: err}
 }
 

@@ -12,8 +12,8 @@ type Kind uint8
 const (
 	Unavailable Kind = iota // no connection could be made
 	Timeout                 // no response head in time
-	Closed                  // the connection ended before the response head
-	Protocol                // the response head broke HTTP
+	Closed                  // the connection ended before the response did
+	Protocol                // the response broke HTTP
 	Canceled                // the client left
 )
 
@@ -22,7 +22,7 @@ var kindNames = [...]string{"unavailable", "timeout", "closed", "protocol", "can
 // String names the kind for logs.
 func (k Kind) String() string { return kindNames[k] }
 
-// Error is the only error of Do.
+// Error is the only error of Do, and what Exchange.Fault makes of a body's.
 type Error struct {
 	Kind    Kind
 	URL     string        // the target's; empty: none was tried
