@@ -88,6 +88,7 @@ func (w *wiretap) received(t *testing.T, b *siege) (all []string) {
 	defer w.mu.Unlock()
 	for _, one := range w.all {
 		if one != "" && !strings.HasPrefix(one, "GET /last ") {
+			one = strings.Replace(one, "Host: "+strings.TrimPrefix(w.url, "http://"), "Host: UPSTREAM", 1)
 			all = append(all, readable(randomIDs.ReplaceAllString(one, "${1}*")))
 		}
 	}

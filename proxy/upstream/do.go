@@ -12,7 +12,8 @@ import (
 
 // Request is what Do sends.
 type Request struct {
-	Method, Target, Host []byte
+	Method, Target []byte
+	Host           []byte // empty: the target's
 	// Lines are the other fields, "Name: value" and CRLF each, sent as they are.
 	// None of them may be about framing, which ContentLength and Body decide.
 	Lines []byte
@@ -80,6 +81,9 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 // closed is replaced once by a fresh one, where nothing can have happened twice.
 func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *http1.Response) *Error {
 	e.URL = t.url
+	if len(r.Host) == 0 {
+		head = addressed(head, r, t)
+	}
 	s := t.shelf(r.Client)
 	s.inUse.Add(1)
 	repeatable := r.Body == nil && idempotent(r.Method)

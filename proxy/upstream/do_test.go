@@ -83,6 +83,26 @@ func TestHeadIsSentWithItsFramingMadeAnew(t *testing.T) {
 	f("POST", lines, "hi", -1, "Transfer-Encoding: chunked\r\n"+lines)
 }
 
+// A Host that is empty is refused by many; each target gets its own.
+func TestARequestWithoutHostGetsTheTargets(t *testing.T) {
+	heads := make(chan string, 1)
+	url := backend(t, func(p *peer) {
+		heads <- p.head()
+		p.expect("hi")
+		p.answer("")
+	})
+	u := to(t, config.Upstream{Retries: 1}, refusing(t), url)
+	r := &Request{
+		Method: []byte("POST"), Target: []byte("/a"), Lines: []byte("b: 1\r\n"),
+		Body: buffered{strings.NewReader("hi"), 2}, ContentLength: 2, Retryable: func() bool { return true },
+	}
+	expectFetch(t, u, r, "")
+	want := "POST /a HTTP/1.1\r\nHost: " + strings.TrimPrefix(url, "http://") + "\r\nContent-Length: 2\r\nb: 1\r\n\r\n"
+	if got := within(t, heads, "the request"); got != want {
+		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+}
+
 func TestStaleConnections(t *testing.T) {
 	t.Run("closed while idle: not used again", func(t *testing.T) {
 		closed := make(chan struct{})

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,7 @@ const inlineBody = 16 << 10
 func appendHead(b []byte, r *Request) []byte {
 	b = append(append(b, r.Method...), ' ')
 	b = append(append(b, r.Target...), " HTTP/1.1\r\nHost: "...)
-	b = append(append(b, r.Host...), "\r\n"...) // empty where there is none (RFC 9112 §3.2)
+	b = append(append(b, r.Host...), "\r\n"...)
 	switch {
 	case r.Body == nil:
 		switch string(r.Method) {
@@ -33,6 +34,13 @@ func appendHead(b []byte, r *Request) []byte {
 	}
 	b = append(b, r.Lines...)
 	return append(b, "\r\n"...)
+}
+
+// addressed is the head of r, which has no Host, with that of t: many servers refuse
+// an empty one (RFC 9112 §3.2). It is a copy, since the next target has another.
+func addressed(head []byte, r *Request, t *target) []byte {
+	at := len(r.Method) + len(" ") + len(r.Target) + len(" HTTP/1.1\r\nHost: ")
+	return slices.Concat(head[:at], []byte(t.host), head[at:])
 }
 
 // inline appends a body that is here already; false: it is not, or too large.

@@ -23,7 +23,7 @@ const (
 // target is one backend.
 type target struct {
 	url  string        // as configured
-	host string        // for Host of health checks
+	host string        // for Host of health checks, and of requests without
 	addr func() string // host:port to dial
 	tls  *tls.Config   // nil: plain
 	on   *poll.Poller  // what connections are put on; nil: goroutines wait for them
