@@ -68,7 +68,7 @@ func (t *target) dial(near *sock.Conn, timeout time.Duration, waits func(cancel 
 		defer cancel()
 		if err := c.nc.Handshake(ctx); err != nil {
 			_ = tcp.Close()
-			return nil, err
+			return nil, unshaken(err, tcp.RemoteAddr(), timeout)
 		}
 	}
 	if c.raw, err = c.nc.SyscallConn(); err != nil {
@@ -82,6 +82,17 @@ func (t *target) dial(near *sock.Conn, timeout time.Duration, waits func(cancel 
 	}
 	c.test = c.testFD
 	return c, nil
+}
+
+// unshaken says of the error of a TLS handshake whose it was.
+func unshaken(err error, with net.Addr, timeout time.Duration) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no whole TLS handshake with %v in %v (connect_timeout)", with, timeout)
+	case errors.Is(err, io.EOF):
+		err = errors.New("the other side closed the connection")
+	}
+	return fmt.Errorf("TLS handshake with %v: %w", with, err)
 }
 
 // connect makes the TCP connection, without keep-alives (see keepAlive).

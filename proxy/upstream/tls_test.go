@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http/httptest"
@@ -82,4 +83,26 @@ func TestAnAnswerThatTLSDidNotEndIsCut(t *testing.T) {
 		f("a length", withLength, false, false, nil)
 		f("chunks", chunked, false, false, nil)
 	}
+}
+
+func TestAFailedTLSHandshakeIsToldAsOne(t *testing.T) {
+	f := func(want string, script func(p *peer)) {
+		t.Helper()
+		url := backend(t, script)
+		u := to(t, config.Upstream{ConnectTimeout: 50 * time.Millisecond}, "https"+url[len("http"):])
+		e := expectKind(t, u, request("/", nil), Unavailable)
+		if want = fmt.Sprintf(want, url[len("http://"):]); e.Err.Error() != want {
+			t.Errorf("told %q, want %q", e.Err, want)
+		}
+	}
+	f("no whole TLS handshake with %s in 50ms (connect_timeout)", func(p *peer) { _ = p.ended() })
+	f("TLS handshake with %s: the other side closed the connection", func(p *peer) {
+		_, _ = p.br.Peek(5)
+		_, _ = p.br.Discard(p.br.Buffered())
+	})
+	f("TLS handshake with %s: tls: first record does not look like a TLS handshake", func(p *peer) {
+		_, _ = p.br.Peek(5)
+		p.send("HTTP/1.1 400 Bad Request\r\n\r\n")
+		_ = p.ended()
+	})
 }
