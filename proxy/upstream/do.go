@@ -60,15 +60,16 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 		return nil, &Error{Kind: Canceled, Err: err, BodyErr: err}
 	}
 	e := newExchange(u, r)
-	var failed *target
-	for tries := 0; ; tries++ {
+	var failed []*target // each is tried once
+	for {
 		t := u.pick(failed)
 		err := e.attempt(t, r, b, whole, resp)
 		if err == nil {
 			return e, nil
 		}
-		if err.Kind == Unavailable && r.Retryable != nil && tries < u.retries && !e.Canceled() && r.Retryable() {
-			failed = t
+		more := len(failed) < min(u.retries, len(u.targets)-1)
+		if err.Kind == Unavailable && r.Retryable != nil && more && !e.Canceled() && r.Retryable() {
+			failed = append(failed, t)
 			continue
 		}
 		e.stopWatch()

@@ -186,6 +186,24 @@ func TestConnectFailures(t *testing.T) {
 		r.Retryable = func() bool { return true }
 		expectKind(t, u, r, Unavailable)
 	})
+	t.Run("each target once, however many retries there are", func(t *testing.T) {
+		down := []string{refusing(t), refusing(t), refusing(t)}
+		for n := 1; n <= len(down); n++ {
+			u := to(t, config.Upstream{Retries: 10}, down[:n]...)
+			r := request("/", nil)
+			asked := 1
+			r.Retryable = func() bool { asked++; return true }
+			expectKind(t, u, r, Unavailable)
+			if asked != n {
+				t.Errorf("%d targets were tried %d times", n, asked)
+			}
+			for _, s := range u.Status() {
+				if s.Healthy {
+					t.Errorf("of %d, %s was not tried", n, s.URL)
+				}
+			}
+		}
+	})
 	t.Run("a target that is down is still tried when it is the only one", func(t *testing.T) {
 		u := to(t, config.Upstream{}, refusing(t))
 		expectKind(t, u, request("/", nil), Unavailable)

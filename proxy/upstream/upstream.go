@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,10 +107,9 @@ func (u *Upstream) Status() []TargetStatus {
 	return s
 }
 
-// pick chooses a target for the given attempt, the first being 0. Targets that
-// are down are chosen only when there is no other: better a try than a refusal.
-// avoid is the one that just failed; nil: none.
-func (u *Upstream) pick(avoid *target) *target {
+// pick chooses a target. Those that are down are chosen only when there is no
+// other: better a try than a refusal; failed are those that the request has tried.
+func (u *Upstream) pick(failed []*target) *target {
 	n := len(u.targets)
 	if n == 1 {
 		return u.targets[0]
@@ -127,7 +127,7 @@ func (u *Upstream) pick(avoid *target) *target {
 		if !t.usable(now) {
 			rank += 1 << 40
 		}
-		if t == avoid {
+		if slices.Contains(failed, t) {
 			rank += 1 << 41
 		}
 		if best == nil || rank < bestRank {
