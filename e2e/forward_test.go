@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -154,7 +155,7 @@ func TestUpstreamConnectionsAreKept(t *testing.T) {
 			t.Errorf("%q", a.body)
 		}
 	}
-	if n := len(accepted); n != 1 {
+	if n := len(accepted); n > runtime.NumCPU() { // one for each of its loops, at most
 		t.Errorf("%d connections for 20 requests one after another", n)
 	}
 }

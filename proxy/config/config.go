@@ -88,7 +88,7 @@ type Upstream struct {
 	HealthPath      string   // empty: only connect failures count
 	ConnectTimeout  time.Duration
 	ResponseTimeout time.Duration // until the response head
-	Retries         int           // further attempts after a connect failure; may be 0
+	Retries         int           // further targets tried after a connect failure; may be 0
 }
 
 // Policy is a WebAssembly module and its settings.

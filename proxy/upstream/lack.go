@@ -24,7 +24,6 @@ var lacks = [...]struct {
 }{
 	{syscall.EMFILE, "file descriptors (RLIMIT_NOFILE)"},
 	{syscall.ENFILE, "file descriptors, as does the whole system"},
-	{syscall.EADDRNOTAVAIL, "a local address or port"},
 	{syscall.ENOBUFS, "memory for sockets"},
 	{syscall.ENOMEM, "memory for sockets"},
 }

@@ -12,6 +12,7 @@ import (
 const (
 	maxIdle    = 1024             // idle connections kept on a shelf
 	idleExpiry = 50 * time.Second // below the 60 s after which common servers close
+	spareAfter = 100 * time.Millisecond
 )
 
 // shelf holds what the exchanges of one loop keep of a target: loops that wrote
@@ -36,6 +37,14 @@ func (s *shelf) take(now time.Time, again bool) *conn {
 		}
 		_ = c.nc.Close()
 	}
+}
+
+// spare reports whether the loop has done without its connections for a while.
+func (s *shelf) spare(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.idle)
+	return n > 0 && now.Sub(s.idle[n-1].idleSince) >= spareAfter
 }
 
 func (s *shelf) pop() *conn {

@@ -47,13 +47,20 @@ func TestAShelfKeepsSoManyConnections(t *testing.T) {
 	}
 }
 
-// An exchange that took a connection of another loop would go from one to the
-// other each time it waits.
-func TestNoConnectionIsTakenFromAnotherLoop(t *testing.T) {
+// An exchange on a connection of another loop goes from one to the other each time
+// it waits: that is for loops with little to do.
+func TestConnectionsOfOtherLoops(t *testing.T) {
+	now := time.Now()
 	target := &target{shelves: make([]shelf, 2)}
 	c, _ := pair(t)
+	c.raw, _ = c.nc.SyscallConn()
+	c.test = c.testFD
+	c.idleSince = now
 	target.shelves[1].idle = []*conn{c}
-	if target.take(time.Now(), true, nil) != nil {
-		t.Error("taken")
+	if target.take(now.Add(spareAfter-1), true, nil) != nil {
+		t.Error("what was used a moment ago is taken from another loop")
+	}
+	if target.take(now.Add(spareAfter), true, nil) != c {
+		t.Error("what is not needed is not taken from another loop")
 	}
 }

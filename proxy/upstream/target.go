@@ -118,11 +118,19 @@ func (t *target) shelf(client *sock.Conn) *shelf {
 	return &t.shelves[client.Loop()%len(t.shelves)]
 }
 
-// take returns an idle connection that is still open, of the loop that serves
-// client; nil: there is none. One of another loop's would have the exchange go
-// from processor to processor each time it waits. again: see conn.open.
+// take returns an idle connection that is still open; nil: there is none. It is of
+// the loop that serves client, or of one that has not needed it for a while: an
+// exchange goes from processor to processor with that each time it waits, which costs
+// less than to connect, but more than to have a connection. again: see conn.open.
 func (t *target) take(now time.Time, again bool, client *sock.Conn) *conn {
-	return t.shelf(client).take(now, again)
+	own := t.shelf(client)
+	c := own.take(now, again)
+	for i := 0; c == nil && i < len(t.shelves); i++ {
+		if s := &t.shelves[i]; s != own && s.spare(now) {
+			c = s.take(now, again)
+		}
+	}
+	return c
 }
 
 // put keeps c for another exchange, or closes it.
