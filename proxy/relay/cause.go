@@ -136,7 +136,7 @@ func (t *Tunnel) endSoon(c *Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.first == nil {
-		t.first = c
+		t.first, t.guessed = c, true
 		t.giveTime(lossTimeout)
 	}
 }

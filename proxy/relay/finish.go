@@ -24,8 +24,8 @@ const (
 func (t *Tunnel) closeReceived(d hostabi.Direction, code uint16, reason string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.first == nil {
-		t.first = &Cause{Initiator: sender(d), Code: code, Reason: reason}
+	if t.first == nil || t.guessed && t.first.Initiator == sender(d) {
+		t.first, t.guessed = &Cause{Initiator: sender(d), Code: code, Reason: reason}, false
 	}
 }
 
@@ -49,7 +49,9 @@ func (t *Tunnel) closePassed() *Cause {
 	if t.halves == 2 {
 		return t.first
 	}
-	t.giveTime(closeTimeout)
+	if !t.leaving { // else it is given already
+		t.giveTime(closeTimeout)
+	}
 	return nil
 }
 

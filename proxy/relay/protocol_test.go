@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"weir/hostabi"
 	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
 )
@@ -258,6 +259,60 @@ func TestADrainDuringACloseHandshake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A peer that takes no more may still say why: that is what the tunnel ends for.
+func TestAReasonBehindAFailedWrite(t *testing.T) {
+	for _, c := range []struct {
+		d       hostabi.Direction // of what is not taken
+		by      string
+		faulted float64 // when nothing else is said
+	}{
+		{hostabi.ToUpstream, "upstream", 1},
+		{hostabi.ToClient, "client", 0},
+	} {
+		for _, says := range []bool{true, false} {
+			inTunnel(t, func(r *rig) {
+				from, to := r.c, r.u
+				if c.d == hostabi.ToClient {
+					from, to = r.u, r.c
+				}
+				to.w.out.change(func() { to.w.out.reset = true })
+				from.send("nobody takes this")
+				synctest.Wait()
+				code, faults := uint16(4002), 0.0
+				if says {
+					to.close(code, "why")
+					from.closed(code, "why")
+				} else {
+					to.lose()
+					faults = c.faulted
+				}
+				<-r.ended
+				if n := r.metric("weir_ws_closes_total", closeLabel(code), c.by); says && n != 1 {
+					t.Errorf("%s: %v", c.by, r.log)
+				}
+				if n := r.metric("weir_faults_total", "upstream_closed"); n != faults {
+					t.Errorf("%s, with a reason: %v: %v faults counted, want %v", c.by, says, n, faults)
+				}
+			})
+		}
+	}
+}
+
+// A drain gives a tunnel so much time and no more, whoever closes meanwhile.
+func TestACloseDuringADrainGivesNoMoreTime(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		began := time.Now()
+		r.Drain(0)
+		synctest.Wait()
+		<-time.After(closeTimeout - time.Second)
+		r.c.close(1000, "")
+		<-r.done
+		if took := time.Since(began); took != closeTimeout {
+			t.Errorf("the tunnel ended after %v", took)
+		}
+	})
 }
 
 // An upstream that is gone without a word: what it said is delivered, then the

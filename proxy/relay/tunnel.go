@@ -106,6 +106,7 @@ type Tunnel struct {
 	halves  int         // legs that sent a close frame
 	first   *Cause      // known already while a peer has a moment left to say more
 	leaving bool        // it is Weir's own, and the upstream was told
+	guessed bool        // it is a loss, which the lost peer may yet give a reason for
 	grace   *time.Timer // that moment
 	watch   *time.Timer // pings and idleness
 	stopped bool        // no timer is armed any more
