@@ -11,7 +11,7 @@ import (
 // hops reads a Max-Forwards (RFC 9110 §7.6.2); false: it is no number.
 func hops(value []byte) (n uint64, ok bool) {
 	n, err := strconv.ParseUint(string(value), 10, 64)
-	return n, err == nil && len(value) > 0 && value[0] != '+'
+	return n, err == nil
 }
 
 // counted reports whether Max-Forwards counts for the request's method.
