@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	maxIdle    = 1024             // idle connections kept on a shelf
-	idleExpiry = 50 * time.Second // below the 60 s after which common servers close
-	spareAfter = 100 * time.Millisecond
+	maxIdle    = 1024                   // idle connections kept on a shelf
+	idleExpiry = 50 * time.Second       // below the 60 s after which common servers close
+	spareAfter = 100 * time.Millisecond // unused, what a shelf has may serve another loop
 )
 
 // shelf holds what the exchanges of one loop keep of a target: loops that wrote
