@@ -81,7 +81,7 @@ func (g *Gateway) refuseMalformed(x *http1.Exchange, e *http1.Error) {
 	g.faults.Warn(time.Now(), "bad request", "peer", x.Conn().RemoteAddr().String(), "status", e.Status, "error", e.Error())
 	env := native.Envelope(hostabi.ProtocolError, hostabi.HTTP, hostabi.ToUpstream)
 	body := env.Append(nil, &policy.Values{Code: hostabi.ProtocolError, Message: e.Error(), Status: e.Status, Limit: -1, Actual: -1})
-	x.Resp.SetDate(time.Now())
+	x.Resp.AddDate(time.Now())
 	_ = x.Respond(e.Status, env.ContentType, body)
 }
 

@@ -71,7 +71,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		return
 	}
 	if !x.Info.Upgrade {
-		g.proxy.Serve(x, &rt.Route, id)
+		g.proxy.Serve(x, &rt.Route, client, id)
 		return
 	}
 	h := handshake{g: g, x: x, rt: rt, id: id, client: client, class: class}

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -62,11 +63,26 @@ func (h *Header) Set(name, value string) {
 	h.Add(name, value)
 }
 
-// SetDate sets the Date of an answer that begins here (RFC 9110 §6.6.1).
-func (h *Header) SetDate(now time.Time) {
-	var b [len(http.TimeFormat)]byte
-	h.Set("Date", string(now.UTC().AppendFormat(b[:0], http.TimeFormat)))
+// AddDate adds the Date of an answer that begins here and has none (RFC 9110
+// §6.6.1).
+func (h *Header) AddDate(now time.Time) {
+	d := lastDate.Load()
+	if second := now.Unix(); d == nil || d.second != second {
+		d = &date{second, now.UTC().Format(http.TimeFormat)}
+		lastDate.Store(d)
+	}
+	h.Add("Date", d.text)
 }
+
+// date is a second as the field says it.
+type date struct {
+	second int64
+	text   string
+}
+
+// lastDate is the one that was written last: writing it costs more than the rest
+// of an answer's head, and it is the same for thousands.
+var lastDate atomic.Pointer[date]
 
 // Remove takes fields out; the others keep their order.
 func (h *Header) Remove(unwanted func(name []byte) bool) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // text is a head with one line a field.
@@ -76,5 +77,18 @@ func TestHeader(t *testing.T) {
 	h.Reset()
 	if len(h.Fields()) != 0 {
 		t.Errorf("behind Reset: %q", h.text())
+	}
+}
+
+func TestDateFollowsTheSeconds(t *testing.T) {
+	at := time.Date(2026, 1, 31, 23, 59, 59, 0, time.FixedZone("", 3600))
+	for _, want := range []string{
+		"Sat, 31 Jan 2026 22:59:59 GMT", "Sat, 31 Jan 2026 22:59:59 GMT", "Sat, 31 Jan 2026 23:00:00 GMT", "Sat, 31 Jan 2026 23:00:00 GMT",
+	} {
+		var h Header
+		if h.AddDate(at); h.text() != "Date: "+want+"\n" {
+			t.Errorf("%v: %s, want %s", at, h.text(), want)
+		}
+		at = at.Add(500 * time.Millisecond)
 	}
 }

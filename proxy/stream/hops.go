@@ -34,6 +34,6 @@ func AnswerHere(x *http1.Exchange) {
 	if string(x.Req.Method) == "TRACE" {
 		status = 501
 	}
-	x.Resp.SetDate(time.Now())
+	x.Resp.AddDate(time.Now())
 	_ = x.Respond(status, "", nil) // a client that has left is not there to be told
 }

@@ -62,7 +62,7 @@ func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
 		values.RetryAfterMS = ceil(class.RetryAfter, time.Millisecond)
 		x.Resp.Set("Retry-After", strconv.FormatInt(ceil(class.RetryAfter, time.Second), 10))
 	}
-	x.Resp.SetDate(time.Now())
+	x.Resp.AddDate(time.Now())
 	b := answers.Get().(*[]byte)
 	*b = e.Append((*b)[:0], &values)
 	if p.Metrics != nil {

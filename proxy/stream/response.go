@@ -23,7 +23,7 @@ func cleanResponse(h *http1.Response, now time.Time) {
 	}
 	h.Remove(func(name []byte) bool { return hopByHop(name) || listed.has(name) })
 	if h.Get("date") == nil {
-		h.SetDate(now)
+		h.AddDate(now)
 	}
 }
 
@@ -62,12 +62,8 @@ func (c *carriage) classify() (first []byte, err error) {
 	return first, err
 }
 
-// log writes the exchange's line, at debug level.
+// log writes the exchange's line, at debug level, when that is logged.
 func (c *carriage) log(start time.Time, status int, err error) {
-	l := c.proxy.Log
-	if l == nil || !l.Enabled(context.Background(), slog.LevelDebug) {
-		return
-	}
 	attrs := make([]slog.Attr, 0, 10)
 	attrs = c.proxy.appendRequest(append(attrs, slog.String("route", c.route.Name)), c.x)
 	attrs = append(attrs,
@@ -80,21 +76,24 @@ func (c *carriage) log(start time.Time, status int, err error) {
 	if err != nil {
 		attrs = append(attrs, slog.String("error", err.Error()))
 	}
-	l.LogAttrs(context.Background(), slog.LevelDebug, "http exchange", attrs...)
+	c.proxy.Log.LogAttrs(context.Background(), slog.LevelDebug, "http exchange", attrs...)
 }
 
 // appendRequest appends what a line of the log says of the request in x.
 func (p *Proxy) appendRequest(attrs []slog.Attr, x *http1.Exchange) []slog.Attr {
-	var trusted []netip.Prefix
-	if p.TrustedProxies != nil {
-		trusted = p.TrustedProxies()
-	}
 	peer := x.Conn().RemoteAddr().String()
-	if c := ClientOf(x.Conn(), &x.Req, trusted); c.Addr != c.Peer {
+	if c := ClientOf(x.Conn(), &x.Req, p.trusted()); c.Addr != c.Peer {
 		peer = c.Addr.String()
 	}
 	return append(attrs,
 		slog.String("peer", peer), slog.String("method", string(x.Req.Method)), slog.String("path", string(path(&x.Req))))
+}
+
+func (p *Proxy) trusted() []netip.Prefix {
+	if p.TrustedProxies == nil {
+		return nil
+	}
+	return p.TrustedProxies()
 }
 
 // path is the target of a request without its query, which may hold secrets.

@@ -80,7 +80,7 @@ func newRig(t testing.TB, addr string, settings ...setting) *rig {
 	srv := &http1.Server{
 		Handler: func(x *http1.Exchange) {
 			defer func() { r.served <- struct{}{} }()
-			r.proxy.Serve(x, r.route, NewRequestID(&x.Req, false))
+			r.proxy.Serve(x, r.route, ClientOf(x.Conn(), &x.Req, r.proxy.trusted()), NewRequestID(&x.Req, false))
 		},
 		Panic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		Settings: func() http1.Settings {

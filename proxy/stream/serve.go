@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,8 +37,8 @@ type Proxy struct {
 	// not since the last. It is asked before the line is made: a flood of refused requests is
 	// no flood of lines, nor of work for them.
 	Allow func(now time.Time, code hostabi.FaultCode) (suppressed int64, ok bool)
-	// TrustedProxies are the peers whose forwarding fields are believed; it is
-	// asked for each request.
+	// TrustedProxies are the peers whose forwarding fields are believed, for the
+	// log.
 	TrustedProxies func() []netip.Prefix
 }
 
@@ -46,11 +47,12 @@ var errClientGone = errors.New("the client went away")
 
 // carriage is the memory of one exchange under way.
 type carriage struct {
-	proxy *Proxy
-	x     *http1.Exchange
-	route *Route
-	id    *RequestID
-	up    *upstream.Exchange // nil before the answer's head
+	proxy  *Proxy
+	x      *http1.Exchange
+	route  *Route
+	client Client
+	id     *RequestID
+	up     *upstream.Exchange // nil before the answer's head
 
 	req       upstream.Request
 	forwarder forwarder
@@ -71,15 +73,15 @@ var carriages = sync.Pool{New: func() any {
 	return c
 }}
 
-// Serve carries the request in x to the route's upstream and the answer back.
-// Neither body is ever held: bytes go on as they arrive, and a slow side slows
-// the other. A client that leaves cancels its request upstream. When Serve
-// returns, x is answered whole, or aborted so that its client knows.
+// Serve carries the request in x, which client sent, to the route's upstream and
+// the answer back. Neither body is ever held: bytes go on as they arrive, and a
+// slow side slows the other. A client that leaves cancels its request upstream.
+// When Serve returns, x is answered whole, or aborted so that its client knows.
 //
 // Admission is the caller's; framing is asked for here, and applies to the
 // answers of GET and POST. Request bodies pass as they are: not one byte of
 // theirs is merged, split or looked at.
-func (p *Proxy) Serve(x *http1.Exchange, r *Route, id *RequestID) {
+func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID) {
 	if goesNoFurther(&x.Req) {
 		AnswerHere(x)
 		return
@@ -89,16 +91,21 @@ func (p *Proxy) Serve(x *http1.Exchange, r *Route, id *RequestID) {
 		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, Route: r.Name, ID: id})
 		return
 	}
-	start := time.Now()
+	var start time.Time
+	logs := p.Log != nil && p.Log.Enabled(context.Background(), slog.LevelDebug)
+	if logs {
+		start = time.Now()
+	}
 	c := carriages.Get().(*carriage)
-	c.proxy, c.x, c.route, c.id = p, x, r, id
+	c.proxy, c.x, c.route, c.client, c.id = p, x, r, client, id
 	defer c.release() // also when something panics: the upstream connection must not leak
 	c.body.reset(x.Body, limit)
 	if !c.send() {
 		return
 	}
-	status, err := c.answer()
-	c.log(start, status, err)
+	if status, err := c.answer(); logs {
+		c.log(start, status, err)
+	}
 }
 
 // release ends what still runs for the exchange and gives its memory back.
@@ -125,13 +132,9 @@ func (c *carriage) end(clean bool) {
 func (c *carriage) send() bool {
 	x := c.x
 	c.framing = c.askFraming()
-	var trusted []netip.Prefix
-	if c.proxy.TrustedProxies != nil {
-		trusted = c.proxy.TrustedProxies()
-	}
 	c.req.Method, c.req.Target, c.req.Host = x.Req.Method, x.Req.Target, x.Req.Host
 	c.req.Lines = c.forwarder.forward(c.req.Lines[:0], &x.Req, forwarding{
-		Client:   ClientOf(x.Conn(), &x.Req, trusted),
+		Client:   c.client,
 		ID:       c.id,
 		Upgrade:  c.req.Upgrade,
 		Chunked:  x.Info.Chunked,
