@@ -17,6 +17,9 @@ import (
 // beside stalled clients or reloads: two halves of one run, so that they
 // differ in nothing else.
 func measureBeside(ctx context.Context, r *load, x *proxy, s *sample, length time.Duration) error {
+	if err := x.writeBuilds(length); err != nil {
+		return err
+	}
 	if err := r.warmUp(ctx, length); err != nil {
 		return err
 	}
@@ -40,7 +43,7 @@ func measureBeside(ctx context.Context, r *load, x *proxy, s *sample, length tim
 	} else {
 		r.phase.Store(disturbed)
 		for began := time.Now(); time.Since(began) < length || s.reloads < 2; s.reloads++ {
-			if err := r.reload(ctx, x, int(s.reloads)+1); err != nil {
+			if err := r.reload(ctx, x); err != nil {
 				return err
 			}
 		}
@@ -94,10 +97,20 @@ func (r *load) stall(ctx context.Context, x *proxy, s *sample) error {
 	return nil
 }
 
-// reload replaces the policy by another build of it and has it taken up.
-func (r *load) reload(ctx context.Context, x *proxy, build int) error {
-	if err := x.replaceModule(build); err != nil {
-		return err
+// reload has the proxy take up its configuration anew, Weir with another build
+// of its policy.
+func (r *load) reload(ctx context.Context, x *proxy) error {
+	if x.signal != 0 {
+		if err := x.cmd.Process.Signal(x.signal); err != nil {
+			return err
+		}
+		return r.sleep(ctx, reloadEvery)
+	}
+	if len(x.builds) > 0 {
+		if err := os.Rename(x.builds[0], x.module); err != nil {
+			return err
+		}
+		x.builds = x.builds[1:]
 	}
 	if err := postReload(ctx, x.admin); err != nil {
 		return err
@@ -105,16 +118,29 @@ func (r *load) reload(ctx context.Context, x *proxy, build int) error {
 	return r.sleep(ctx, reloadEvery)
 }
 
-// replaceModule puts a build of the policy in the place of the one before.
-func (x *proxy) replaceModule(build int) error {
+// writeBuilds lays builds of the policy ready, as many as there will be reloads
+// at most: writing them beside the tunnels would delay these by itself.
+func (x *proxy) writeBuilds(length time.Duration) error {
+	if x.module == "" {
+		return nil
+	}
+	for n := range int(length/reloadEvery) + 2 {
+		path := fmt.Sprintf("%s.%d", x.module, n+1)
+		if err := x.writeBuild(path, n+1); err != nil {
+			return err
+		}
+		x.builds = append(x.builds, path)
+	}
+	return nil
+}
+
+// writeBuild writes another build of the policy.
+func (x *proxy) writeBuild(path string, build int) error {
 	wasm, err := os.ReadFile(x.original)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(x.module+".new", otherBuild(wasm, build), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(x.module+".new", x.module)
+	return os.WriteFile(path, otherBuild(wasm, build), 0o644)
 }
 
 // otherBuild is the module with a custom section behind it: other bytes that

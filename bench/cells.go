@@ -29,13 +29,13 @@ type cell struct {
 
 	tls     bool // on the client leg
 	stalled int  // clients beside the tunnels that stop reading what is pushed to them
-	reloads bool // Weir's policy is replaced again and again beside the tunnels
+	reloads bool // the proxy is reloaded again and again beside the tunnels, Weir with another build of its policy
 	routes  int  // routes, each with a policy of its own, over which the tunnels are spread; 0: the one
 }
 
 // ran tells whether a peer can run the cell.
 func (c cell) ran(peer string) bool {
-	return peer == "weir" || !c.reloads && !(c.tls && peer == "none")
+	return peer != "none" || !c.reloads && !c.tls
 }
 
 // beside tells whether the cell is about what goes on beside its tunnels.
@@ -110,7 +110,7 @@ func allCells(tunnels, idlers int) []cell {
 	add(cell{name: "stalled", kind: echo, size: 128, tunnels: tunnels, flight: 1, stalled: stalledClients},
 		"as one-128, while %d more clients stop reading what is pushed to them without end", stalledClients)
 	add(cell{name: "reload", kind: echo, size: 128, tunnels: tunnels, flight: 1, reloads: true},
-		"as one-128, while the policy is replaced by another build of it, again and again")
+		"as one-128, while the configuration is taken up again and again, Weir's with another build of its policy")
 	return cells
 }
 

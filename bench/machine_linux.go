@@ -11,14 +11,15 @@ import (
 )
 
 // preamble says what the figures are, where they come from and how to read them.
-func preamble(o options, peers []*peer, load string) string {
+func preamble(o options, peers []*peer, load string, stolen float64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n\n", title(o))
 	fmt.Fprintf(&b, "Medians of %d interleaved rounds of %v s; ± is how far the outermost round was. "+
 		"A ratio is the median of those of each round. "+
 		"How to read it: [README](README.md).\n\n", o.rounds, o.seconds)
 	fmt.Fprintf(&b, "- Machine: %s, %d cores, memory %s\n", cpuModel(), runtime.NumCPU(), memTotal())
-	fmt.Fprintf(&b, "- System: %s, Linux %s; load average before the start %s\n", osName(), firstLine("/proc/sys/kernel/osrelease"), load)
+	fmt.Fprintf(&b, "- System: %s, Linux %s; load average before the start %s, withheld by the host during the run %.1f %% of its processors\n",
+		osName(), firstLine("/proc/sys/kernel/osrelease"), load, stolen)
 	fmt.Fprintf(&b, "- Generator: %s, %s\n", runtime.Version(), time.Now().UTC().Format(time.DateOnly))
 	for _, p := range peers {
 		fmt.Fprintf(&b, "- %s: %s\n", p.name, p.versionLine())

@@ -68,18 +68,20 @@ func besideStalled(c cell, memory, p99 metric) []metric {
 	}}
 }
 
-// besideReloads holds the longest delay while policies are replaced to the p99
-// without. What the machine delays by itself is shown beside it.
+// besideReloads holds the longest delay while configurations are taken up to the
+// p99 without. What the machine delays by itself is shown beside it, and how long
+// its host withheld processors.
 func besideReloads(p99 metric) []metric {
-	before, calm, worst := p99, p99, p99
+	before, calm, worst, stolen := p99, p99, p99, p99
 	before.name, before.of = "p99 before, µs", func(s sample) float64 { return s.before99 }
 	calm.name, calm.of = "longest before, µs", func(s sample) float64 { return s.calm }
 	p99.name = "p99 beside reloads, µs"
 	worst.name, worst.of = "longest beside reloads, µs", func(s sample) float64 { return s.worst }
-	return []metric{before, calm, p99, worst, {
-		name: "longest beside reloads ÷ p99 before", of: func(s sample) float64 { return s.worst / s.before99 }, format: three, limit: 2, alone: true,
+	stolen.name, stolen.of, stolen.alone = "withheld by the host, %", func(s sample) float64 { return s.stolen }, true
+	return []metric{before, calm, p99, worst, stolen, {
+		name: "longest beside reloads ÷ p99 before", of: func(s sample) float64 { return s.worst / s.before99 }, format: three, limit: 2,
 	}, {
-		name: "longest before ÷ p99 before", of: func(s sample) float64 { return s.calm / s.before99 }, format: three, alone: true,
+		name: "longest before ÷ p99 before", of: func(s sample) float64 { return s.calm / s.before99 }, format: three,
 	}}
 }
 

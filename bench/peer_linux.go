@@ -23,11 +23,12 @@ var templates embed.FS
 // peer is a proxy that can be measured.
 type peer struct {
 	name    string
-	bin     string   // looked up in PATH when it has no slash; "": no proxy at all
-	debian  string   // package that has it
-	config  string   // template in peers/
-	args    []string // %c is the configuration's path, %d its directory
-	version []string // arguments that print the version
+	bin     string         // looked up in PATH when it has no slash; "": no proxy at all
+	debian  string         // package that has it
+	config  string         // template in peers/
+	args    []string       // %c is the configuration's path, %d its directory
+	version []string       // arguments that print the version
+	reload  syscall.Signal // has it take up its configuration anew; 0: it is asked through its admin listener
 	weir    weirFiles
 	stock   bool
 
@@ -43,8 +44,8 @@ type weirFiles struct {
 func choosePeers(only string, w weirFiles) ([]*peer, error) {
 	known := map[string]*peer{
 		"none":    {},
-		"nginx":   {bin: "nginx", debian: "nginx", config: "nginx.conf", args: []string{"-p", "%d", "-e", "stderr", "-c", "%c"}, version: []string{"-v"}},
-		"haproxy": {bin: "haproxy", debian: "haproxy", config: "haproxy.cfg", args: []string{"-db", "-f", "%c"}, version: []string{"-v"}},
+		"nginx":   {bin: "nginx", debian: "nginx", config: "nginx.conf", args: []string{"-p", "%d", "-e", "stderr", "-c", "%c"}, version: []string{"-v"}, reload: syscall.SIGHUP},
+		"haproxy": {bin: "haproxy", debian: "haproxy", config: "haproxy.cfg", args: []string{"-W", "-db", "-f", "%c"}, version: []string{"-v"}, reload: syscall.SIGUSR2},
 		"weir":    {bin: w.bin, config: "weir.toml", args: []string{"run", "-c", "%c"}, version: []string{"version"}, weir: w},
 	}
 	var peers []*peer
@@ -112,9 +113,11 @@ type proxy struct {
 	tls             string        // file of its certificate and key; "": none
 	original        string        // the policy's module, and
 	module          string        // the copy that may be replaced; "": none
+	builds          []string      // files to put in its place
 	ready           time.Duration // from its start to its first answer
 	pids            []int         // it and its workers
 	cmd             *exec.Cmd
+	signal          syscall.Signal // that reloads it; 0: none does
 	dir             string
 	pprof, profiles string        // host:port, and where its profiles go; "" without
 	exited          chan struct{} // closed once it was waited for
@@ -129,7 +132,7 @@ func (p *peer) start(ctx context.Context, c cell, upstream int) (_ *proxy, err e
 	if err != nil {
 		return nil, err
 	}
-	x := &proxy{dir: dir, exited: make(chan struct{})}
+	x := &proxy{dir: dir, signal: p.reload, exited: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			x.stop()
@@ -146,10 +149,10 @@ func (p *peer) start(ctx context.Context, c cell, upstream int) (_ *proxy, err e
 		}
 	}
 	module := p.weir.module
-	if c.reloads { // one that may be replaced
+	if c.reloads && module != "" { // one that may be replaced
 		x.original, x.module = module, filepath.Join(dir, "policy.wasm")
 		module = x.module
-		if err := x.replaceModule(0); err != nil {
+		if err := x.writeBuild(x.module, 0); err != nil {
 			return nil, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -63,6 +64,25 @@ func cpuTime(pids []int) (time.Duration, error) {
 		ticks += user + system
 	}
 	return time.Duration(ticks) * time.Second / clockTicks, nil
+}
+
+// withheld returns what tells, in percent, how much of the processors' time the
+// host of this machine let others have since, while there was something to do
+// (steal in proc(5)). No program can answer meanwhile.
+func withheld() (percent func() float64) {
+	began, before := time.Now(), stolen()
+	return func() float64 {
+		return 100 * (stolen() - before).Seconds() / time.Since(began).Seconds() / float64(runtime.NumCPU())
+	}
+}
+
+func stolen() time.Duration {
+	f := strings.Fields(firstLine("/proc/stat"))
+	if len(f) < 9 {
+		return 0
+	}
+	ticks, _ := strconv.ParseInt(f[8], 10, 64)
+	return time.Duration(ticks) * time.Second / clockTicks
 }
 
 // resident is the memory of the processes in bytes: the proportional set

@@ -115,7 +115,8 @@ func TestWhoRunsWhat(t *testing.T) {
 		{cell{tls: true}, "nginx", true},
 		{cell{tls: true}, "none", false},
 		{cell{reloads: true}, "weir", true},
-		{cell{reloads: true}, "haproxy", false},
+		{cell{reloads: true}, "haproxy", true},
+		{cell{reloads: true}, "none", false},
 		{cell{stalled: 1}, "haproxy", true},
 	} {
 		if got := c.cell.ran(c.peer); got != c.want {

@@ -14,6 +14,7 @@ type sample struct {
 	worst      float64 // microseconds: the longest latency while it went on
 	calm       float64 // microseconds: the longest latency before
 	reloads    float64
+	stolen     float64 // percent of the processors' time that the host withheld during the whole run
 	memory     float64 // bytes resident at the end
 	perTunnel  float64 // bytes resident more than before, for each tunnel
 	ready      float64 // milliseconds from start to the first answer
@@ -31,8 +32,8 @@ func (s sample) line(c cell) string {
 		return fmt.Sprintf("%9.0f/s  p50 %.0f µs  p99 %.0f µs", s.rate, s.p50, s.p99)
 	}
 	if c.beside() {
-		return fmt.Sprintf("%9.1f MiB  p99 before %.0f µs, during %.0f µs, filling %.0f µs; longest before %.0f µs, during %.0f µs; %.0f reloads",
-			s.memory/(1<<20), s.before99, s.p99, s.filling99, s.calm, s.worst, s.reloads)
+		return fmt.Sprintf("%9.1f MiB  p99 before %.0f µs, during %.0f µs, filling %.0f µs; longest before %.0f µs, during %.0f µs; %.0f reloads; %.1f %% withheld by the host",
+			s.memory/(1<<20), s.before99, s.p99, s.filling99, s.calm, s.worst, s.reloads, s.stolen)
 	}
 	line := fmt.Sprintf("%9.0f/s  %6.2f µs CPU  %6.1f MiB  generator %.2f cores", s.rate, s.cpu, s.memory/(1<<20), s.generator)
 	if s.p50 > 0 {
