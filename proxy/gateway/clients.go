@@ -9,35 +9,53 @@ import (
 	"weir/proxy/stream"
 )
 
-// clients counts what is open by client address.
+// clients counts what is open by client.
 type clients struct {
 	mu    sync.Mutex
 	total int
-	byIP  map[netip.Addr]int
+	byIP  map[netip.Prefix]int
 }
 
-func newClients() *clients { return &clients{byIP: map[netip.Addr]int{}} }
+func newClients() *clients { return &clients{byIP: map[netip.Prefix]int{}} }
 
-// admit counts one more for ip, unless there are most in all or mostOf of ip
-// already (0: no limit), and returns how many there were.
+// clientOf is whose an address is: on the Internet each subscriber of IPv6 has all
+// addresses of a /64 at least (RFC 6177 §2). Elsewhere, on one link and in private
+// networks, each host has a few of one that all share, as IPv4 does in that of its
+// translation.
+func clientOf(ip netip.Addr) netip.Prefix {
+	bits := ip.BitLen()
+	if ip.Is6() && !ip.Is4In6() && ip.IsGlobalUnicast() && !ip.IsPrivate() && !translated.Contains(ip) {
+		bits = 64
+	}
+	p, _ := ip.Prefix(bits) // of the zero Addr: the zero Prefix
+	return p
+}
+
+// translated is where translators put all of IPv4 (RFC 6052 §2.1).
+var translated = netip.MustParsePrefix("64:ff9b::/96")
+
+// admit counts one more for the client at ip, unless there are most in all or
+// mostOf of that client already (0: no limit), and returns how many there were.
 func (c *clients) admit(ip netip.Addr, most, mostOf int) (total, of int, ok bool) {
+	client := clientOf(ip)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	total, of = c.total, c.byIP[ip]
+	total, of = c.total, c.byIP[client]
 	if most > 0 && total >= most || mostOf > 0 && of >= mostOf {
 		return total, of, false
 	}
 	c.total++
-	c.byIP[ip]++
+	c.byIP[client]++
 	return total, of, true
 }
 
 func (c *clients) remove(ip netip.Addr) {
+	client := clientOf(ip)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.total--
-	if c.byIP[ip]--; c.byIP[ip] == 0 {
-		delete(c.byIP, ip)
+	if c.byIP[client]--; c.byIP[client] == 0 {
+		delete(c.byIP, client)
 	}
 }
 
@@ -45,9 +63,13 @@ func (c *clients) remove(ip netip.Addr) {
 // behind the count, "" being the whole process.
 func tooMany(ip netip.Addr, where string, total, of, most, mostOf int) *stream.Fault {
 	if mostOf > 0 && of >= mostOf {
+		from := ip.String()
+		if p := clientOf(ip); !p.IsSingleIP() {
+			from = p.String()
+		}
 		return &stream.Fault{
 			Code: hostabi.TooManyConnections, Limit: int64(mostOf), Actual: int64(of),
-			Message: fmt.Sprintf("%d connections are open from %s%s, max_connections_per_ip is %d", of, ip, where, mostOf),
+			Message: fmt.Sprintf("%d connections are open from %s%s, max_connections_per_ip is %d", of, from, where, mostOf),
 		}
 	}
 	return &stream.Fault{
