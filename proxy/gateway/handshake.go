@@ -71,7 +71,7 @@ func (h *handshake) run() bool {
 	}
 	key := string(x.Req.Get("sec-websocket-key"))
 	offered := tokens(x.Req.Values("sec-websocket-protocol"))
-	up := g.proxy.Upgrade(x, &h.rt.Route, h.id)
+	up := g.proxy.Upgrade(x, &h.rt.Route, h.client, h.id)
 	if up == nil {
 		return back()
 	}

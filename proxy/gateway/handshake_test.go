@@ -3,7 +3,10 @@ package gateway
 import (
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"weir/proxy/http1"
@@ -68,5 +71,31 @@ func TestAClientThatLeavesItsHandshake(t *testing.T) {
 	r.stop() // nothing is under way any more
 	if n := connections(metrics.StateHTTP); n != 0 {
 		t.Errorf("%v connections are counted, none is open", n)
+	}
+}
+
+// The upstream of a handshake is told who asks for it, as that of a request is, and
+// not who asked for something before.
+func TestHandshakesAreForwardedForTheirClient(t *testing.T) {
+	var forwarded atomic.Value
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		forwarded.Store(req.Header.Get("X-Forwarded-For"))
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	defer upstream.Close()
+	route := "[upstream.u]\nurls = [\"" + upstream.URL + "\"]\n[[route]]\nupstream = \"u\"\n"
+	r := start(t, route)
+	for _, f := range []struct{ server, want string }{
+		{`trusted_proxies = ["127.0.0.1"]`, "192.0.2.7, 127.0.0.1"},
+		{"", "127.0.0.1"},
+	} {
+		r.reload("[server]", "[server]\n"+f.server, route)
+		if _, _, err := r.dial("/", "X-Forwarded-For", "192.0.2.7"); err == nil {
+			t.Fatal("a tunnel to no WebSocket")
+		}
+		if got := forwarded.Load(); got != f.want {
+			t.Errorf("%q: X-Forwarded-For is %q, want %q", f.server, got, f.want)
+		}
+		r.get("/", "X-Forwarded-For", "198.51.100.1") // its carriage may serve the next handshake
 	}
 }

@@ -111,7 +111,7 @@ func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID)
 // release ends what still runs for the exchange and gives its memory back.
 func (c *carriage) release() {
 	c.end(false)
-	c.proxy, c.x, c.route, c.id = nil, nil, nil, nil
+	c.proxy, c.x, c.route, c.client, c.id = nil, nil, nil, Client{}, nil
 	c.body.reset(nil, 0)
 	c.req.Reset()
 	c.framing = framing{}
