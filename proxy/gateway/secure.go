@@ -17,11 +17,12 @@ import (
 // notSecure tells of a TLS handshake that failed, and answers a client that
 // speaks HTTP without TLS. Nothing is said of clients that leave, or are silent
 // until handshake_timeout: probes of load balancers do that all day. One that has
-// begun by then is too slow, as one that has begun a request is (408).
+// begun by then is too slow, as one that has begun a request is (408), unless a
+// drain ended its time.
 func (c *clientConn) notSecure(err error) {
 	op, _ := errors.AsType[*net.OpError](err)
 	switch _, system := errors.AsType[net.Error](err); {
-	case errors.Is(err, os.ErrDeadlineExceeded) && c.Heard():
+	case errors.Is(err, os.ErrDeadlineExceeded) && c.Heard() && !c.g.isDraining():
 		c.g.metrics.Fault(hostabi.ProtocolError).Inc()
 		err = fmt.Errorf("no whole handshake in %v (handshake_timeout)", c.g.current.Load().cfg.Limits.HandshakeTimeout)
 	case op != nil && op.Op == "remote error": // an alert (RFC 8446 §6): the client refuses

@@ -167,3 +167,22 @@ func TestHandshakesThatStopAreTold(t *testing.T) {
 		t.Errorf("%d lines: %s", n, r.logs)
 	}
 }
+
+// A handshake that a drain ends is nobody's fault.
+func TestHandshakesThatADrainEndsAreNotTold(t *testing.T) {
+	r := startTLS(t)
+	c, err := tls.Dial("tcp", r.g.Addr().String(), &tls.Config{
+		InsecureSkipVerify: true,
+		VerifyConnection: func(tls.ConnectionState) error {
+			r.stop() // halfway
+			return io.ErrUnexpectedEOF
+		},
+	})
+	if err == nil {
+		c.Close()
+		t.Fatal("not halfway")
+	}
+	if n := r.faults(hostabi.ProtocolError); n != 0 || strings.Contains(r.logs.String(), "tls handshake failed") {
+		t.Errorf("%v faults: %s", n, r.logs)
+	}
+}
