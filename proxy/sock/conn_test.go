@@ -2,6 +2,7 @@ package sock
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -229,6 +230,36 @@ func TestFromBlockingToUnblocked(t *testing.T) {
 				t.Errorf("%q %v", got, err)
 			}
 		})
+	}
+}
+
+// deadlines notes the write deadline that a write has.
+type deadlines struct {
+	TCP
+	now     time.Time
+	written []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.now = t
+	return d.TCP.SetWriteDeadline(t)
+}
+
+func (d *deadlines) Write(p []byte) (int, error) {
+	d.written = append(d.written, d.now)
+	return d.TCP.Write(p)
+}
+
+// A peer that does not read keeps a close_notify no longer than closeNotifyWait.
+func TestCloseNotifyIsBounded(t *testing.T) {
+	_, c := tlsPair(t, tls.VersionTLS13)
+	tcp := &deadlines{TCP: c.tls.tcp}
+	c.tls.tcp = tcp
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if len(tcp.written) != 1 || tcp.written[0].IsZero() || time.Until(tcp.written[0]) > closeNotifyWait {
+		t.Errorf("written by %v, want one write within %v", tcp.written, closeNotifyWait)
 	}
 }
 

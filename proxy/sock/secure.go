@@ -158,12 +158,15 @@ func (b *beneath) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (b *beneath) Close() error                       { return b.tcp.Close() }
-func (b *beneath) LocalAddr() net.Addr                { return b.tcp.LocalAddr() }
-func (b *beneath) RemoteAddr() net.Addr               { return b.tcp.RemoteAddr() }
-func (b *beneath) SetDeadline(t time.Time) error      { return b.tcp.SetDeadline(t) }
-func (b *beneath) SetReadDeadline(t time.Time) error  { return b.tcp.SetReadDeadline(t) }
-func (b *beneath) SetWriteDeadline(t time.Time) error { return b.tcp.SetWriteDeadline(t) }
+func (b *beneath) Close() error                      { return b.tcp.Close() }
+func (b *beneath) LocalAddr() net.Addr               { return b.tcp.LocalAddr() }
+func (b *beneath) RemoteAddr() net.Addr              { return b.tcp.RemoteAddr() }
+func (b *beneath) SetDeadline(t time.Time) error     { return b.tcp.SetDeadline(t) }
+func (b *beneath) SetReadDeadline(t time.Time) error { return b.tcp.SetReadDeadline(t) }
+
+// SetWriteDeadline does nothing: crypto/tls would give a close_notify 5 s, and
+// closeNotify gives it its own.
+func (b *beneath) SetWriteDeadline(time.Time) error { return nil }
 
 // errWouldBlock is a temporary net.Error, which crypto/tls does not keep.
 var errWouldBlock net.Error = wouldBlock{}
