@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/flow"
 	"weir/proxy/policy"
+	"weir/proxy/policy/policytest"
 	"weir/proxy/wsframe"
 )
 
@@ -192,52 +194,80 @@ func TestFollowInShortMessages(t *testing.T) {
 	}
 }
 
-// What alike passes over is judged message by message exactly as without it:
-// the same rules, the same ends, and nothing that is not a whole, valid frame.
-func TestAlikeJudgesLikeTheRest(t *testing.T) {
-	settings := []*Settings{realSettings(t), {View: (*policy.Policy)(nil).View("r"), Limits: limits()}}
-	most := 0
-	seeds := rand.New(rand.NewPCG(1, 2))
-	for range 300 {
-		seed := seeds.Uint64()
-		for d := range hostabi.Direction(2) {
-			r := rand.New(rand.NewPCG(seed, uint64(d)))
-			wire := randomFrames(r, d)
-			set := settings[seed%2]
-			set.Limits.MaxMessageSize = 900
-			quick, slow := judged(set, d, wire, true), judged(set, d, wire, false)
-			if !slices.Equal(quick, slow) {
-				t.Fatalf("seed %d, direction %d: %d messages with alike, %d without", seed, d, len(quick), len(slow))
+// Every message is judged by the rule of its own key, and none that is not a whole,
+// valid frame, whatever came before: in the same read, in one before it, under
+// another policy, or from another tunnel whose buffer it got.
+func TestEachIsJudgedByItsOwnKey(t *testing.T) {
+	sets := []Settings{{View: (*policy.Policy)(nil).View("r"), Limits: limits()}}
+	for salt := range byte(3) {
+		p := events(t, func(f *policytest.Funcs) {
+			f.Classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, bool) {
+				sum := crc32.ChecksumIEEE(append([]byte{salt, byte(in.Direction)}, in.Key...))
+				return hostabi.Rule{Class: hostabi.Droppable, Priority: uint8(sum), MaxSize: []uint64{0, 0, 0, 40, 200}[sum>>8%5]}, true
 			}
-			most = max(most, len(quick))
+		})
+		sets = append(sets, Settings{View: p.View("r"), Limits: limits()})
+	}
+	seeds := rand.New(rand.NewPCG(1, 2))
+	alike := 0
+	for range 200 {
+		seed := seeds.Uint64()
+		r := rand.New(rand.NewPCG(seed, 0))
+		b := new(buffer)
+		for range 6 {
+			set := sets[r.IntN(len(sets))]
+			set.Limits.MaxMessageSize = []int64{1 << 20, 60, 125, 126, 300}[r.IntN(5)]
+			d := hostabi.Direction(r.IntN(2))
+			wire := randomFrames(r, d)
+			most := 1 + r.IntN(maxRun)
+			want := byItself(&set, d, wire, most)
+			got, quick := judged(b, &set, d, wire, most)
+			if !slices.EqualFunc(got, want, sameJudgement) {
+				t.Fatalf("seed %d, %d bytes of direction %d: %d messages, or other rules, want %d", seed, len(wire), d, len(got), len(want))
+			}
+			alike += quick
 		}
 	}
-	if most < 30 {
-		t.Errorf("%d messages at most before one was refused: too little is compared", most)
+	if alike < 50_000 {
+		t.Errorf("%d messages were not looked at one by one: too little is compared", alike)
 	}
 }
 
-// randomFrames are messages of a few kinds, up to four of one kind and length in
-// a row, or of two to four kinds and one length by turns, some with a byte changed,
+func sameJudgement(a, b message) bool {
+	return a.end == b.end && a.own == b.own && a.rule.Class == b.rule.Class && a.rule.Priority == b.rule.Priority && a.rule.MaxSize == b.rule.MaxSize
+}
+
+// randomFrames are messages of a few kinds whose keys and what stands before them are
+// much alike, of one length and by turns for the most part, some with a byte changed,
 // the last not whole.
 func randomFrames(r *rand.Rand, d hostabi.Direction) (wire []byte) {
-	for range 25 {
-		kinds, size := make([]string, max(1, r.IntN(8)-3)), 60+r.IntN(900)
-		for i := range kinds {
-			kinds[i] = []string{"m", "message", "presence", "small", strings.Repeat("long", 12)}[r.IntN(5)]
-		}
-		opcode := wsframe.Opcode(1 + r.IntN(2))
-		tiny := r.IntN(4) > 0
-		for i := range (1 + r.IntN(4)) * len(kinds) {
-			payload := []byte(event(kinds[i%len(kinds)], 1, size))
-			if len(kinds) == 1 && kinds[0] == "small" && tiny {
-				payload = []byte(`{"type":"small" }`)
+	before := []string{`{"type":"`, `{"type" :"`, `{"a":1,"type":"`, "\n{\t\"type\":\n\"", `{"t":"type","type":"`, `{"x":{"type":"y"},"type":"`, `{"type":1,"a":"`}
+	pool := make([]string, 3+r.IntN(8))
+	most := 1 + r.IntN(2)*r.IntN(50)
+	for i := range pool {
+		key := strings.Repeat("k", r.IntN(6+most)) + "ab"[r.IntN(2):][:1]
+		pool[i] = before[r.IntN(min(most, len(before)))] + key + `",`
+	}
+	for range 1 + r.IntN(15) {
+		r.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
+		kinds := pool[:1+r.IntN(len(pool))]
+		length := []int{16 + r.IntN(30), 35 + r.IntN(10), 120 + r.IntN(12), 60 + r.IntN(200)}[r.IntN(4)]
+		text := wsframe.Opcode(1 + r.IntN(2))
+		for i := range len(kinds) * (1 + r.IntN(8)) {
+			kind, size, opcode := kinds[i%len(kinds)], length, text
+			switch r.IntN(60) {
+			case 0:
+				kind = pool[r.IntN(len(pool))]
+			case 1:
+				size += r.IntN(3) - 1
+			case 2:
+				opcode ^= wsframe.Text ^ wsframe.Binary
+			case 3:
+				size = r.IntN(20)
 			}
-			if r.IntN(12) == 0 {
-				payload[r.IntN(min(30, len(payload)))] ^= byte(1 << r.IntN(7))
-			}
-			if r.IntN(12) == 0 {
-				payload = payload[:min(len(payload), r.IntN(20))]
+			payload := []byte(kind + strings.Repeat(".", 300))[:size]
+			if at := len(kind) - 1 - r.IntN([]int{5, len(kind)}[r.IntN(2)]); r.IntN(20) == 0 && at < size {
+				payload[at] ^= 1 << r.IntN(7)
 			}
 			var mask *[4]byte
 			if d == hostabi.ToUpstream {
@@ -245,41 +275,75 @@ func randomFrames(r *rand.Rand, d hostabi.Direction) (wire []byte) {
 			}
 			at := len(wire)
 			wire = wsframe.AppendFrame(wire, opcode, mask, payload)
-			if r.IntN(60) == 0 {
-				wire[at+r.IntN(2)] ^= byte(1 << r.IntN(8))
+			if r.IntN(1000) == 0 {
+				wire[at+r.IntN(2)] ^= 1 << r.IntN(8)
 			}
 		}
 	}
 	return wire[:len(wire)-1-r.IntN(min(100, len(wire)-1))]
 }
 
-// judged are the messages of one read up to the first that is refused, no whole
-// message or no valid frame.
-func judged(set *Settings, d hostabi.Direction, wire []byte, quick bool) []message {
+// whole is the next frame of wire, unless it is no whole message or breaks RFC 6455.
+func whole(seq *wsframe.Sequence, wire []byte) (h wsframe.Header, end int, ok bool) {
+	h, ok, err := wsframe.Parse(wire)
+	if !ok || err != nil || seq.Check(&h) != nil || !h.Fin || h.Opcode.IsControl() || h.Length > int64(len(wire)-h.Size) {
+		return h, 0, false
+	}
+	return h, h.Size + int(h.Length), true
+}
+
+// byItself judges the messages of wire, most at most, up to the first that is no whole
+// one, without a memory of any. Those that are refused are marked as Weir's own.
+func byItself(set *Settings, d hostabi.Direction, wire []byte, most int) (ms []message) {
+	seq := wsframe.NewSequence(d == hostabi.ToUpstream)
+	for at := 0; len(ms) < most; {
+		h, size, ok := whole(&seq, wire[at:])
+		if !ok {
+			break
+		}
+		payload := bytes.Clone(wire[at+h.Size : at+size])
+		wsframe.Mask(payload, h.Mask, 0)
+		var key []byte
+		if k := set.View.Key(); k != nil {
+			key, _ = k.Append(nil, payload) // nil unless it is found
+		}
+		rule := set.View.Rule(d, key, nil)
+		at += size
+		refused := h.Length > set.Limits.MaxMessageSize || rule.MaxSize > 0 && h.Length > rule.MaxSize
+		ms = append(ms, message{rule: rule, end: at, own: refused})
+	}
+	return ms
+}
+
+// judged are the same as a pump judges them whose buffer is b, and how many of them
+// alike passed over.
+func judged(b *buffer, set *Settings, d hostabi.Direction, wire []byte, most int) (ms []message, alike int) {
 	route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
 	route.Store(set)
 	tun := New(Options{Route: route, Metrics: sharedMetrics(), Client: Leg{Transport: &null{}}, Upstream: Leg{Transport: &null{}}})
 	p := &tun.pumps[d]
-	p.set = set
-	b := &buffer{data: wire, w: len(wire)}
-	p.buf = b
+	p.set, p.buf = set, b
+	b.data, b.r, b.w = wire, 0, len(wire)
+	b.msgs, b.judged = b.msgs[:0], maxRun-most
 	for {
-		if quick && p.plain() {
+		if n := b.judged; p.plain() {
 			p.alike(0)
+			alike += b.judged - n
 		}
-		h, ok, err := wsframe.Parse(wire[b.r:])
-		if !ok || err != nil || p.seq.Check(&h) != nil || !h.Fin || h.Opcode.IsControl() || h.Length > int64(len(wire)-b.r-h.Size) {
+		if b.judged == maxRun {
 			break
 		}
-		end := b.r + h.Size + int(h.Length)
-		rule := p.rule(&h, wire[b.r+h.Size:end])
-		if code, _ := p.exceeds(h.Length, rule); code != "" {
+		h, size, ok := whole(&p.seq, wire[b.r:])
+		if !ok {
 			break
 		}
-		b.r = end
-		b.judge(message{rule: rule, end: end})
+		rule := p.rule(&h, wire[b.r+h.Size:b.r+size])
+		code, _ := p.exceeds(h.Length, rule)
+		b.r += size
+		b.judge(message{rule: rule, end: b.r, own: code != ""})
 	}
-	return p.each(wire[:b.r], b.msgs)
+	p.noteUsed(&b.memos[d])
+	return p.each(wire[:b.r], b.msgs), alike
 }
 
 // What memos answer counts as looked up: a policy with more event keys than it may
