@@ -79,9 +79,16 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 		if first := tg.connectFailed(now); first != (i == 0) {
 			t.Errorf("failure %d: first=%v", i, first)
 		}
-		if until := now.Add(want * time.Second); tg.usable(until.Add(-1)) || !tg.usable(until) {
+		for range 10 { // of exchanges at the same time
+			if tg.connectFailed(now.Add(want*time.Second - 1)) {
+				t.Errorf("failure %d is told again", i)
+			}
+		}
+		until := now.Add(want * time.Second)
+		if tg.usable(until.Add(-1)) || !tg.usable(until) {
 			t.Errorf("failure %d is not over after %d s", i, want)
 		}
+		now = until
 	}
 	tg.connectFailed(time.Now())
 	if until := *tg.downUntil.Load(); until == until.Round(0) {

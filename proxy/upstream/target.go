@@ -37,7 +37,7 @@ type target struct {
 	downUntil  atomic.Pointer[time.Time] // after connect failures; nil: not down
 
 	mu    sync.Mutex
-	fails int // connect failures in a row
+	fails int // times in a row that it was put aside
 }
 
 func newTarget(raw string, o *Options) (*target, error) {
@@ -88,10 +88,14 @@ func (t *target) usable(now time.Time) bool {
 }
 
 // connectFailed puts t aside for a while, longer each time; first: it worked
-// before.
+// before. Failures while it is aside are of the same time: as many exchanges as there
+// were would else decide how long.
 func (t *target) connectFailed(now time.Time) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if until := t.downUntil.Load(); until != nil && now.Before(*until) {
+		return false
+	}
 	backoff := min(minBackoff<<min(t.fails, 10), maxBackoff)
 	t.fails++
 	until := now.Add(backoff) // by the monotonic clock: a step of the other does not matter
