@@ -48,7 +48,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		refuse(*conn.over)
 		return
 	case string(x.Req.Target) == "*": // OPTIONS, about no resource: whether somebody is there (RFC 9110 §9.3.7)
-		stream.AnswerHere(x)
+		g.proxy.AnswerHere(x)
 		return
 	case rt == nil:
 		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host, path)})

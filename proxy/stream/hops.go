@@ -29,10 +29,13 @@ func goesNoFurther(r *http1.Request) bool {
 
 // AnswerHere answers an OPTIONS or TRACE that goes no further, as the last to get
 // it. What came is not sent back to who asks by TRACE: others may have added to it.
-func AnswerHere(x *http1.Exchange) {
+func (p *Proxy) AnswerHere(x *http1.Exchange) {
 	status := 204
 	if string(x.Req.Method) == "TRACE" {
 		status = 501
+	}
+	if p.Metrics != nil {
+		p.Metrics.HTTPRequests(status).Inc()
 	}
 	x.Resp.AddDate(time.Now())
 	_ = x.Respond(status, "", nil) // a client that has left is not there to be told

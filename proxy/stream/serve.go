@@ -83,7 +83,7 @@ var carriages = sync.Pool{New: func() any {
 // theirs is merged, split or looked at.
 func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID) {
 	if goesNoFurther(&x.Req) {
-		AnswerHere(x)
+		p.AnswerHere(x)
 		return
 	}
 	limit := r.Limits.MaxBodySize

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"weir/proxy/config"
 )
 
@@ -319,6 +321,11 @@ func TestMaxForwards(t *testing.T) {
 		}
 		if got := resp.Header.Get("Forwards"); resp.StatusCode != c.status || got != c.forwards {
 			t.Errorf("%s, %q: %s, forwarded with %q", c.method, c.fields, resp.Status, got)
+		}
+	}
+	for status, want := range map[int]float64{200: 5, 501: 1} {
+		if n := testutil.ToFloat64(r.metrics.HTTPRequests(status)); n != want {
+			t.Errorf("%v requests are counted as %d, want %v", n, status, want)
 		}
 	}
 }
