@@ -32,7 +32,7 @@ type handshake struct {
 // origin, and a process without memory for more.
 func (h *handshake) check() *stream.Fault {
 	req := &h.x.Req
-	if v := req.Get("sec-websocket-version"); string(v) != "13" {
+	if v := bytes.Join(req.Values("sec-websocket-version"), []byte(", ")); string(v) != "13" {
 		h.x.Resp.Set("Sec-WebSocket-Version", "13")
 		return &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("Sec-WebSocket-Version is %q, 13 is spoken here (RFC 6455 §4.4)", v)}
 	}
