@@ -18,8 +18,8 @@ type Exchange struct {
 	Info RequestInfo
 	// Resp is edited before Start, which adds the framing and connection
 	// fields itself: what Resp says of Connection, Keep-Alive, Content-Length
-	// and Transfer-Encoding is not sent (but for the Connection of a 101).
-	// Nothing else is added or changed.
+	// and Transfer-Encoding is not sent (but for the Connection of a 101). The
+	// Upgrade of a 426 is listed by Connection. Nothing else is added or changed.
 	Resp Response
 	// Body is nil when the request has none. The first Read sends 100
 	// (Continue) when the client waits for it and no answer was started.
@@ -182,12 +182,31 @@ func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte 
 	case x.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
+	if status != fasthttp.StatusSwitchingProtocols {
+		b = x.appendConnection(b, status)
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendConnection appends what is to become of the connection: it ends, or stays,
+// or is to be upgraded before the request is served (RFC 9110 §15.5.22).
+func (x *Exchange) appendConnection(b []byte, status int) []byte {
+	const upgrade = "Upgrade\r\n"
+	required := status == fasthttp.StatusUpgradeRequired && x.Resp.Get("upgrade") != nil
+	option := ""
 	switch {
-	case status == fasthttp.StatusSwitchingProtocols:
 	case x.close:
-		b = append(b, "Connection: close\r\n"...)
+		option = "close"
 	case x.Info.KeepAlive10:
-		b = append(b, "Connection: keep-alive\r\n"...)
+		option = "keep-alive"
+	case required:
+		return append(b, "Connection: "+upgrade...)
+	default:
+		return b
+	}
+	b = append(append(b, "Connection: "...), option...)
+	if required {
+		return append(b, ", "+upgrade...)
 	}
 	return append(b, "\r\n"...)
 }

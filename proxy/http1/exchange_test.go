@@ -46,6 +46,22 @@ func TestContinueIsNotSentForAnAnswerWithoutTheBody(t *testing.T) {
 	c.expectEnd()
 }
 
+func TestTheUpgradeOfA426IsListed(t *testing.T) {
+	addr := listen(t, &Server{Handler: func(x *Exchange) {
+		x.Resp.Set("Upgrade", "X/1")
+		_ = x.Respond(426, "", nil)
+	}})
+	f := func(request, connection string) {
+		t.Helper()
+		c := dial(t, addr)
+		c.send(request + "\r\n\r\n")
+		c.expect("HTTP/1.1 426 Upgrade Required\r\nUpgrade: X/1\r\nContent-Length: 0\r\nConnection: " + connection + "\r\n\r\n")
+	}
+	f("GET / HTTP/1.1\r\nHost: a", "Upgrade")
+	f("GET / HTTP/1.1\r\nHost: a\r\nConnection: close", "close, Upgrade")
+	f("GET / HTTP/1.0\r\nConnection: keep-alive", "keep-alive, Upgrade")
+}
+
 func TestUnreadBodies(t *testing.T) {
 	addr := listen(t, &Server{Handler: func(x *Exchange) {
 		if string(x.Req.Target) == "/stream" {

@@ -181,6 +181,23 @@ func TestErrorAnswersPassByteForByte(t *testing.T) {
 	}
 }
 
+// Upgrade is hop-by-hop, and what a 426 is about (RFC 9110 §15.5.22).
+func TestTheUpgradeOfA426Passes(t *testing.T) {
+	f := func(status, request, upgrade, connection string) {
+		t.Helper()
+		r := newRig(t, answering(t, "HTTP/1.1 "+status+"\r\nUpgrade: HTTP/3.0\r\nConnection: upgrade, X\r\nX: y\r\nContent-Length: 0\r\n\r\n"))
+		client := r.dial()
+		client.send(request + "\r\n\r\n")
+		got := client.response("GET").Header
+		if got.Get("Upgrade") != upgrade || strings.Join(got["Connection"], "|") != connection || got["X"] != nil {
+			t.Errorf("%s to %q: %v", status, request, got)
+		}
+	}
+	f("426 Upgrade Required", "GET / HTTP/1.1\r\nHost: a", "HTTP/3.0", "Upgrade")
+	f("400 Bad Request", "GET / HTTP/1.1\r\nHost: a", "", "")
+	f("200 OK", "GET / HTTP/1.1\r\nHost: a", "", "")
+}
+
 func TestThePolicySaysWhenToRetry(t *testing.T) {
 	retryable := map[hostabi.Hook]encoded{hostabi.FaultHook: &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1500}}
 	permanent := map[hostabi.Hook]encoded{hostabi.FaultHook: &hostabi.FaultOutput{RetryAfterMS: 1500}}

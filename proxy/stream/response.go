@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"time"
@@ -13,7 +14,8 @@ import (
 )
 
 // cleanResponse removes the hop-by-hop fields of an upstream's answer and what
-// its Connection lists. One without a Date gets that of now (RFC 9110 §6.6.1).
+// its Connection lists, but for the Upgrade of a 426, which must have one (RFC 9110
+// §15.5.22). One without a Date gets that of now (§6.6.1).
 func cleanResponse(h *http1.Response, now time.Time) {
 	var listed options
 	for _, f := range h.Fields() {
@@ -21,7 +23,10 @@ func cleanResponse(h *http1.Response, now time.Time) {
 			listed.add(f.Value)
 		}
 	}
-	h.Remove(func(name []byte) bool { return hopByHop(name) || listed.has(name) })
+	required := h.Status == http.StatusUpgradeRequired
+	h.Remove(func(name []byte) bool {
+		return hopByHop(name) && !(required && foldEqual(name, "upgrade")) || listed.has(name)
+	})
 	if h.Get("date") == nil {
 		h.AddDate(now)
 	}
