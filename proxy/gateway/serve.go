@@ -47,6 +47,9 @@ func (g *Gateway) serve(x *http1.Exchange) {
 		x.CloseAfter()
 		refuse(*conn.over)
 		return
+	case x.Info.HTTPS && !client.TLS && !client.Trusted:
+		refuse(stream.Fault{Code: hostabi.ProtocolError, Message: "an https URI on a connection without TLS (RFC 9110 §7.4)"})
+		return
 	case string(x.Req.Target) == "*": // OPTIONS, about no resource: whether somebody is there (RFC 9110 §9.3.7)
 		g.proxy.AnswerHere(x)
 		return

@@ -171,6 +171,21 @@ func TestHandshakesThatAreNone(t *testing.T) {
 	}
 }
 
+// What is for TLS comes by TLS, or by a trusted proxy (RFC 9110 §7.4).
+func TestAnHTTPSURIWithoutTLS(t *testing.T) {
+	r := start(t, plainRoute)
+	f := func(target string, want int) {
+		t.Helper()
+		if _, res := raw(t, r, "GET "+target+" HTTP/1.1\r\nHost: x\r\n\r\n"); res.StatusCode != want {
+			t.Errorf("%s: %d, want %d", target, res.StatusCode, want)
+		}
+	}
+	f("https://x/", 400)
+	f("http://x/", 200)
+	r.reload("[server]", "[server]\n"+`trusted_proxies = ["127.0.0.1"]`, plainRoute)
+	f("https://x/", 200)
+}
+
 func TestExtensionsAreNotNegotiated(t *testing.T) {
 	r := start(t, plainRoute)
 	_, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+

@@ -36,6 +36,9 @@ func TestWhatARequestSays(t *testing.T) {
 	f("GET HTTPS://b?d HTTP/1.1\r\nHost: a\r\n\r\n", "GET|/?d|b", "Host: a\n")
 	f("GET http://b HTTP/1.0\r\n\r\n", "GET|/|b", "")
 	f("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS|*|b", "Host: a\n")
+	f("GET / HTTP/1.1\r\nHost: a:\r\n\r\n", "GET|/|a", "Host: a:\n")
+	f("GET / HTTP/1.1\r\nHost: [::1]:\r\n\r\n", "GET|/|[::1]", "Host: [::1]:\n")
+	f("GET http://b:/c HTTP/1.1\r\nHost: a:\r\n\r\n", "GET|/c|b", "Host: a:\n")
 }
 
 func TestWhatAResponseSays(t *testing.T) {

@@ -108,7 +108,7 @@ func TestRequestsThatAreFine(t *testing.T) {
 	f("GET http://b:81/c?d HTTP/1.1\r\nHost: a\r\n\r\n",
 		RequestInfo{ContentLength: -1, Absolute: true}, "")
 	f("GET HTTPS://b?d HTTP/1.1\r\nHost: a\r\n\r\n",
-		RequestInfo{ContentLength: -1, Absolute: true}, "")
+		RequestInfo{ContentLength: -1, Absolute: true, HTTPS: true}, "")
 	f("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n",
 		RequestInfo{ContentLength: -1, Absolute: true}, "")
 }

@@ -6,7 +6,7 @@ import "bytes"
 type Request struct {
 	Method []byte
 	Target []byte // path and query, or *; of an absolute form what is behind its authority
-	Host   []byte // the authority of an absolute form, else the Host field's value; empty: there is none
+	Host   []byte // the authority of an absolute form, else the Host field's value, without an empty port; empty: there is none
 	Header
 }
 
@@ -27,6 +27,7 @@ type RequestInfo struct {
 	Upgrade       bool // a GET of HTTP/1.1 with Connection: upgrade and Upgrade: websocket
 	Expect100     bool // the client waits for 100 (Continue) before its body
 	Absolute      bool // the target was in absolute form: Host and Target come from it
+	HTTPS         bool // an absolute form with the scheme https
 }
 
 // HasBody tells whether a body follows the head.
@@ -79,11 +80,13 @@ func (r *Request) parse(head []byte, i *RequestInfo) *Error {
 			if host {
 				return bad(f.line, "a second Host")
 			}
-			if host = true; !validHost(field.Value) {
+			host = true
+			value, ok := authority(field.Value)
+			if !ok {
 				return bad(f.line, "a Host that is not host[:port]")
 			}
 			if !i.Absolute {
-				r.Host = field.Value
+				r.Host = value
 			}
 		case len("expect"):
 			if !equalFold(field.Name, "expect") {

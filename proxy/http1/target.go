@@ -33,10 +33,12 @@ func (r *Request) checkTarget(i *RequestInfo) *Error {
 	if end < 0 {
 		end = len(rest)
 	}
-	if !validHost(rest[:end]) {
+	host, ok := authority(rest[:end])
+	if !ok {
 		return bad(1, "an http URI without a proper host")
 	}
-	i.Absolute, r.Host, r.Target = true, rest[:end], rest[end:]
+	i.Absolute, i.HTTPS = true, n == len("https")
+	r.Host, r.Target = host, rest[end:]
 	switch {
 	case len(r.Target) == 0 && string(r.Method) == "OPTIONS":
 		r.Target = []byte("*") // RFC 9112 §3.2.4
@@ -46,6 +48,13 @@ func (r *Request) checkTarget(i *RequestInfo) *Error {
 		r.Target = append([]byte("/"), r.Target...)
 	}
 	return nil
+}
+
+// authority is b without a port that is empty, which means the same (RFC 3986
+// §6.2.3) and is not forwarded: not every reader knows it. false: b is not host[:port].
+func authority(b []byte) ([]byte, bool) {
+	b = bytes.TrimSuffix(b, []byte(":"))
+	return b, validHost(b)
 }
 
 // validHost tells whether b is host[:port]: a name of unreserved characters or
