@@ -166,13 +166,19 @@ func (h *handler) upstreams(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (h *handler) reload(w http.ResponseWriter, r *http.Request) {
-	err := h.source.Reload(r.Context())
+	changed, err := h.source.Reload(r.Context())
 	switch {
 	case err == nil:
-		show(w, map[string]uint64{"generation": h.source.Generation()})
+		show(w, reloaded{h.source.Generation(), changed})
 	case errors.Is(err, ErrConflict):
 		refuse(w, http.StatusConflict, "a restart is needed; the last configuration still runs", faultsOf(err)...)
 	default:
 		refuse(w, http.StatusUnprocessableEntity, "the configuration was refused; the last one still runs", faultsOf(err)...)
 	}
+}
+
+// reloaded is the answer to a reload that did not fail.
+type reloaded struct {
+	Generation uint64 `json:"generation"` // in force
+	Changed    bool   `json:"changed"`    // false: it was before
 }

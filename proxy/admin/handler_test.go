@@ -26,6 +26,7 @@ type fake struct {
 	policies    []PolicyInfo
 	upstreams   []UpstreamInfo
 	reload      error
+	unchanged   bool
 }
 
 func (f *fake) Ready() error                  { return f.ready }
@@ -39,11 +40,12 @@ func (f *fake) CloseConnection(id string) bool {
 	return slices.ContainsFunc(f.connections, func(c ConnectionInfo) bool { return c.ID == id })
 }
 
-func (f *fake) Reload(context.Context) error {
-	if f.reload == nil {
-		f.generation++
+func (f *fake) Reload(context.Context) (changed bool, err error) {
+	if f.reload != nil || f.unchanged {
+		return false, f.reload
 	}
-	return f.reload
+	f.generation++
+	return true, nil
 }
 
 // tester sends requests to a handler over f.
@@ -328,7 +330,11 @@ func TestReload(t *testing.T) {
 			}
 		})
 	}
-	if got := decode[map[string]uint64](t, newTester("").do("POST", "/reload"), 200); got["generation"] != 8 {
-		t.Errorf("%v, want generation 8", got)
+	h := newTester("")
+	for _, want := range []reloaded{{8, true}, {8, false}} {
+		if got := decode[reloaded](t, h.do("POST", "/reload"), 200); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+		h.unchanged = true
 	}
 }

@@ -23,10 +23,11 @@ type Source interface {
 	// Upstreams are those of the published generation.
 	Upstreams() []UpstreamInfo
 	// Reload reads the configuration anew and returns when it is published, or
-	// why it is not. An error may be a config.Errors, may join several, and
+	// why it is not; changed is false when it says what is running already. An
+	// error may be a config.Errors, may join several, and
 	// wraps ErrConflict when the files are sound but this process cannot
 	// change to them.
-	Reload(ctx context.Context) error
+	Reload(ctx context.Context) (changed bool, err error)
 }
 
 // ErrConflict marks a reload that needs a restart, such as another listen

@@ -16,14 +16,18 @@ import (
 // Reload reads the configuration anew and publishes it. On any error the
 // running generation stays. Files that say what is running already change
 // nothing. All ways to reload come through here, one at a time.
-func (g *Gateway) Reload(ctx context.Context) error { return g.reloadFor(ctx, true) }
+func (g *Gateway) Reload(ctx context.Context) error {
+	_, err := g.reloadFor(ctx, true)
+	return err
+}
 
-// reloadFor is Reload. Where nobody asked, nothing is said of files that did not
-// change, unless a reload had failed before: then that is over.
-func (g *Gateway) reloadFor(ctx context.Context, asked bool) error {
+// reloadFor is Reload, and tells whether anything changed. Where nobody asked,
+// nothing is said of files that did not change, unless a reload had failed before:
+// then that is over.
+func (g *Gateway) reloadFor(ctx context.Context, asked bool) (changed bool, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	changed, err := false, errPanicked
+	err = errPanicked
 	g.panicked(metrics.InReload).Contain(func() { changed, err = g.reload(ctx) })
 	number := g.current.Load().number
 	if failed := g.failing.Swap(err != nil); err != nil {
@@ -38,7 +42,7 @@ func (g *Gateway) reloadFor(ctx context.Context, asked bool) error {
 			g.log.Info("nothing to reload, the files say what runs", "config", g.path, "generation", number)
 		}
 	}
-	return err
+	return changed, err
 }
 
 // errPanicked is all that is said of a bug to whoever asked; the log has more.

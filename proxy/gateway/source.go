@@ -94,4 +94,6 @@ func (s source) Upstreams() []admin.UpstreamInfo {
 	return list
 }
 
-func (s source) Reload(ctx context.Context) error { return s.g.Reload(ctx) }
+func (s source) Reload(ctx context.Context) (changed bool, err error) {
+	return s.g.reloadFor(ctx, true)
+}

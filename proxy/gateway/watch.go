@@ -226,7 +226,7 @@ func (g *Gateway) followFiles(w *watcher) {
 			quiet.Reset(settle)
 		case <-quiet.C:
 			w.lookAgain()
-			if lacking(g.reloadFor(context.Background(), false)) { // logged and counted there
+			if _, err := g.reloadFor(context.Background(), false); lacking(err) { // logged and counted there
 				quiet.Reset(look)
 				look = min(2*look, lastLook)
 			} else {

@@ -96,11 +96,11 @@ func TestADirectoryThatIsReplaced(t *testing.T) {
 func TestNothingToReload(t *testing.T) {
 	r := start(t, plainRoute)
 	told := func() int { return strings.Count(r.logs.String(), "nothing to reload") }
-	if err := r.g.Reload(t.Context()); err != nil || told() != 1 {
-		t.Fatalf("asked for: %v, told %d times", err, told())
+	if changed, err := (source{r.g}).Reload(t.Context()); changed || err != nil || told() != 1 {
+		t.Fatalf("asked for: changed %v, %v, told %d times", changed, err, told())
 	}
-	if err := r.g.reloadFor(t.Context(), false); err != nil || told() != 1 {
-		t.Fatalf("not asked for: %v, told %d times", err, told())
+	if changed, err := r.g.reloadFor(t.Context(), false); changed || err != nil || told() != 1 {
+		t.Fatalf("not asked for: changed %v, %v, told %d times", changed, err, told())
 	}
 	r.write(plainRoute + "nonsense")
 	until(t, "the mistake is told", func() bool { return strings.Contains(r.logs.String(), "reload failed") })

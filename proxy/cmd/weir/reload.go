@@ -37,9 +37,9 @@ connection notices, and on any error nothing changes.
 Weir also does so by itself when the file or a policy changes, and on SIGHUP.
 What this command adds is the answer.
 
-Exit status: 0 when the new configuration is in force, 1 when it was refused (the
-reasons are printed, the old one stays) or Weir cannot be reached, 2 for a
-command line that makes no sense.`,
+Exit status: 0 when the configuration is in force, also when it was before, 1 when
+it was refused (the reasons are printed, the old one stays) or Weir cannot be
+reached, 2 for a command line that makes no sense.`,
 		Example: `  weir reload
   weir validate && weir reload`,
 		Args: cobra.NoArgs,
@@ -66,8 +66,7 @@ command line that makes no sense.`,
 	}
 }
 
-// postReload returns what there is to say of a reload, as an error unless Weir
-// reloaded.
+// postReload returns what there is to say of a reload, as an error if it failed.
 func postReload(ctx context.Context, base, token string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
@@ -96,9 +95,15 @@ func postReload(ctx context.Context, base, token string) (string, error) {
 	if resp.StatusCode != http.StatusOK {
 		return "", refusal(resp.Status, body)
 	}
-	var done struct{ Generation uint64 }
+	var done struct {
+		Generation uint64
+		Changed    bool
+	}
 	if err := json.Unmarshal(body, &done); err != nil || done.Generation == 0 {
 		return "", fmt.Errorf("%s answers, but not as Weir does: %.200q", base, body)
+	}
+	if !done.Changed {
+		return fmt.Sprintf("nothing to reload, the files say what runs: generation %d is in force", done.Generation), nil
 	}
 	return fmt.Sprintf("reloaded: generation %d is in force", done.Generation), nil
 }

@@ -45,8 +45,9 @@ func TestReload(t *testing.T) {
 		"type": "about:blank", "title": "Unprocessable Entity", "status": 422, "detail": "the configuration was refused",
 		"errors": [{"file": "gateway.toml", "line": 3, "key": "route[0].path", "message": "no"}, {"message": "and more"}]
 	}`
-	f("", 200, `{"generation": 2}`, exitOK, "reloaded: generation 2 is in force\n", "")
-	f("s3cret", 200, `{"generation": 3}`, exitOK, "reloaded: generation 3 is in force\n", "")
+	f("", 200, `{"generation": 2, "changed": true}`, exitOK, "reloaded: generation 2 is in force\n", "")
+	f("", 200, `{"generation": 2, "changed": false}`, exitOK, "nothing to reload, the files say what runs: generation 2 is in force\n", "")
+	f("s3cret", 200, `{"generation": 3, "changed": true}`, exitOK, "reloaded: generation 3 is in force\n", "")
 	f("", 422, refused, exitFailure, "", "weir reload: the configuration was refused\ngateway.toml:3: route[0].path: no\nand more\n")
 	f("", 401, `{"detail": "a token is needed"}`, exitFailure, "", "a token is needed (401 Unauthorized)")
 	f("", 502, "bad gateway", exitFailure, "", "502 Bad Gateway\nbad gateway")
