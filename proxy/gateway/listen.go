@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,7 @@ func (g *Gateway) listen(cfg *config.Config) error {
 	if g.listener, err = lc.Listen(context.Background(), "tcp", cfg.Server.Listen); err != nil {
 		return config.Errors{cfg.At(err.Error(), "server", "listen")}
 	}
+	g.addr = addrOf(g.listener, cfg.Server.Listen)
 	if cfg.Admin.Listen == "" {
 		return nil
 	}
@@ -32,9 +34,21 @@ func (g *Gateway) listen(cfg *config.Config) error {
 	}
 	handler := &adminHandler{g: g}
 	handler.use(cfg.Admin.Token)
-	g.admin = &adminServer{Server: admin.NewServer(handler, g.log), handler: handler, addr: l.Addr()}
+	g.admin = &adminServer{Server: admin.NewServer(handler, g.log), handler: handler, addr: addrOf(l, cfg.Admin.Listen)}
 	g.admin.Start(l)
 	return nil
+}
+
+// addrOf is where l listens, for which it was given address: with that one's zone
+// (RFC 4007 §11), which Linux does not tell of a listener for Multipath TCP.
+func addrOf(l net.Listener, address string) net.Addr {
+	a, ok := l.Addr().(*net.TCPAddr)
+	if !ok || a.Zone != "" || !a.IP.IsLinkLocalUnicast() {
+		return l.Addr()
+	}
+	host, _, _ := net.SplitHostPort(address)
+	_, zone, _ := strings.Cut(host, "%")
+	return &net.TCPAddr{IP: a.IP, Port: a.Port, Zone: zone}
 }
 
 // adminServer is the admin listener with what a reload may change.
