@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
 	"weir/proxy/config"
+	"weir/proxy/sock"
 )
 
 // watcher reloads when gateway.toml or a file it names changes on disk.
@@ -195,12 +195,6 @@ const (
 	lastLook  = 30 * time.Second
 )
 
-// lacking reports whether the process, or the machine, had too little of something
-// for what was tried: not what was tried is wrong.
-func lacking(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
-}
-
 // followFiles ends when the watcher is closed.
 func (g *Gateway) followFiles(w *watcher) {
 	look := firstLook
@@ -226,7 +220,7 @@ func (g *Gateway) followFiles(w *watcher) {
 			quiet.Reset(settle)
 		case <-quiet.C:
 			w.lookAgain()
-			if _, err := g.reloadFor(context.Background(), false); lacking(err) { // logged and counted there
+			if _, err := g.reloadFor(context.Background(), false); sock.Lack(err) != "" { // logged and counted there
 				quiet.Reset(look)
 				look = min(2*look, lastLook)
 			} else {
