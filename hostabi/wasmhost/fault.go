@@ -3,6 +3,7 @@ package wasmhost
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"weir/hostabi"
 	"weir/hostabi/wasmhost/rewrite"
@@ -78,6 +79,16 @@ func trapRemedy(err error) string {
 
 // Unwrap returns the cause.
 func (f *Fault) Unwrap() error { return f.Err }
+
+// LateError is a call that was not made since what it needs was not there in time:
+// as often as the guest, a busy machine is why.
+type LateError struct {
+	What  string
+	Limit time.Duration
+}
+
+// Error says what was late and how long it was waited for.
+func (e *LateError) Error() string { return e.What + " within " + e.Limit.String() }
 
 // LoadError is a module that was refused before it could serve: what is wrong,
 // and what its author or operator does about it.

@@ -278,7 +278,7 @@ func (m *Module) completed(in *instance) (*instance, error) {
 			return nil, err
 		}
 	case <-wait.C:
-		return nil, fmt.Errorf("a function that it had not called before was not compiled within %v", limit)
+		return nil, &LateError{"a function that it had not called before was not compiled", limit}
 	}
 	return m.alike()
 }
@@ -305,7 +305,7 @@ func (m *Module) take() (*instance, error) {
 	case <-m.done:
 		return nil, errClosed
 	case <-wait.C:
-		return nil, fmt.Errorf("none of %d instances was free within %v", cap(m.slots), limit)
+		return nil, &LateError{fmt.Sprintf("none of %d instances was free", cap(m.slots)), limit}
 	}
 }
 

@@ -40,7 +40,7 @@ func (v *View) classifyFault(c hostabi.FaultCode) (*Fault, int64) {
 	in := hostabi.FaultInput{Route: v.route, Code: c, Status: uint16(row.Status)}
 	var until int64
 	native := f
-	_ = patiently(patience, func() (err error) { // the class is good after a failure, too
+	_ = p.patiently(patience, func() (err error) { // the class is good after a failure, too
 		f, until, err = p.askFault(&in, native)
 		return err
 	})

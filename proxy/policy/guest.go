@@ -84,11 +84,14 @@ func (p *Policy) ask(h hostabi.Hook, in encoder, out decoder, check func() error
 // a busy machine is not the guest's fault.
 const patience = 3
 
-// patiently calls at most tries times, as long as the guest times out.
-func patiently(tries int, call func() error) (err error) {
+// patiently calls at most tries times, as long as the guest times out, or, while
+// nobody but Load waits for it, has no instance free.
+func (p *Policy) patiently(tries int, call func() error) (err error) {
 	for range tries {
 		err = call()
-		if f, ok := errors.AsType[*failure](err); !ok || f.result != string(wasmhost.Timeout) {
+		f, _ := errors.AsType[*failure](err)
+		_, late := errors.AsType[*wasmhost.LateError](err)
+		if (f == nil || f.result != string(wasmhost.Timeout)) && (p.ready || !late) {
 			break
 		}
 	}

@@ -37,6 +37,7 @@ type fakeGuest struct {
 
 	trap   [hostabi.NumHooks]atomic.Bool  // the hook traps
 	late   [hostabi.NumHooks]atomic.Int32 // so many calls time out
+	busy   [hostabi.NumHooks]atomic.Int32 // so many calls find no instance free
 	raw    [hostabi.NumHooks][]byte       // the output in place of the answer
 	calls  [hostabi.NumHooks]atomic.Int64
 	hold   atomic.Pointer[chan struct{}] // calls wait for it
@@ -74,6 +75,8 @@ func (g *fakeGuest) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result
 		return fail(wasmhost.Trap)
 	case g.late[h].Add(-1) >= 0:
 		return fail(wasmhost.Timeout)
+	case g.busy[h].Add(-1) >= 0:
+		return nil, 0, &wasmhost.Fault{Policy: "p", Hook: h, Kind: wasmhost.Unavailable, Err: &wasmhost.LateError{What: "no instance", Limit: time.Second}}
 	case g.raw[h] != nil:
 		return append(out, g.raw[h]...), ok, nil
 	}

@@ -86,7 +86,19 @@ func TestLoadIsPatientWithABusyMachine(t *testing.T) {
 		g := whole()
 		g.late[h].Store(patience - 1)
 		start(t, g)
+		g = whole()
+		g.busy[h].Store(patience - 1)
+		start(t, g)
 	}
+}
+
+// Behind Load somebody waits for the fallback.
+func TestABusyGuestIsAskedOnceForAMessage(t *testing.T) {
+	g := droppables(ok)
+	r := start(t, g)
+	g.busy[hostabi.Classify].Store(1)
+	r.View("r").miss(hostabi.ToUpstream, "a", patience)
+	want(t, "calls", g.calls[hostabi.Classify].Load(), 1)
 }
 
 func TestLoadSaysWhatTheGuestRefused(t *testing.T) {

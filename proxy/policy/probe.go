@@ -27,7 +27,7 @@ func (p *Policy) probe(ctx context.Context) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			return patiently(patience, sample)
+			return p.patiently(patience, sample)
 		})
 		if err != nil {
 			return fmt.Errorf("hook %s: %w", h, err)

@@ -123,7 +123,7 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 	defer func() { v.land(id, answer, reserved) }() // also when the call panics: nobody may wait for ever
 	var rule Rule
 	var until int64
-	err := patiently(tries, func() (err error) {
+	err := p.patiently(tries, func() (err error) {
 		rule, until, err = p.classify(v.route, d, key)
 		return err
 	})

@@ -192,7 +192,7 @@ func (v *View) resolve(c hostabi.FaultCode, l leg) (*Envelope, int64) {
 		return e, 0
 	}
 	var asked *Envelope
-	err := patiently(patience, func() (err error) {
+	err := v.policy.patiently(patience, func() (err error) {
 		asked, err = v.policy.envelope(v.route, c, l)
 		return err
 	})
