@@ -32,7 +32,7 @@ type Exchange struct {
 	body BodyReader // what Body points to
 
 	expecting  atomic.Bool // the client waits for 100 (Continue)
-	continuing sync.Mutex  // orders 100 (Continue) before the answer
+	continuing sync.Mutex  // orders 100 (Continue) before the answer, and beside other interim ones
 
 	buf      *[]byte // holds out; nil: none is held
 	out      []byte  // head and body not yet written
@@ -128,6 +128,19 @@ func (x *Exchange) sendContinue() {
 	}
 }
 
+// Interim sends the head in Resp as an interim answer (RFC 9110 §15.2), before Start
+// and to HTTP/1.1 alone. It has no framing, and says nothing of the connection.
+func (x *Exchange) Interim() error {
+	if x.started {
+		return ErrStarted
+	}
+	x.continuing.Lock()
+	defer x.continuing.Unlock()
+	x.takeOut()
+	x.out = x.appendHead(x.out, x.Resp.Status, 0)
+	return x.Flush()
+}
+
 // Start writes the head into the buffer: with Content-Length, or chunked when
 // contentLength is -1 (until the connection ends, to HTTP/1.0). Answers without
 // a body (to HEAD, 204, 304) carry the length only; of a 101 neither.
@@ -182,7 +195,7 @@ func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte 
 	case x.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
-	if status != fasthttp.StatusSwitchingProtocols {
+	if status >= 200 {
 		b = x.appendConnection(b, status)
 	}
 	return append(b, "\r\n"...)

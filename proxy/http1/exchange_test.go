@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -44,6 +45,24 @@ func TestContinueIsNotSentForAnAnswerWithoutTheBody(t *testing.T) {
 	c.send(expecting)
 	c.expect("HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 	c.expectEnd()
+}
+
+func TestInterimAnswersHaveNoFraming(t *testing.T) {
+	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+		_, err := x.Resp.Parse([]byte("HTTP/1.1 103 Early Hints\r\nLink: a\r\nContent-Length: 5\r\nConnection: close\r\nTrailer: x\r\n\r\n"), x.Req.Method)
+		for range 2 {
+			err = errors.Join(err, x.Interim())
+		}
+		x.Resp.Reset()
+		if err = errors.Join(err, x.Respond(200, "", nil)); err != nil || !errors.Is(x.Interim(), ErrStarted) {
+			t.Error(err)
+		}
+	}}))
+	const hints = "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+	for range 2 {
+		c.send(get)
+		c.expect(hints + hints + "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	}
 }
 
 func TestTheUpgradeOfA426IsListed(t *testing.T) {

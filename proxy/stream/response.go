@@ -17,6 +17,13 @@ import (
 // its Connection lists, but for the Upgrade of a 426, which must have one (RFC 9110
 // §15.5.22). One without a Date gets that of now (§6.6.1).
 func cleanResponse(h *http1.Response, now time.Time) {
+	removeHops(h)
+	if h.Get("date") == nil {
+		h.AddDate(now)
+	}
+}
+
+func removeHops(h *http1.Response) {
 	var listed options
 	for _, f := range h.Fields() {
 		if foldEqual(f.Name, "connection") {
@@ -27,9 +34,12 @@ func cleanResponse(h *http1.Response, now time.Time) {
 	h.Remove(func(name []byte) bool {
 		return hopByHop(name) && !(required && foldEqual(name, "upgrade")) || listed.has(name)
 	})
-	if h.Get("date") == nil {
-		h.AddDate(now)
-	}
+}
+
+// passInterim passes an upstream's interim answer on (RFC 9110 §15.2).
+func (c *carriage) passInterim() error {
+	removeHops(&c.x.Resp)
+	return c.x.Interim()
 }
 
 // reframed removes what is true only of the bytes that the upstream sent.

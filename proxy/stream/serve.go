@@ -60,9 +60,10 @@ type carriage struct {
 	framing   framing
 
 	// Bound once for all exchanges:
-	watch func(gone func()) (stop func()) // x.Watch
-	leave func()                          // x.Leave
-	retry func() bool
+	watch   func(gone func()) (stop func()) // x.Watch
+	leave   func()                          // x.Leave
+	retry   func() bool
+	interim func() error
 }
 
 var carriages = sync.Pool{New: func() any {
@@ -70,6 +71,7 @@ var carriages = sync.Pool{New: func() any {
 	c.watch = func(gone func()) func() { return c.x.Watch(gone) }
 	c.leave = func() { c.x.Leave() }
 	c.retry = c.retryable
+	c.interim = c.passInterim
 	return c
 }}
 
@@ -148,6 +150,11 @@ func (c *carriage) send() bool {
 	}
 	c.req.Retryable = c.retry
 	c.req.Watch = c.watch
+	// A client of HTTP/1.0 does not know of interim answers, many a WebSocket client
+	// takes any status but 101 for a refusal, and what is framed anew is another answer.
+	if !x.Info.HTTP10 && !c.req.Upgrade && !c.framing.active() {
+		c.req.Interim = c.interim
+	}
 	if s, ok := x.Conn().(interface{ Sock() *sock.Conn }); ok {
 		c.req.Client = s.Sock()
 	}

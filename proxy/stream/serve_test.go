@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"weir/hostabi"
 	"weir/proxy/config"
 )
 
@@ -398,6 +399,56 @@ func TestAnswersWithoutABody(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestInterimAnswersPass(t *testing.T) {
+	const (
+		get   = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+		hints = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+		final = "HTTP/1.1 204 No Content\r\nDate: x\r\n\r\n"
+		close = "HTTP/1.1 204 No Content\r\nDate: x\r\nConnection: close\r\n\r\n"
+	)
+	f := func(request, answer, want string) {
+		t.Helper()
+		client := newRig(t, answering(t, answer)).dial()
+		for range 2 { // whether the connection to the upstream lives on or not
+			client.send("%s", request)
+			client.text(want)
+			if strings.HasSuffix(want, close) {
+				break
+			}
+		}
+	}
+	f(get, hints+final, hints+final)
+	f(get, "HTTP/1.1 102 Processing\r\n\r\n"+hints+final, "HTTP/1.1 102 Processing\r\n\r\n"+hints+final)
+	f(get, "HTTP/1.1 100 Continue\r\n\r\n"+hints+"HTTP/1.1 100 Continue\r\n\r\n"+final, hints+final) // nobody asked for those
+	f(get, "HTTP/1.1 103 Early Hints\r\nConnection: X\r\nX: y\r\nUpgrade: z\r\nKeep-Alive: a\r\nLink: x\r\n\r\n"+final, hints+final)
+	f(get, "HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: x\r\n\r\n"+final, hints+final) // a 1xx has no body
+	f(get, "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\nLink: x\r\n\r\n"+final, hints+final)
+	f("GET / HTTP/1.0\r\nHost: a\r\n\r\n", hints+final, close)
+	f("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", hints+final, hints+close)
+}
+
+// Whatever follows them, the client has no more than sixteen, and one answer.
+func TestInterimAnswersOfAHostileUpstream(t *testing.T) {
+	const hints = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+	f := func(answer string, passed int, want hostabi.FaultCode) {
+		t.Helper()
+		r := newRig(t, script(t, func(p *peer) {
+			p.request()
+			p.send("%s", answer)
+		}))
+		client := r.dial()
+		client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		client.text(strings.Repeat(hints, passed))
+		refusal(t, client.response("GET"), want, 502)
+		r.await(1)
+	}
+	f(strings.Repeat(hints, 1000), 16, hostabi.UpstreamClosed)
+	f(hints, 1, hostabi.UpstreamClosed) // and the end
+	f(hints+"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", 1, hostabi.UpstreamClosed)
+	f("HTTP/1.1 103 Early Hints\r\nLink: x\r\nContent-Length: 5\r\n\r\nhello", 1, hostabi.UpstreamClosed)
+	f("HTTP/1.1 103 Early Hints\r\nX: "+strings.Repeat("x", 40<<10)+"\r\n\r\n", 0, hostabi.UpstreamClosed)
 }
 
 func TestTrailers(t *testing.T) {

@@ -32,6 +32,9 @@ type Request struct {
 	// is started only when the upstream takes its time, and not while Body is
 	// being read.
 	Watch func(gone func()) (stop func())
+	// Interim, if any, is called with each interim answer in Do's resp, but 100
+	// (Continue), which nobody asked for. An error is a client that has gone.
+	Interim func() error
 	// Client is the connection that the request came by, if it did. What waits
 	// then does so as a task of that one does, on its loop.
 	Client *sock.Conn
@@ -45,8 +48,8 @@ func (r *Request) Reset() { *r = Request{Lines: r.Lines[:0], head: r.head} }
 // maxInterim bounds the 1xx answers before the final one.
 const maxInterim = 16
 
-// Do sends r and reads the head of the answer into resp; interim answers are
-// skipped. The error is an *Error, and there is nothing to finish then.
+// Do sends r and reads the head of the answer into resp; interim answers go to
+// r.Interim. The error is an *Error, and there is nothing to finish then.
 func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 	if r.ContentLength == 0 {
 		r.Body = nil
@@ -190,7 +193,7 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *http1.Re
 
 // readHead reads the head of the final answer.
 func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
-	br := e.c.br
+	br, closes := e.c.br, false
 	for range maxInterim {
 		head, err := http1.ReadHead(br, maxHead)
 		if err != nil {
@@ -202,11 +205,17 @@ func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 		}
 		_, _ = br.Discard(len(head))
 		if info.Status < 200 && info.Status != 101 {
+			closes = closes || info.Close
+			if info.Status > 101 && r.Interim != nil && r.Interim() != nil {
+				e.Cancel()
+				return errCanceled
+			}
 			continue
 		}
 		if info.Status == 101 && !r.Upgrade {
 			return &http1.Error{Status: 400, Reason: "101 to a request that asked for no upgrade", Line: 1}
 		}
+		info.Close = info.Close || closes
 		e.Info, e.gotHead = info, true
 		if !info.NoBody && (info.Chunked || info.ContentLength != 0) {
 			e.body.Reset(br, &e.Info)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -336,6 +337,50 @@ func TestTruncatedBodiesAreErrors(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+func TestInterimAnswers(t *testing.T) {
+	f := func(interim string, told []int, idle int) {
+		t.Helper()
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			for p.head() != "" {
+				p.send(interim)
+				p.answer("hi")
+			}
+		}))
+		r := request("/", nil)
+		var got []int
+		var resp http1.Response
+		r.Interim = func() error { got = append(got, resp.Status); return nil }
+		e, err := u.Do(r, &resp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = e.Body.Next()
+		_, _ = e.Body.Next()
+		e.Finish(true)
+		if n := u.Status()[0].Idle; !slices.Equal(got, told) || n != idle || resp.Status != 200 {
+			t.Errorf("%q: told of %v, want %v; %d connections are kept, want %d", interim, got, told, n, idle)
+		}
+	}
+	f("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n", []int{103, 102}, 1)
+	f("HTTP/1.1 100 Continue\r\n\r\n", nil, 1)
+	f("HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n", []int{103}, 0)
+	f("HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n", []int{103}, 0)
+}
+
+func TestAClientThatTakesNoInterimAnswerHasGone(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 103 Early Hints\r\n\r\n")
+		p.head()
+	}))
+	r := request("/", nil)
+	r.Interim = func() error { return errors.New("gone") }
+	expectKind(t, u, r, Canceled)
+	if s := u.Status(); s[0].Idle != 0 || s[0].InUse != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 
