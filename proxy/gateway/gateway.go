@@ -49,7 +49,6 @@ type Gateway struct {
 	proxy   *stream.Proxy
 
 	listener net.Listener
-	addr     net.Addr     // of listener
 	admin    *adminServer // nil: none
 	http     *http1.Server
 	late     *http1.Server // serves connections that come while draining
@@ -119,7 +118,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 }
 
 // Addr is the address that clients connect to.
-func (g *Gateway) Addr() net.Addr { return g.addr }
+func (g *Gateway) Addr() net.Addr { return g.listener.Addr() }
 
 // AdminAddr is the address of the admin listener; nil when there is none.
 func (g *Gateway) AdminAddr() net.Addr {

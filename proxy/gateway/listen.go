@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,36 +18,30 @@ import (
 // listen opens the listeners; the addresses stay as they are until a restart.
 func (g *Gateway) listen(cfg *config.Config) error {
 	var err error
-	lc := listenConfig()
-	if g.listener, err = lc.Listen(context.Background(), "tcp", cfg.Server.Listen); err != nil {
+	if g.listener, err = listenOn(cfg.Server.Listen, listenConfig()); err != nil {
 		return config.Errors{cfg.At(err.Error(), "server", "listen")}
 	}
-	g.addr = addrOf(g.listener, cfg.Server.Listen)
 	if cfg.Admin.Listen == "" {
 		return nil
 	}
-	l, err := net.Listen("tcp", cfg.Admin.Listen)
+	l, err := listenOn(cfg.Admin.Listen, net.ListenConfig{})
 	if err != nil {
 		_ = g.listener.Close()
 		return config.Errors{cfg.At(err.Error(), "admin", "listen")}
 	}
 	handler := &adminHandler{g: g}
 	handler.use(cfg.Admin.Token)
-	g.admin = &adminServer{Server: admin.NewServer(handler, g.log), handler: handler, addr: addrOf(l, cfg.Admin.Listen)}
+	g.admin = &adminServer{Server: admin.NewServer(handler, g.log), handler: handler, addr: l.Addr()}
 	g.admin.Start(l)
 	return nil
 }
 
-// addrOf is where l listens, for which it was given address: with that one's zone
-// (RFC 4007 §11), which Linux does not tell of a listener for Multipath TCP.
-func addrOf(l net.Listener, address string) net.Addr {
-	a, ok := l.Addr().(*net.TCPAddr)
-	if !ok || a.Zone != "" || !a.IP.IsLinkLocalUnicast() {
-		return l.Addr()
-	}
-	host, _, _ := net.SplitHostPort(address)
-	_, zone, _ := strings.Cut(host, "%")
-	return &net.TCPAddr{IP: a.IP, Port: a.Port, Zone: zone}
+// listenOn listens for TCP, and not for Multipath TCP (RFC 8684), which Go does by
+// itself: its clients come by more addresses than the one that is counted, and its
+// listeners do not know their zone.
+func listenOn(address string, lc net.ListenConfig) (net.Listener, error) {
+	lc.SetMultipathTCP(false)
+	return lc.Listen(context.Background(), "tcp", address)
 }
 
 // adminServer is the admin listener with what a reload may change.
