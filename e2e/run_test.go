@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -241,6 +242,53 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	}
 	if took := time.Since(began); took > patience/2 {
 		t.Errorf("took %v", took)
+	}
+}
+
+// Who reads the log may stop: nothing waits for it, not even the end.
+func TestALogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	g := &gateway{t: t, addr: freeAddr(t), admin: freeAddr(t)}
+	path := write(t, "gateway.toml", settings{}.toml(g.addr, g.admin))
+	r, full, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	_ = full.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // ends once no byte more fits
+	_, _ = full.Write(make([]byte, 16<<20))
+	cmd := exec.Command(weir, "run", "-c", path, "--log-level", "debug")
+	cmd.Stdout, cmd.Stderr = full, full
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+
+	eventually(t, "weir to be ready", func() bool {
+		resp, err := client.Get("http://" + g.admin + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil && resp.StatusCode == 200
+	})
+	for range 10 {
+		c := dialGo(t, g.ws("/ws"), nil)
+		writeGo(t, c, "hello")
+		if got := readGo(t, c); got != "hello" {
+			t.Errorf("%q", got)
+		}
+		_ = c.Close(websocket.StatusNormalClosure, "")
+		if a := g.get("/"); a.StatusCode != 200 {
+			t.Error(a.Status)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, "weir to exit", exited); err != nil {
+		t.Error(err)
 	}
 }
 

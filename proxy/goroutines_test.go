@@ -17,6 +17,7 @@ var goroutines = map[string]string{
 	"proxy/gateway reload":       "TestServicesSurviveAPanic",
 	"proxy/admin Start":          "net/http's, which recovers for each request; TestServicesSurviveAPanic",
 	"proxy/cmd/weir run":         "Gateway.Run itself, and reloads: TestAPanicInAReloadKeepsWhatRuns",
+	"proxy/cmd/weir newAsync":    "hands bytes to stdout or stderr",
 	"proxy/http1 Watch":          "TestPanicsBesideTheHandler",
 	"proxy/upstream startSender": "TestAPanicInABodyEndsItsExchange",
 	"proxy/upstream New":         "TestAPanicInAHealthCheckIsAFailure",

@@ -70,10 +70,15 @@ short, 2 for a command line that makes no sense.`,
 			signals := make(chan os.Signal, 8)
 			signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 			defer signal.Stop(signals)
-			// Who reads the log may go away; the tunnels do not.
+			// Who reads the log may go away or stop reading; the tunnels do not.
 			signal.Ignore(syscall.SIGPIPE)
-			log := slog.New(slog.NewJSONHandler(c.err, &slog.HandlerOptions{Level: level.Level}))
-			return c.run(cmd.Context(), log, signals)
+			out, err := newAsync(c.out), newAsync(c.err)
+			defer out.Close()
+			defer err.Close()
+			patient := *c
+			patient.out, patient.err = out, err
+			log := slog.New(slog.NewJSONHandler(err, &slog.HandlerOptions{Level: level.Level}))
+			return patient.run(cmd.Context(), log, signals)
 		},
 	}
 	cmd.Flags().TextVar(&level, "log-level", logLevel{slog.LevelInfo}, "least `level` that is logged: debug, info, warn or error")
