@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,11 +18,16 @@ const (
 	maxHeaderBytes = 16 << 10
 )
 
+// maxConnections is how many are open at once: each takes a descriptor that the
+// gateway's clients would lack, and needs no token. What is above is closed.
+const maxConnections = 32
+
 // Server serves a handler on listeners that it is given.
 type Server struct {
 	http   http.Server
 	log    *slog.Logger
 	cancel context.CancelFunc // of every request's context
+	open   atomic.Int32       // connections
 	serves sync.WaitGroup     // one goroutine per listener, until Shutdown
 }
 
@@ -36,6 +42,7 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ConnState:      s.count,
 	}
 	return s
 }
@@ -47,6 +54,18 @@ func (s *Server) Start(l net.Listener) {
 			s.log.Error("the admin listener ended", "address", l.Addr().String(), "error", err)
 		}
 	})
+}
+
+// count keeps to maxConnections.
+func (s *Server) count(c net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		if s.open.Add(1) > maxConnections {
+			_ = c.Close() // its read fails, which makes it StateClosed
+		}
+	case http.StateClosed:
+		s.open.Add(-1)
+	}
 }
 
 // Shutdown closes the listeners, ends running profiles, lets other answers

@@ -150,3 +150,33 @@ func TestSlowRequestsAreCutOff(t *testing.T) {
 		})
 	}
 }
+
+// Connections that need no token take no descriptors without end.
+func TestConnectionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, c := serve(newTester("").h)
+		open := make([]net.Conn, maxConnections)
+		for i := range open {
+			open[i], _ = l.dial(t.Context(), "", "")
+		}
+		start := time.Now()
+		above, _ := l.dial(t.Context(), "", "")
+		if n, err := above.Read(make([]byte, 1)); err != io.EOF || time.Since(start) > 0 {
+			t.Errorf("one more got %d bytes, %v, after %v", n, err, time.Since(start))
+		}
+		open[0].Close()
+		synctest.Wait()
+		if resp, err := c.Get("http://127.0.0.1:9090/livez"); err != nil {
+			t.Error("in the place of one that ended:", err)
+		} else {
+			resp.Body.Close()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := s.open.Load(); n != 0 {
+			t.Errorf("%d are counted after the end", n)
+		}
+	})
+}
