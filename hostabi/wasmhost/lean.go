@@ -22,8 +22,8 @@ const (
 	maxGrowth = 32        // times that code is added to; after that it is all there
 )
 
-// growthWait is how long a call waits for code that is added. It is the host's
-// work and not the guest's, so it is longer than a call may take: what the guest
+// growthWait is how long a call waits for all code that is added for it. It is the
+// host's work and not the guest's, so it is longer than a call may take: what the guest
 // answers is worth more than its fallback, also on a machine that has no time.
 const growthWait = 10 * time.Second
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/hostabi"
 	"weir/hostabi/wasmhost/rewrite"
@@ -154,6 +155,25 @@ func TestAGuestThatMissesManyGetsAll(t *testing.T) {
 	}
 	if got := ask(m, hostabi.Classify, "~"); got != "fault: trap" { // outside the table
 		t.Errorf("a trap is %q", got)
+	}
+	healed(t, m, hostabi.Admit)
+}
+
+// A call that misses one function after the other waits no longer than for one.
+func TestAGuestThatMissesManyIsNotWaitedForLong(t *testing.T) {
+	g := NewGuest()
+	for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
+		g.Hook(h, Join(nop, Echo))
+	}
+	m := load(t, lean+Interpreter, g.Build(), func(o *Options) {
+		o.Rehearse = func(r *Rehearsal) { _, _, _ = r.Call(hostabi.Classify, nil, nil) }
+	})
+	m.code.making.Lock() // nothing is compiled
+	began := time.Now()
+	_, _, f := m.call(hostabi.Admit, nil, nil, m.now()-growthWait) // all its time is gone
+	m.code.making.Unlock()
+	if f == nil || f.Kind != Unavailable || time.Since(began) > growthWait/2 {
+		t.Errorf("%v after %v", f, time.Since(began))
 	}
 	healed(t, m, hostabi.Admit)
 }

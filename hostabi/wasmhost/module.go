@@ -244,7 +244,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	}
 	err = m.contain(call)
 	for err != nil && inst.absent > 0 {
-		if inst, err = m.completed(inst); err != nil {
+		if inst, err = m.completed(inst, start); err != nil {
 			m.breaker.cancel()
 			m.healing.Go(m.heal) // as in discard
 			return out, 0, m.fault(h, Unavailable, err)
@@ -262,15 +262,16 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 }
 
 // completed returns an instance that has the function that in missed, in its
-// place. When adding it takes very long, it goes on without the caller.
-func (m *Module) completed(in *instance) (*instance, error) {
+// place. When all that a call which began at start missed takes very long, the
+// last of it goes on without the caller.
+func (m *Module) completed(in *instance, start time.Duration) (*instance, error) {
 	grown := make(chan error, 1)
 	m.healing.Go(func() { // as in discard
 		grown <- m.contain(in.complete)
 		m.trimLater()
 	})
 	limit := max(growthWait, wall(m.opts.CallTimeout))
-	wait := time.NewTimer(limit)
+	wait := time.NewTimer(start + limit - m.now())
 	defer wait.Stop()
 	select {
 	case err := <-grown:
@@ -278,7 +279,7 @@ func (m *Module) completed(in *instance) (*instance, error) {
 			return nil, err
 		}
 	case <-wait.C:
-		return nil, &LateError{"a function that it had not called before was not compiled", limit}
+		return nil, &LateError{"what it had not called before was not compiled", limit}
 	}
 	return m.alike()
 }
