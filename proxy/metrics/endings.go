@@ -128,7 +128,7 @@ func (s *Set) Fault(code hostabi.FaultCode) prometheus.Counter {
 }
 
 // Closes counts tunnels that ended with code, which who sent or caused first;
-// 1005 stands for a close without a code, 1006 for an end without a close.
+// 1005 stands for a close without a code.
 func (s *Set) Closes(code uint16, who Initiator) prometheus.Counter {
 	return s.closes[who][closeIndex(code)]
 }
