@@ -107,26 +107,15 @@ func (c *code) make(ctx context.Context, wasm []byte) error {
 	if c.key.engine != Interpreter && c.key.engine != Compiler {
 		return refuse("use interpreter or compiler", "engine %q is unknown", c.key.engine)
 	}
-	d, err := rewrite.Prepare(wasm, importable)
+	var d *rewrite.Draft
+	var f rewrite.Form
+	var rewritten []byte
+	var err error
+	laboriously(ctx, func() { d, f, rewritten, err = c.prepare(wasm) })
 	if err != nil {
 		return asLoadError(err)
 	}
 	c.Facts = d.Facts
-	f := rewrite.Form{}
-	if d.WorthLean(c.key.leanFrom) {
-		f = rewrite.Form{Marks: true, Familiar: known.get()}
-	}
-	rewritten, err := d.Write(f)
-	if err == nil && f.Marks && !d.WorthLean(c.key.leanFrom) {
-		f = rewrite.Form{}
-		rewritten, err = d.Write(f)
-	}
-	if err == nil && c.key.engine == Compiler {
-		err = d.Compilable()
-	}
-	if err != nil {
-		return asLoadError(err)
-	}
 	if f.Marks {
 		c.draft, c.whole, c.guessed = d, rewritten, f.Familiar != nil
 		return nil
@@ -137,6 +126,25 @@ func (c *code) make(ctx context.Context, wasm []byte) error {
 	}
 	c.put(k)
 	return nil
+}
+
+// prepare checks the module and writes it in the form that is compiled first.
+func (c *code) prepare(wasm []byte) (d *rewrite.Draft, f rewrite.Form, rewritten []byte, err error) {
+	if d, err = rewrite.Prepare(wasm, importable); err != nil {
+		return nil, f, nil, err
+	}
+	if d.WorthLean(c.key.leanFrom) {
+		f = rewrite.Form{Marks: true, Familiar: known.get()}
+	}
+	rewritten, err = d.Write(f)
+	if err == nil && f.Marks && !d.WorthLean(c.key.leanFrom) {
+		f = rewrite.Form{}
+		rewritten, err = d.Write(f)
+	}
+	if err == nil && c.key.engine == Compiler {
+		err = d.Compilable()
+	}
+	return d, f, rewritten, err
 }
 
 // abiString is the guest's version as people write it. The export is asked when

@@ -52,7 +52,7 @@ func (c *code) compile(ctx context.Context, engine string, rewritten []byte, f r
 	ctx, cancel := context.WithTimeout(experimental.WithCompilationWorkers(ctx, 2), compileTimeout)
 	defer cancel()
 	var err error
-	k.module, err = k.runtime.CompileModule(ctx, rewritten)
+	laboriously(ctx, func() { k.module, err = k.runtime.CompileModule(ctx, rewritten) })
 	switch {
 	case ctx.Err() != nil:
 		err = &LoadError{Stage: Compile, Reason: fmt.Sprintf("compiling takes longer than %v", compileTimeout), Remedy: `run it with engine = "interpreter"`, Err: ctx.Err()}

@@ -28,15 +28,15 @@ const (
 const growthWait = 10 * time.Second
 
 // write writes the module in another form.
-func (c *code) write(f rewrite.Form) ([]byte, error) {
-	rewritten, err := c.draft.Write(f)
+func (c *code) write(ctx context.Context, f rewrite.Form) (rewritten []byte, err error) {
+	laboriously(ctx, func() { rewritten, err = c.draft.Write(f) })
 	return rewritten, asLoadError(err)
 }
 
 // lean compiles the module with the functions that are resident; nil: all.
 func (c *code) lean(ctx context.Context, resident rewrite.Set, img *image) (*core, error) {
 	f := rewrite.Form{Pages: uint32(img.size >> 16), Resident: resident}
-	rewritten, err := c.write(f)
+	rewritten, err := c.write(ctx, f)
 	if err != nil {
 		return nil, err
 	}

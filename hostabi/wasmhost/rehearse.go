@@ -17,7 +17,7 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	}
 	img, started, used, err := c.perform(ctx, m)
 	if errors.Is(err, errAbsent) { // it only looked like those before it
-		if c.whole, err = c.write(rewrite.Form{Marks: true}); err != nil {
+		if c.whole, err = c.write(ctx, rewrite.Form{Marks: true}); err != nil {
 			return err
 		}
 		c.guessed = false

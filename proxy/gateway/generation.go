@@ -130,7 +130,7 @@ func (gen *generation) addPolicy(ctx context.Context, g *Gateway, cfg *config.Po
 		}
 	}
 	p, err := policy.Load(ctx, policy.Options{
-		Config: *cfg, Log: g.log, Metrics: g.metrics, CallTimeout: g.options.CallTimeout, InitTimeout: g.options.InitTimeout,
+		Config: *cfg, Log: g.log, Metrics: g.metrics, Background: old != nil, CallTimeout: g.options.CallTimeout, InitTimeout: g.options.InitTimeout,
 	})
 	if err != nil {
 		return policyProblem(gen.cfg, cfg.Name, err)

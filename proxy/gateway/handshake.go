@@ -111,7 +111,7 @@ func (h *handshake) run() bool {
 		}
 	}()
 	if task := conn.Task(); task != nil {
-		task.Leave() // a log may be slow
+		task.Leave() // a tunnel begins, for which others need not wait
 	}
 	tunnel := "t" + strconv.FormatUint(g.lastID.Add(1), 36)
 	g.log.Info("upgraded", "tunnel", tunnel, "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,

@@ -27,6 +27,8 @@ type Options struct {
 	Log     *slog.Logger  // nil: nothing is logged
 	Metrics *metrics.Set  // nil: nothing is counted
 
+	// Background is wasmhost.Options.Background: others are served meanwhile.
+	Background bool
 	// CallTimeout and InitTimeout are the guest's, as in wasmhost.Options; 0: the
 	// defaults. An interpreter under the race detector needs more.
 	CallTimeout, InitTimeout time.Duration
@@ -78,7 +80,7 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	report := newReporter(o.Log, c.Name)
 	m, err := wasmhost.Load(ctx, wasmhost.Options{
 		Name: c.Name, Wasm: c.Bytes, Engine: c.Engine, Configure: input, Log: report.guest,
-		CallTimeout: o.CallTimeout, InitTimeout: o.InitTimeout,
+		CallTimeout: o.CallTimeout, InitTimeout: o.InitTimeout, Background: o.Background,
 		Panic: func(v any, stack []byte) {
 			if o.Metrics != nil {
 				o.Metrics.Panics(metrics.InPolicy).Inc()

@@ -35,7 +35,7 @@ var answers = sync.Pool{New: func() any { return new([]byte) }}
 // (http1.Exchange.Respond). An answer that has begun already cannot be replaced:
 // it is aborted.
 func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
-	x.Leave() // the policy may be asked, and the log may be slow
+	x.Leave() // the policy may be asked
 	class := v.Fault(f.Code)
 	if class.RetryAfter <= 0 {
 		class.RetryAfter = f.RetryAfter
