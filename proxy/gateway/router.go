@@ -118,8 +118,8 @@ func hostName(host string) string {
 		}
 		host = h
 	}
-	if in, ok := strings.CutPrefix(host, "["); ok {
-		if a, err := netip.ParseAddr(strings.TrimSuffix(in, "]")); err == nil {
+	if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
+		if a, err := netip.ParseAddr(host[1 : n-1]); err == nil {
 			return "[" + a.String() + "]"
 		}
 	}
