@@ -152,7 +152,7 @@ func (g *Gateway) refuseLate(x *http1.Exchange) {
 	if rt := gen.router.match(x.Req.Host, pathOf(x.Req.Target)); rt != nil {
 		view, f.Route = rt.View, rt.Name
 	}
-	f.ID = stream.NewRequestID(&x.Req, client.Trusted)
+	f.Client, f.ID = client, stream.NewRequestID(&x.Req, client.Trusted)
 	x.CloseAfter()
 	g.proxy.Refuse(x, view, f)
 }

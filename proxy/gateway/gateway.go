@@ -92,7 +92,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		stop:     make(chan struct{}),
 	}
 	g.faults, g.panics = relay.NewFaultLog(g.log), relay.NewFaultLog(g.log)
-	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, Allow: g.faults.Allow, TrustedProxies: g.trusted}
+	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, Allow: g.faults.Allow}
 	g.http = g.newServer(g.serve)
 	g.late = g.newServer(g.refuseLate)
 	g.startLoops()

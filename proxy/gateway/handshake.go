@@ -79,7 +79,7 @@ func (h *handshake) run() bool {
 		up.Finish(false)
 		x.Resp.Reset()
 		g.proxy.Refuse(x, h.rt.View, stream.Fault{
-			Code: hostabi.UpstreamUnavailable, Message: "the upstream's answer to the handshake is not a WebSocket", Route: h.rt.Name, ID: h.id, Err: err,
+			Code: hostabi.UpstreamUnavailable, Message: "the upstream's answer to the handshake is not a WebSocket", Route: h.rt.Name, Client: h.client, ID: h.id, Err: err,
 		})
 		return back()
 	}
@@ -87,10 +87,7 @@ func (h *handshake) run() bool {
 		up.Finish(false)
 		return back()
 	}
-	client := relay.Leg{Addr: conn.RemoteAddr().String()}
-	if h.client.Addr != h.client.Peer && h.client.Addr.IsValid() {
-		client.Addr = h.client.Addr.String()
-	}
+	client := relay.Leg{Addr: h.client.LogName(conn)}
 	target, _, _ := strings.Cut(string(x.Req.Target), "?") // a query may hold secrets
 	_, client.Buffered = x.Detach()
 	other, buffered := up.Detach()

@@ -12,9 +12,6 @@ import (
 	"weir/proxy/stream"
 )
 
-// trusted are the proxies whose forwarding fields are believed.
-func (g *Gateway) trusted() []netip.Prefix { return g.current.Load().cfg.Server.TrustedProxies }
-
 // ids are those of the requests under way.
 var ids = sync.Pool{New: func() any { return new(stream.RequestID) }}
 
@@ -31,7 +28,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 	path := pathOf(x.Req.Target)
 	rt := gen.router.match(x.Req.Host, path)
 	refuse := func(f stream.Fault) {
-		f.ID = id
+		f.Client, f.ID = client, id
 		view := native
 		if rt != nil {
 			view, f.Route = rt.View, rt.Name

@@ -31,6 +31,15 @@ func ClientOf(c net.Conn, h *http1.Request, trusted []netip.Prefix) Client {
 	}
 }
 
+// LogName is what the log calls a client that came by conn: it has its port where it
+// is the other end itself.
+func (c Client) LogName(conn net.Conn) string {
+	if c.Addr.IsValid() && c.Addr != c.Peer {
+		return c.Addr.String()
+	}
+	return conn.RemoteAddr().String()
+}
+
 // ClientAddr is the address of the client behind peer: peer itself unless it is
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
 // one. Forwarded (RFC 7239) is asked only when there is no X-Forwarded-For. An

@@ -113,7 +113,7 @@ func TestHeadersOfTheRequest(t *testing.T) {
 		seen <- p.request()
 		p.send("HTTP/1.1 204 No Content\r\n\r\n")
 	}))
-	r.proxy.TrustedProxies = func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} }
+	r.trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	if _, _, err := r.exchange("GET /a?b HTTP/1.1\r\nHost: a.example\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close, X\r\nX: 1\r\nCookie: a=\"b\"\r\nTraceparent: " + traceparent + "\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +134,10 @@ func TestHeadersOfTheRequest(t *testing.T) {
 		if got := req.Header[name]; !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
+	}
+	r.await(1)
+	if len(r.logs.lines("http exchange", "peer=192.0.2.1 ")) != 1 {
+		t.Errorf("no line names the client: %q", r.logs.lines())
 	}
 }
 

@@ -19,6 +19,7 @@ type Fault struct {
 	Message string     // measured and allowed, shown to the client; empty: the catalogue's title
 	Limit   int64      // what is allowed; 0: none
 	Actual  int64      // what was measured; 0: nothing
+	Client  Client     // for the log alone; zero: the other end of the connection
 	ID      *RequestID // nil when no request head could be read
 	// RetryAfter stands in for the policy's when that gives none.
 	RetryAfter time.Duration
@@ -92,7 +93,7 @@ func (p *Proxy) count(x *http1.Exchange, f *Fault) {
 	if f.Route != "" {
 		attrs = append(attrs, slog.String("route", f.Route))
 	}
-	attrs = p.appendRequest(attrs, x)
+	attrs = appendRequest(attrs, x, f.Client)
 	if f.ID != nil {
 		attrs = append(attrs, slog.String("trace_id", f.ID.TraceID()), slog.String("request_id", f.ID.String()))
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"time"
 
@@ -80,7 +79,7 @@ func (c *carriage) classify() (first []byte, err error) {
 // log writes the exchange's line, at debug level, when that is logged.
 func (c *carriage) log(start time.Time, status int, err error) {
 	attrs := make([]slog.Attr, 0, 10)
-	attrs = c.proxy.appendRequest(append(attrs, slog.String("route", c.route.Name)), c.x)
+	attrs = appendRequest(append(attrs, slog.String("route", c.route.Name)), c.x, c.client)
 	attrs = append(attrs,
 		slog.Int("status", status),
 		slog.Int64("bytes", c.x.BytesWritten()),
@@ -95,20 +94,9 @@ func (c *carriage) log(start time.Time, status int, err error) {
 }
 
 // appendRequest appends what a line of the log says of the request in x.
-func (p *Proxy) appendRequest(attrs []slog.Attr, x *http1.Exchange) []slog.Attr {
-	peer := x.Conn().RemoteAddr().String()
-	if c := ClientOf(x.Conn(), &x.Req, p.trusted()); c.Addr != c.Peer {
-		peer = c.Addr.String()
-	}
+func appendRequest(attrs []slog.Attr, x *http1.Exchange, client Client) []slog.Attr {
 	return append(attrs,
-		slog.String("peer", peer), slog.String("method", string(x.Req.Method)), slog.String("path", string(path(&x.Req))))
-}
-
-func (p *Proxy) trusted() []netip.Prefix {
-	if p.TrustedProxies == nil {
-		return nil
-	}
-	return p.TrustedProxies()
+		slog.String("peer", client.LogName(x.Conn())), slog.String("method", string(x.Req.Method)), slog.String("path", string(path(&x.Req))))
 }
 
 // path is the target of a request without its query, which may hold secrets.

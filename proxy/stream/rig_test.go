@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +41,8 @@ type rig struct {
 	addr    string
 	logs    *logs
 	metrics *metrics.Set
-	served  chan struct{} // one for each Serve that returned
+	trusted []netip.Prefix // proxies
+	served  chan struct{}  // one for each Serve that returned
 
 	writeTimeout, idleTimeout time.Duration
 }
@@ -80,7 +82,7 @@ func newRig(t testing.TB, addr string, settings ...setting) *rig {
 	srv := &http1.Server{
 		Handler: func(x *http1.Exchange) {
 			defer func() { r.served <- struct{}{} }()
-			r.proxy.Serve(x, r.route, ClientOf(x.Conn(), &x.Req, r.proxy.trusted()), NewRequestID(&x.Req, false))
+			r.proxy.Serve(x, r.route, ClientOf(x.Conn(), &x.Req, r.trusted), NewRequestID(&x.Req, false))
 		},
 		Panic: func(v any, stack []byte) { t.Errorf("panic: %v\n%s", v, stack) },
 		Settings: func() http1.Settings {

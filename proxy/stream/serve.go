@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -37,9 +36,6 @@ type Proxy struct {
 	// not since the last. It is asked before the line is made: a flood of refused requests is
 	// no flood of lines, nor of work for them.
 	Allow func(now time.Time, code hostabi.FaultCode) (suppressed int64, ok bool)
-	// TrustedProxies are the peers whose forwarding fields are believed, for the
-	// log.
-	TrustedProxies func() []netip.Prefix
 }
 
 // errClientGone is why an exchange ended whose client left.
@@ -90,7 +86,7 @@ func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID)
 	}
 	limit := r.Limits.MaxBodySize
 	if n := x.Info.ContentLength; n > limit {
-		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, Route: r.Name, ID: id})
+		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, Route: r.Name, Client: client, ID: id})
 		return
 	}
 	var start time.Time
@@ -178,7 +174,7 @@ const invalidAnswer = "the upstream's answer is not valid HTTP"
 // fail answers for an upstream that gave no head.
 func (c *carriage) fail(err error) {
 	c.x.Resp.Reset() // of what it may have begun to say
-	f := Fault{Route: c.route.Name, ID: c.id, Err: err}
+	f := Fault{Route: c.route.Name, Client: c.client, ID: c.id, Err: err}
 	e, ok := errors.AsType[*upstream.Error](err)
 	switch {
 	case ok && e.BodyErr != nil:
@@ -246,7 +242,7 @@ func (c *carriage) answer() (status int, err error) {
 			err := up.Fault(upstream.Protocol, errors.New("content coding "+string(coding)+" where identity was asked for"))
 			c.end(false)
 			x.Resp.Reset()
-			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", Route: c.route.Name, ID: c.id, Err: err})
+			c.proxy.Refuse(x, c.route.View, Fault{Code: hostabi.FramingError, Message: "the upstream's stream cannot be framed: it has a content coding", Route: c.route.Name, Client: c.client, ID: c.id, Err: err})
 			return status, err
 		}
 		if c.framing.changes() {
@@ -331,7 +327,7 @@ func (e *writeError) Unwrap() error { return e.err }
 // abort ends an answer that has begun and cannot be finished: never cleanly. It
 // returns the error that says why.
 func (c *carriage) abort(err error) error {
-	f := Fault{Route: c.route.Name, ID: c.id, Err: err}
+	f := Fault{Route: c.route.Name, Client: c.client, ID: c.id, Err: err}
 	_, unwritten := errors.AsType[*writeError](err)
 	_, long := errors.AsType[*framed.LengthError](err)
 	_, short := errors.AsType[*framed.TruncatedError](err)
