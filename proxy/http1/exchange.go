@@ -204,23 +204,20 @@ func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte 
 // appendConnection appends what is to become of the connection: it ends, or stays,
 // or is to be upgraded before the request is served (RFC 9110 §15.5.22).
 func (x *Exchange) appendConnection(b []byte, status int) []byte {
-	const upgrade = "Upgrade\r\n"
-	required := status == fasthttp.StatusUpgradeRequired && x.Resp.Get("upgrade") != nil
-	option := ""
+	options := ""
 	switch {
 	case x.close:
-		option = "close"
+		options = ", close"
 	case x.Info.KeepAlive10:
-		option = "keep-alive"
-	case required:
-		return append(b, "Connection: "+upgrade...)
-	default:
+		options = ", keep-alive"
+	}
+	if status == fasthttp.StatusUpgradeRequired && x.Resp.Get("upgrade") != nil {
+		options += ", Upgrade"
+	}
+	if options == "" {
 		return b
 	}
-	b = append(append(b, "Connection: "...), option...)
-	if required {
-		return append(b, ", "+upgrade...)
-	}
+	b = append(append(b, "Connection: "...), options[len(", "):]...)
 	return append(b, "\r\n"...)
 }
 
