@@ -84,18 +84,24 @@ func (p *Policy) ask(h hostabi.Hook, in encoder, out decoder, check func() error
 // a busy machine is not the guest's fault.
 const patience = 3
 
-// patiently calls at most tries times, as long as the guest times out, or, while
-// nobody but Load waits for it, has no instance free.
+// patiently calls at most tries times, as long as what answers is late.
 func (p *Policy) patiently(tries int, call func() error) (err error) {
 	for range tries {
-		err = call()
-		f, _ := errors.AsType[*failure](err)
-		_, late := errors.AsType[*wasmhost.LateError](err)
-		if (f == nil || f.result != string(wasmhost.Timeout)) && (p.ready || !late) {
+		if err = call(); !p.late(err) {
 			break
 		}
 	}
 	return err
+}
+
+// late reports whether the guest timed out, or, while nobody but Load waits for it,
+// had no instance free.
+func (p *Policy) late(err error) bool {
+	if f, ok := errors.AsType[*failure](err); ok && f.result == string(wasmhost.Timeout) {
+		return true
+	}
+	_, busy := errors.AsType[*wasmhost.LateError](err)
+	return busy && !p.ready
 }
 
 func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, *failure) {
