@@ -72,13 +72,13 @@ short, 2 for a command line that makes no sense.`,
 			defer signal.Stop(signals)
 			// Who reads the log may go away or stop reading; the tunnels do not.
 			signal.Ignore(syscall.SIGPIPE)
-			out, err := newAsync(c.out), newAsync(c.err)
-			defer out.Close()
-			defer err.Close()
-			patient := *c
-			patient.out, patient.err = out, err
-			log := slog.New(slog.NewJSONHandler(err, &slog.HandlerOptions{Level: level.Level}))
-			return patient.run(cmd.Context(), log, signals)
+			stdout, stderr := newAsync(c.out), newAsync(c.err)
+			defer stdout.Close()
+			defer stderr.Close()
+			own := *c
+			own.out, own.err = stdout, stderr
+			log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level.Level}))
+			return own.run(cmd.Context(), log, signals)
 		},
 	}
 	cmd.Flags().TextVar(&level, "log-level", logLevel{slog.LevelInfo}, "least `level` that is logged: debug, info, warn or error")
