@@ -107,9 +107,6 @@ func (h *handshake) run() bool {
 			up.Finish(false)
 		}
 	}()
-	if task := conn.Task(); task != nil {
-		task.Leave() // a tunnel begins, for which others need not wait
-	}
 	tunnel := "t" + strconv.FormatUint(g.lastID.Add(1), 36)
 	g.log.Info("upgraded", "tunnel", tunnel, "route", h.rt.Name, "peer", client.Addr, "upstream", up.URL, "target", target,
 		"limit_class", h.class, "request_id", h.id.String(), "trace_id", h.id.TraceID())
