@@ -207,6 +207,26 @@ func TestWantedMemoryIsNotTaken(t *testing.T) {
 	route.Release(40)
 }
 
+// To ask for room takes none, and sheds what stands in the way alone.
+func TestFits(t *testing.T) {
+	budget := NewBudget(1<<20, nil)
+	q := given(t, 3*(recordSize+4), budget, "aaaa ~bbbb ~cccc")
+	for _, f := range []struct {
+		size   int64
+		fits   bool
+		waits  int
+		budget int64
+	}{
+		{4, true, 2, 2 * (recordSize + 4)},
+		{recordSize + 8, true, 1, recordSize + 4},
+		{recordSize + 9, false, 1, recordSize + 4},
+	} {
+		if q.Fits(f.size) != f.fits || q.Messages() != f.waits || budget.Used() != f.budget {
+			t.Errorf("%d bytes: %d messages wait, %d reserved, want %+v", f.size, q.Messages(), budget.Used(), f)
+		}
+	}
+}
+
 func TestLoansAreWrittenInTheirTurn(t *testing.T) {
 	budget := NewBudget(0, nil)
 	q := given(t, recordSize+4, budget, "aaaa")

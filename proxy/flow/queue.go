@@ -114,7 +114,7 @@ func (q *Queue) Push(m Message) bool {
 		q.control += n
 		q.reserved += n + recordSize
 		q.budget.force(n + recordSize)
-	case !q.makeRoom(&m):
+	case !q.makeRoom(&m, m.Cost()):
 		if m.Droppable {
 			q.Drop()
 		}

@@ -1,11 +1,22 @@
 package flow
 
-// makeRoom takes what m costs of the limit and of the budget. In this order is
+// Fits makes room for a message of size bytes that may not be shed, without taking
+// it, and reports whether there is enough.
+func (q *Queue) Fits(size int64) bool {
+	cost := size + recordSize
+	if !q.makeRoom(&Message{}, cost) {
+		return false
+	}
+	q.giveBack(cost)
+	q.tidy()
+	return true
+}
+
+// makeRoom takes bare, what m costs, of the limit and of the budget. In this order is
 // given up: states that a newer one has superseded, the oldest first, then the
 // state that m supersedes, then droppable messages by priority and age. A
 // droppable m makes no room for itself among what has a higher priority.
-func (q *Queue) makeRoom(m *Message) bool {
-	bare := m.Cost()
+func (q *Queue) makeRoom(m *Message, bare int64) bool {
 	name := ""
 	if m.Droppable {
 		name = m.Conflate

@@ -168,8 +168,8 @@ func (r *rig) leavesNothing() {
 		}
 	}
 	for d := range r.legs {
-		if s := &r.legs[d].sink; !s.queue.Empty() || s.writing || s.lenders != 0 {
-			r.t.Errorf("sink %d: empty %v, writing %v, lenders %d at the end", d, s.queue.Empty(), s.writing, s.lenders)
+		if s := &r.legs[d].sink; !s.queue.Empty() || s.writing || s.stalled != 0 {
+			r.t.Errorf("sink %d: empty %v, writing %v, stalled %d at the end", d, s.queue.Empty(), s.writing, s.stalled)
 		}
 	}
 	for _, s := range []string{"open", "closing"} {

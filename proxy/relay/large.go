@@ -97,7 +97,7 @@ func (p *pump) beginLarge(h *wsframe.Header) *Cause {
 		p.text.frame(h, p.set.Limits.ValidateUTF8)
 		p.text.at = -h.Size
 		p.state = cutting
-		p.out.sink.lockMessage()
+		p.out.sink.lockMessage(p, p.left)
 	}
 	return nil
 }

@@ -145,6 +145,50 @@ func TestSlowConsumerInsideAMessage(t *testing.T) {
 	}, kernel(500), buffered(5000))
 }
 
+// One that the queue can hold is begun when there is room for all of it: a slow
+// consumer can then be told.
+func TestSlowConsumerOfLargeMessages(t *testing.T) {
+	for _, size := range []int{bufferSize, bufferSize + 1, 100_000, 300_000} {
+		inTunnel(t, func(r *rig) {
+			for range 20 {
+				r.u.send(strings.Repeat("x", size))
+			}
+			sleep(4900)
+			r.u.silent()
+			sleep(200)
+			r.u.closed(1013, "slow_consumer")
+			for {
+				g, err := r.c.next()
+				if err != nil {
+					t.Fatalf("%d bytes: %v", size, err)
+				}
+				if g.op == wsframe.Close {
+					break
+				}
+				if len(g.payload) != size {
+					t.Errorf("a message of %d bytes instead of %d", len(g.payload), size)
+				}
+			}
+		}, kernel(5000), buffered(400_000))
+	}
+}
+
+// Waiting for room sheds what may be shed, and no more than that takes.
+func TestALargeMessageMakesRoom(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		first := fill(r.u, 2000)
+		for i := range 100 {
+			r.u.send(event("presence", i, 1000))
+		}
+		r.u.send(event("critical", 100, large))
+		synctest.Wait()
+		if f := r.carried(hostabi.ToClient); f.Shed == 0 || f.Shed > 60 {
+			t.Errorf("%d messages are shed for one of %d bytes, of 100 of 1000", f.Shed, large)
+		}
+		r.c.expect(first)
+	}, kernel(500), buffered(large+50_000), under(events(t)))
+}
+
 // Large messages are judged by rules like others: shed whole toward a slow
 // peer, refused when the inbox is full.
 func TestLargeMessagesByRule(t *testing.T) {

@@ -31,7 +31,7 @@ type sink struct {
 
 	set     *Settings
 	queue   flow.Queue
-	lenders int // wait for what they lent
+	stalled int // pumps that wait: for what they lent, or for room
 
 	inMessage bool     // a large message is being passed through: nothing comes between
 	parted    bool     // a part of it was passed on
@@ -261,11 +261,13 @@ func (s *sink) part(p *pump, wire []byte, last bool) {
 	s.settle()
 }
 
-// lockMessage begins a message that nothing may come between.
-func (s *sink) lockMessage() {
+// lockMessage begins a message of p's, n bytes on the wire, that nothing may come
+// between.
+func (s *sink) lockMessage(p *pump, n int64) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaitRoom(p, n)
 	s.inMessage, s.parted = true, false
-	s.mu.Unlock()
 }
 
 // unlockMessage ends it and sends what waited for that.

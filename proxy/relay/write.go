@@ -81,7 +81,7 @@ func (s *sink) more() bool {
 			s.moved = time.Now()
 		}
 		s.queue.Wrote(n, s.leg.tr.Pending())
-		if s.lenders > 0 {
+		if s.stalled > 0 {
 			s.wake.Broadcast()
 		}
 		if n < len(next) {
@@ -99,20 +99,42 @@ func (s *sink) lend(p *pump, m flow.Message) {
 	loan := s.queue.Lend(m)
 	s.write()
 	s.settle()
+	s.stall(p, loan.Returned)
+	// The tunnel ends, and p takes its memory back.
+	s.queue.Recall(loan)
+}
+
+// awaitRoom waits until the queue can hold a message of n bytes that comes in
+// parts, or the tunnel ends. Then no part has to wait with half of it on the wire,
+// where nothing may follow but the rest: a peer that takes nothing can still be sent
+// a close frame behind it. What is larger than the queue does not wait.
+func (s *sink) awaitRoom(p *pump, n int64) {
+	n += n / 64 // what the queue notes of parts of 1 KiB and more
+	fits := func() bool { return s.queue.Empty() || s.queue.Fits(n) }
+	if n > s.set.Limits.MaxBufferedBytes || s.idle() || s.closing || fits() {
+		return
+	}
+	p.leaveLoop()
+	s.settle()
+	s.stall(p, fits)
+	s.settle()
+}
+
+// stall keeps p waiting until over, or the tunnel ends. The queue has moved before
+// each time it is asked.
+func (s *sink) stall(p *pump, over func() bool) {
 	p.in.paused.Store(true)
-	if s.lenders++; s.lenders == 1 {
+	if s.stalled++; s.stalled == 1 {
 		s.armGrace(s.set.Limits.SlowConsumerGrace)
 	}
-	for !loan.Returned() && !s.gone() {
+	for !over() && !s.gone() {
 		s.wake.Wait()
 	}
-	if s.lenders--; s.lenders == 0 {
+	if s.stalled--; s.stalled == 0 {
 		s.grace.Stop()
 	}
 	p.in.lastRead.Store(s.t.since(time.Now()))
 	p.in.paused.Store(false)
-	// The tunnel ends, and p takes its memory back.
-	s.queue.Recall(loan)
 }
 
 // armGrace ends the tunnel when nothing moves for slow_consumer_grace.
@@ -126,7 +148,7 @@ func (s *sink) armGrace(wait time.Duration) {
 
 func (s *sink) graceOver() {
 	s.mu.Lock()
-	stuck := s.lenders > 0 && !s.gone()
+	stuck := s.stalled > 0 && !s.gone()
 	left := s.set.Limits.SlowConsumerGrace - time.Since(s.moved)
 	if stuck && left > 0 {
 		s.armGrace(left)
