@@ -175,7 +175,7 @@ const (
 
 // ErrorOutput is an envelope as a template; the slots are ABI.md §7.
 type ErrorOutput struct {
-	Template    string
+	Template    string // none: the native one, and no notice for Gap
 	ContentType string // HTTP; default application/problem+json
 	Recipient   Recipient
 	Status      uint16 // HTTP status; 0: the catalogue's

@@ -33,7 +33,7 @@ func valid(s sample, out []byte, shape *hostabi.Shape) error {
 	if err := m.Decode(out); err != nil {
 		return err
 	}
-	return validEnvelope(&s.err, &m, shape)
+	return validEnvelope(&m, shape)
 }
 
 func pointer(field, p string) error {
@@ -44,8 +44,8 @@ func pointer(field, p string) error {
 }
 
 // validEnvelope holds an envelope to ABI.md §7.2.
-func validEnvelope(in *hostabi.ErrorInput, m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
-	if m.Template == "" && (in.Code == hostabi.Gap || m.Recipient == hostabi.ToNobody) {
+func validEnvelope(m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
+	if m.Template == "" {
 		return nil
 	}
 	if len(m.Template) > hostabi.MaxTemplate {

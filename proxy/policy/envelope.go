@@ -71,17 +71,18 @@ func builtin(c hostabi.FaultCode, t hostabi.Transport) *Envelope {
 		return nil
 	}
 	row := faultRow(c)
-	e := &Envelope{ContentType: hostabi.ProblemType, Status: row.Status, Close: row.Close, code: c, title: row.Title, body: builtinBody[t&1]}
+	e := &Envelope{ContentType: hostabi.ProblemType, Status: row.Status, Close: row.Close, code: c, title: row.Title, body: nativeBody[t&1]}
 	if t == hostabi.WebSocket {
 		e.ContentType = hostabi.JSONType
 	}
 	return e
 }
 
-var builtinBody = [2]template{
-	hostabi.HTTP:      mustCompile(hostabi.ProblemTemplate),
-	hostabi.WebSocket: mustCompile(hostabi.EventTemplate),
-}
+// The native envelopes by transport (ABI.md §7.3).
+var (
+	nativeText = [2]string{hostabi.HTTP: hostabi.ProblemTemplate, hostabi.WebSocket: hostabi.EventTemplate}
+	nativeBody = [2]template{mustCompile(nativeText[0]), mustCompile(nativeText[1])}
+)
 
 func mustCompile(text string) template {
 	t, err := compileTemplate(text, nil)
@@ -91,11 +92,15 @@ func mustCompile(text string) template {
 	return t
 }
 
-// newEnvelope checks a policy's answer for (c, t) and makes the envelope of it;
-// nil for a Gap without a template, which means no notice.
+// newEnvelope checks a policy's answer for (c, t) and makes the envelope of it. One
+// without a template is the native one; nil for a Gap: no notice.
 func newEnvelope(c hostabi.FaultCode, t hostabi.Transport, out *hostabi.ErrorOutput, keep []string, compile func(string) (template, error)) (*Envelope, error) {
-	if c == hostabi.Gap && out.Template == "" {
-		return nil, nil
+	text := out.Template
+	if text == "" {
+		if c == hostabi.Gap {
+			return nil, nil
+		}
+		text = nativeText[t&1]
 	}
 	row := faultRow(c)
 	e := &Envelope{
@@ -104,13 +109,11 @@ func newEnvelope(c hostabi.FaultCode, t hostabi.Transport, out *hostabi.ErrorOut
 		code: c, title: row.Title,
 	}
 	var err error
-	if e.body, err = compile(out.Template); err != nil {
+	if e.body, err = compile(text); err != nil {
 		return nil, err
 	}
 	if t == hostabi.HTTP {
-		if e.Recipient != hostabi.ToSender {
-			return nil, errors.New("recipient: an HTTP request is always answered, only sender is possible")
-		}
+		e.Recipient = hostabi.ToSender
 		e.ContentType = cmp.Or(e.ContentType, hostabi.ProblemType)
 		if c != hostabi.Gap && !bodyStatus(e.Status) {
 			return nil, fmt.Errorf("status %d cannot carry an envelope; wanted 200 to 599 without 204, 205 and 304", e.Status)
@@ -119,7 +122,7 @@ func newEnvelope(c hostabi.FaultCode, t hostabi.Transport, out *hostabi.ErrorOut
 	if e.Close != 0 && !closeSendable(e.Close) {
 		return nil, fmt.Errorf("close code %d may not be sent (RFC 6455 §7.4)", e.Close)
 	}
-	if !e.Binary && !utf8.ValidString(out.Template) {
+	if !e.Binary && !utf8.ValidString(text) {
 		return nil, errors.New("template is not UTF-8 and not marked as binary")
 	}
 	isJSON, err := jsonMedia(e.ContentType)
@@ -127,9 +130,9 @@ func newEnvelope(c hostabi.FaultCode, t hostabi.Transport, out *hostabi.ErrorOut
 		return nil, err
 	}
 	if e.ContentType == "" && !e.Binary { // a WebSocket message says no media type
-		isJSON = strings.HasPrefix(out.Template, "{") || strings.HasPrefix(out.Template, "[")
+		isJSON = strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[")
 	}
-	if !isJSON || e.Recipient == hostabi.ToNobody && out.Template == "" {
+	if !isJSON {
 		return e, nil
 	}
 	return e, e.checkJSON(len(keep))

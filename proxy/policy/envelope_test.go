@@ -42,7 +42,7 @@ func TestEnvelopeOfThePolicy(t *testing.T) {
 		fills     string
 	}{
 		{hostabi.Gap, hostabi.WebSocket, hostabi.ToClient, hostabi.ToSender, 0, `{"gap":7}`},
-		{hostabi.SlowConsumer, hostabi.WebSocket, hostabi.ToClient, hostabi.ToNobody, 4001, ""},
+		{hostabi.SlowConsumer, hostabi.WebSocket, hostabi.ToClient, hostabi.ToNobody, 4001, `{"type":"error","error":{"code":"slow_consumer","message":"The peer reads too slowly.","retryable":false,"limit":1}}`},
 		{hostabi.InboxFull, hostabi.WebSocket, hostabi.ToClient, hostabi.ToReceiver, 0, `{"r":5,"c":"inbox_full"}`},
 		{hostabi.InboxFull, hostabi.WebSocket, hostabi.ToUpstream, hostabi.ToSender, 0, `ERR "inbox_full"`},
 		{hostabi.NoRoute, hostabi.HTTP, hostabi.ToUpstream, hostabi.ToSender, 0, `{"type":"about:blank","title":"No route matches the request.","status":404,"detail":"No route matches the request.","code":"no_route","retryable":false,"limit":1}`},
@@ -92,8 +92,6 @@ func TestLoadRefusesEnvelopes(t *testing.T) {
 		{"not JSON", hostabi.ErrorOutput{Template: `{"a":}`}, "not JSON with every slot filled"},
 		{"not JSON without optionals", hostabi.ErrorOutput{Template: `{"a":[{}{{?limit}}]}`}, "not JSON"},
 		{"slot in a string", hostabi.ErrorOutput{Template: `{"a":"{{code}}"}`, ContentType: "application/vnd.x+json"}, "not JSON"},
-		{"empty", hostabi.ErrorOutput{}, "not JSON"},
-		{"HTTP to the receiver", hostabi.ErrorOutput{Template: "{}", Recipient: hostabi.ToReceiver}, "always answered"},
 		{"status without a body", hostabi.ErrorOutput{Template: "{}", Status: 204}, "status 204"},
 		{"informational status", hostabi.ErrorOutput{Template: "{}", Status: 101}, "status 101"},
 		{"close code not sendable", hostabi.ErrorOutput{Template: "{}", Close: 1006}, "close code 1006"},
@@ -113,6 +111,28 @@ func TestLoadRefusesEnvelopes(t *testing.T) {
 			}
 		}
 		want(t, c.name+": guest closed", g.closed.Load(), true)
+	}
+}
+
+// A policy may answer all alike: over HTTP there is one to tell, and what it leaves
+// out is native.
+func TestEnvelopesOfAConstantAnswer(t *testing.T) {
+	for _, r := range []hostabi.Recipient{hostabi.ToSender, hostabi.ToReceiver, hostabi.ToNobody} {
+		v := start(t, errorsWith(hostabi.ErrorOutput{Status: 503, Close: 4000, Recipient: r})).View("r")
+		for _, row := range hostabi.Catalogue {
+			over := [2]*Envelope{}
+			for tr := range over {
+				e := v.Envelope(row.Code, hostabi.Transport(tr), hostabi.ToClient)
+				native := builtin(row.Code, hostabi.Transport(tr))
+				want(t, "body", string(e.Append(nil, &Values{Message: "m"})), string(native.Append(nil, &Values{Message: "m", Status: 503})))
+				want(t, "close", e.Close, 4000)
+				over[tr] = e
+			}
+			want(t, "status", over[hostabi.HTTP].Status, 503)
+			want(t, "recipient over HTTP", over[hostabi.HTTP].Recipient, hostabi.ToSender)
+			want(t, "recipient", over[hostabi.WebSocket].Recipient, r)
+		}
+		want(t, "notice of a gap", v.Envelope(hostabi.Gap, hostabi.WebSocket, hostabi.ToClient) == nil, true)
 	}
 }
 
