@@ -146,8 +146,8 @@ func TestMalformedRequestsNeverReachTheBackend(t *testing.T) {
 			if _, err := http.ParseTime(a.Header.Get("Date")); err != nil {
 				t.Errorf("%s: %v", f[2], err)
 			}
-			if p := decodeProblem(t, a.body); p.Code != "protocol_error" || p.Retryable {
-				t.Errorf("%s: %s", f[2], a.body)
+			if p := decodeProblem(t, a.body); p.Code != "protocol_error" || p.Retryable || len(p.TraceID) != 32 || a.Header.Get("X-Request-Id") == "" {
+				t.Errorf("%s: %v %s", f[2], a.Header, a.body)
 			}
 			c.ended()
 			c.Close()

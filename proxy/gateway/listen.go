@@ -13,6 +13,7 @@ import (
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
+	"weir/proxy/stream"
 )
 
 // listen opens the listeners; the addresses stay as they are until a restart.
@@ -82,12 +83,17 @@ func (g *Gateway) newServer(handler func(*http1.Exchange)) *http1.Server {
 	}
 }
 
-// refuseMalformed answers a request that could not be read.
+// refuseMalformed answers a request that could not be read, under ids of its own.
 func (g *Gateway) refuseMalformed(x *http1.Exchange, e *http1.Error) {
+	id := stream.NewRequestID(new(http1.Request), false)
 	g.metrics.Fault(hostabi.ProtocolError).Inc()
-	g.faults.Warn(time.Now(), "bad request", "peer", x.Conn().RemoteAddr().String(), "status", e.Status, "error", e.Error())
+	g.faults.Warn(time.Now(), "bad request", "code", string(hostabi.ProtocolError), "peer", x.Conn().RemoteAddr().String(),
+		"status", e.Status, "error", e.Error(), "trace_id", id.TraceID(), "request_id", id.String())
 	env := native.Envelope(hostabi.ProtocolError, hostabi.HTTP, hostabi.ToUpstream)
-	body := env.Append(nil, &policy.Values{Code: hostabi.ProtocolError, Message: e.Error(), Status: e.Status, Limit: -1, Actual: -1})
+	body := env.Append(nil, &policy.Values{
+		Code: hostabi.ProtocolError, Message: e.Error(), Status: e.Status, Limit: -1, Actual: -1, TraceID: id.TraceID(),
+	})
+	x.Resp.Set("X-Request-Id", id.String())
 	x.Resp.AddDate(time.Now())
 	_ = x.Respond(e.Status, env.ContentType, body)
 }
