@@ -18,7 +18,8 @@ type Cause struct {
 	Code      uint16            // close code for the legs that got no close frame yet
 	Reason    string            // close reason, at most 123 bytes are sent
 
-	skip [2]bool // legs toward which what still waits is dropped, not delivered
+	direction string  // of the messages that the fault is about, for the log; empty: of none
+	skip      [2]bool // legs toward which what still waits is dropped, not delivered
 }
 
 // Error says it in a log line.
@@ -96,6 +97,13 @@ func (t *Tunnel) faultCause(by metrics.Initiator, d hostabi.Direction, code host
 	return c
 }
 
+// messageFault is the cause when Weir ends a tunnel for messages of direction d.
+func (t *Tunnel) messageFault(d hostabi.Direction, code hostabi.FaultCode, detail string) *Cause {
+	c := t.faultCause(metrics.ByWeir, d, code, detail)
+	c.direction = directionName(d)
+	return c
+}
+
 // sender names the peer that messages of direction d come from.
 func sender(d hostabi.Direction) metrics.Initiator {
 	if d == hostabi.ToUpstream {
@@ -122,7 +130,7 @@ func (t *Tunnel) lost(d hostabi.Direction, err error) *Cause {
 
 // broken is the cause when a peer breaks RFC 6455.
 func (t *Tunnel) broken(d hostabi.Direction, err error) *Cause {
-	c := t.faultCause(sender(d), d, hostabi.ProtocolError, err.Error())
+	c := t.messageFault(d, hostabi.ProtocolError, err.Error())
 	var we *wsframe.Error
 	if errors.As(err, &we) && we.Code != 1002 {
 		c.Code = we.Code

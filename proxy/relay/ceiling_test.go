@@ -162,6 +162,11 @@ func TestDrainCeiling(t *testing.T) {
 					}
 					from.closed(1009, "payload_too_large")
 					to.closed(1009, "payload_too_large")
+					<-r.ended
+					said := "initiator=weir fault=payload_too_large direction=" + directionName(hostabi.Direction(way))
+					if n := r.metric("weir_ws_closes_total", "1009", "weir"); n != 1 || !strings.Contains(r.log.String(), said) {
+						t.Errorf("%v closes counted, the log does not say %q: %s", n, said, r.log)
+					}
 				}, maxMessage(c.limit))
 			}
 		})

@@ -128,9 +128,13 @@ func (t *Tunnel) flow(d hostabi.Direction) Flow {
 // logClosed writes the line that a tunnel leaves.
 func (t *Tunnel) logClosed() {
 	up, down := t.flow(hostabi.ToUpstream), t.flow(hostabi.ToClient)
+	about := slog.Attr{} // which slog leaves out
+	if t.cause.direction != "" {
+		about = slog.String("direction", t.cause.direction)
+	}
 	t.o.Log.Info("closed",
 		"tunnel", t.o.ID, "route", t.o.Route.Name, "peer", t.o.Client.Addr, "upstream", t.o.Upstream.Addr,
-		"code", t.cause.Code, "reason", t.cause.Reason, "initiator", t.cause.Initiator.String(), "fault", string(t.cause.Fault),
+		"code", t.cause.Code, "reason", t.cause.Reason, "initiator", t.cause.Initiator.String(), "fault", string(t.cause.Fault), about,
 		"messages_to_upstream", up.Messages, "bytes_to_upstream", up.Bytes, "messages_to_client", down.Messages, "bytes_to_client", down.Bytes,
 		"shed", up.Shed+down.Shed, "conflated", up.Conflated+down.Conflated, "refused", up.Refused+down.Refused,
 		"duration_ms", time.Since(t.start).Milliseconds(), "trace_id", t.o.TraceID)

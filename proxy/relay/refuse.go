@@ -95,7 +95,7 @@ func (p *pump) drainedTooMuch() *Cause {
 	if p.refuse.headers > headerCeiling {
 		why = fmt.Sprintf("a refused message came with %d bytes of frame headers, above %d", p.refuse.headers, headerCeiling)
 	}
-	return p.t.faultCause(sender(p.dir), p.dir, hostabi.PayloadTooLarge, why)
+	return p.t.messageFault(p.dir, hostabi.PayloadTooLarge, why)
 }
 
 // answerWhenKnown sends the envelope of a drained message once enough of it has
@@ -124,7 +124,7 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix [
 	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
 	p.t.logFault(p, code, limit, actual, key)
 	if code == hostabi.RateLimited && p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
-		return p.t.faultCause(sender(p.dir), p.dir, code, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, limit))
+		return p.t.messageFault(p.dir, code, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, limit))
 	}
 	view := p.set.View
 	env := view.Envelope(code, hostabi.WebSocket, p.dir)

@@ -9,7 +9,6 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/flow"
-	"weir/proxy/metrics"
 )
 
 // write sees to it that a writer goroutine runs while anything waits. finish
@@ -195,7 +194,7 @@ func (s *sink) lastMoved() int64 {
 // order.
 func (t *Tunnel) slowConsumer(d hostabi.Direction, queued int64) *Cause {
 	l := &t.o.Route.Load().Limits
-	c := t.faultCause(metrics.ByWeir, d, hostabi.SlowConsumer, fmt.Sprintf(
+	c := t.messageFault(d, hostabi.SlowConsumer, fmt.Sprintf(
 		"nothing read for %v, %d bytes wait, max_buffered_bytes is %d", l.SlowConsumerGrace, queued, l.MaxBufferedBytes))
 	c.skip[d^1] = true
 	return c
