@@ -211,6 +211,10 @@ func (c *Conn) Read(p []byte) (int, error) {
 // it about, and crypto/tls does not tell the two apart.
 func (c *Conn) Cut() bool { return c.tls != nil && c.tls.fin }
 
+// Exhausted tells whether Read has returned all that it took from the socket: with
+// TLS it takes more than it returns. It does not wait.
+func (c *Conn) Exhausted() bool { return c.tls == nil || c.tls.exhausted() }
+
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
 	if c.tls != nil {

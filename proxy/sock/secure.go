@@ -2,6 +2,7 @@ package sock
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"io"
 	"net"
 	"sync"
@@ -29,6 +30,8 @@ type secure struct {
 	shaken    bool // Handshake has succeeded
 	heard     bool // the peer has sent something
 	fin       bool // TCP has ended, and no closure alert came before; until unblock
+	dry       bool // exhausted asks: nothing more comes from TCP
+	records   records
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
 
@@ -59,6 +62,44 @@ func (s *secure) read(fd uintptr, p []byte) (int, error) {
 	}
 	return 0, err
 }
+
+// exhausted reports whether conn holds nothing that was read from TCP, decrypted or
+// not. Nobody can look into it; but it can be asked for more.
+func (s *secure) exhausted() bool {
+	s.dry = true
+	defer func() { s.dry = false }()
+	var b [1]byte
+	_, err := s.conn.Read(b[:])
+	return err == errWouldBlock && s.records.whole()
+}
+
+// records follows the records of TLS as they are read from TCP, in pieces of any
+// size (RFC 8446 §5.1).
+type records struct {
+	head [5]byte // of the next one: its type, a version, its length
+	n    int     // bytes of head
+	left int     // of the one begun
+}
+
+func (r *records) follow(p []byte) {
+	for len(p) > 0 {
+		k := min(r.left, len(p))
+		r.left -= k
+		p = p[k:]
+		if r.left > 0 {
+			return
+		}
+		k = copy(r.head[r.n:], p)
+		r.n += k
+		p = p[k:]
+		if r.n == len(r.head) {
+			r.n, r.left = 0, int(binary.BigEndian.Uint16(r.head[3:]))
+		}
+	}
+}
+
+// whole reports whether the last one is.
+func (r *records) whole() bool { return r.n == 0 && r.left == 0 }
 
 // write encrypts p a stretch at a time and pushes the ciphertext to fd. What is
 // encrypted is reported when all its ciphertext is taken; until then p must
@@ -136,7 +177,11 @@ func (b *beneath) Read(p []byte) (int, error) {
 	if b.unblocked.Load() {
 		return readFD(b.readFD, p)
 	}
+	if b.dry {
+		return 0, errWouldBlock
+	}
 	n, err := b.tcp.Read(p)
+	b.records.follow(p[:n])
 	b.heard = b.heard || n > 0
 	b.fin = b.fin || err == io.EOF
 	return n, err

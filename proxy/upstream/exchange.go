@@ -205,7 +205,7 @@ func (e *Exchange) Finish(clean bool) {
 	e.stopWatch()
 	sent := e.joinSender(clean)
 	c, canceled := e.detachConn()
-	keep := clean && sent && !canceled && !e.Info.Close && (e.Body == nil || e.Body.Done()) && c.br.Buffered() == 0
+	keep := clean && sent && !canceled && !e.Info.Close && (e.Body == nil || e.Body.Done()) && c.br.Buffered() == 0 && c.nc.Exhausted()
 	c.dropReader()
 	c.e = nil
 	if keep {

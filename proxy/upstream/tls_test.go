@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,4 +106,44 @@ func TestAFailedTLSHandshakeIsToldAsOne(t *testing.T) {
 		p.send("HTTP/1.1 400 Bad Request\r\n\r\n")
 		_ = p.ended()
 	})
+}
+
+// What crypto/tls has read and nobody has asked for is in no buffer that can be
+// looked into, and not in the socket either.
+func TestATLSConnectionThatSaysMoreIsNotUsedAgain(t *testing.T) {
+	const first, more = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfirst", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmore"
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		f := func(name string, sent int, reused bool) {
+			t.Run(tls.VersionName(version)+" "+name, func(t *testing.T) {
+				var conns atomic.Int32
+				u := secureBackend(t, version, config.Upstream{}, func(c *tls.Conn, beneath *corked) {
+					conns.Add(1)
+					_, _ = c.Read(make([]byte, 4096))
+					beneath.cork = true
+					_, _ = io.WriteString(c, first)
+					whole := beneath.b.Len()
+					if sent > 0 {
+						_, _ = io.WriteString(c, more)
+						beneath.b.Truncate(whole + min(sent, beneath.b.Len()-whole))
+					}
+					beneath.release()
+					beneath.cork = false
+					_, _ = c.Read(make([]byte, 4096))
+					_, _ = io.WriteString(c, first)
+				})
+				for range 2 {
+					r := request("/", nil)
+					r.Method = []byte("POST")
+					expectFetch(t, u, r, "first")
+				}
+				if got := conns.Load() == 1; got != reused {
+					t.Errorf("%d connections", conns.Load())
+				}
+			})
+		}
+		f("another answer", 1<<10, false)
+		f("a piece of one", 7, false)
+		f("a byte", 1, false)
+		f("nothing", 0, true)
+	}
 }
