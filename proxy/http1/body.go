@@ -220,3 +220,14 @@ func (b *BodyReader) Interrupt() {
 		b.x.c.interrupt()
 	}
 }
+
+// Left tells whether the client has disconnected, also while what it sent is unread;
+// one that has ended its sending side only counts as well. It does not wait, and may
+// be called beside Read. The body of a response has no client.
+func (b *BodyReader) Left() (left bool) {
+	if b.x == nil || b.x.c.raw == nil {
+		return false
+	}
+	err := b.x.c.raw.Control(func(fd uintptr) { left = hungUp(fd) })
+	return left || err != nil
+}

@@ -22,7 +22,8 @@ type Request struct {
 	// when it has Interrupt(), it is interrupted when the answer is over first
 	// (without, its Read must return by itself); when it has Trailer() []byte,
 	// its trailer is sent; when it has Apart(bool), it is told that a goroutine
-	// of its own reads it, and when that has ended.
+	// of its own reads it, and when that has ended; when it has Left() bool, that
+	// says whether its client has gone, beside a Read.
 	Body          io.Reader
 	ContentLength int64         // of Body, bytes; -1: chunked
 	Retryable     func() bool   // whether a connect failure may be tried at another target; nil: no

@@ -159,7 +159,7 @@ func (e *Exchange) headDue(now time.Time) time.Time {
 }
 
 // tick is called when a read waited until its due time: it returns the next,
-// and starts the watch if there is one to start.
+// starts the watch if there is one to start, and looks itself where none can.
 func (e *Exchange) tick(now time.Time) (time.Time, error) {
 	if !e.gotHead && !e.headDue(now).After(now) {
 		return time.Time{}, os.ErrDeadlineExceeded
@@ -167,6 +167,10 @@ func (e *Exchange) tick(now time.Time) (time.Time, error) {
 	e.startWatch()
 	if e.gotHead { // until then there is response_timeout
 		e.c.keepAlive()
+		if e.sender != nil && e.sender.abandoned(now) {
+			e.Cancel()
+			return time.Time{}, errCanceled
+		}
 	}
 	return e.due(now), nil
 }

@@ -127,6 +127,14 @@ func (s *sender) progress() (last time.Time, waiting bool) {
 	return s.began.Add(time.Duration(s.last.Load())), s.waiting.Load()
 }
 
+// abandoned tells whether the client has left while the upstream takes nothing of
+// the body: nobody reads from the client then.
+func (s *sender) abandoned(now time.Time) bool {
+	last, waiting := s.progress()
+	b, ok := s.body.(interface{ Left() bool })
+	return ok && !waiting && now.Sub(last) >= watchAfter && !s.bodyRead.Load() && b.Left()
+}
+
 // end interrupts the body and joins the sender.
 func (s *sender) end() {
 	s.ending.Store(true)
