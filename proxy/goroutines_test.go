@@ -38,7 +38,7 @@ var goroutines = map[string]string{
 	"proxy/relay giveTime":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay tellLater":         "writes a line, contained",
 	"proxy/relay armWatch":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
-	"proxy/demo Start":              "accepts and hands on: serve",
+	"proxy/demo serveOn":            "accepts and hands on: serve",
 	"proxy/demo accept":             "TestPanicsEndTheirConnection",
 	"proxy/demo start":              "TestPanicsEndTheirConnection",
 	"hostabi/wasmhost discard":      "TestAPanicInTheHostIsAFault",

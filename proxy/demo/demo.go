@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -37,6 +38,11 @@ func Start(log *slog.Logger, panicked crash.Report) (*Demo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("demo backend: %w", err)
 	}
+	return serveOn(ln, log, panicked), nil
+}
+
+// serveOn is Start on a listener, which the backend closes.
+func serveOn(ln net.Listener, log *slog.Logger, panicked crash.Report) *Demo {
 	d := &Demo{log: log, panicked: panicked, ln: ln, done: make(chan struct{}), conns: map[*conn]bool{}}
 	d.server = fasthttp.Server{
 		Handler:                      d.handle,
@@ -49,7 +55,7 @@ func Start(log *slog.Logger, panicked crash.Report) (*Demo, error) {
 		CloseOnShutdown:              true,
 	}
 	d.wg.Go(d.accept)
-	return d, nil
+	return d
 }
 
 // Addr is the host:port that the backend listens on.
@@ -75,7 +81,10 @@ func (d *Demo) Close() error {
 	return err
 }
 
-// accept ends when the listener is closed.
+// acceptPause is how long accepting pauses when it fails, as for want of descriptors.
+const acceptPause = 100 * time.Millisecond
+
+// accept ends with Close.
 func (d *Demo) accept() {
 	for {
 		nc, err := d.ln.Accept()
@@ -83,13 +92,10 @@ func (d *Demo) accept() {
 			select {
 			case <-d.done:
 				return
-			default:
+			case <-time.After(acceptPause):
 			}
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
-				continue
-			}
-			d.log.Error("demo backend stopped accepting", "error", err)
-			return
+			d.log.Error("demo backend cannot accept a connection", "error", err)
+			continue
 		}
 		c := &conn{Conn: nc, demo: d}
 		if !d.add(c) {

@@ -7,7 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"weir/proxy/leak"
 )
@@ -73,5 +77,39 @@ func TestCloseCutsWhatIsInProgress(t *testing.T) {
 				t.Error("a body that was cut looks like a whole one")
 			}
 		})
+	}
+}
+
+// lacking is a listener for which there are no descriptors at first.
+type lacking struct {
+	net.Listener
+	times atomic.Int32
+}
+
+func (l *lacking) Accept() (net.Conn, error) {
+	if l.times.Add(-1) >= 0 {
+		return nil, os.NewSyscallError("accept4", syscall.EMFILE)
+	}
+	return l.Listener.Accept()
+}
+
+func TestAcceptingGoesOnWhenThereAreDescriptorsAgain(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lacking{Listener: ln}
+	l.times.Store(2)
+	d := serveOn(l, slog.New(slog.DiscardHandler), nil)
+	defer d.Close()
+	client := http.Client{Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	res, err := client.Get("http://" + d.Addr() + "/status/204")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusNoContent {
+		t.Error(res.Status)
 	}
 }
