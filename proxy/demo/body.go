@@ -56,19 +56,21 @@ func newEventBody(stop <-chan struct{}, s feedSpec, count int) *body {
 	s.Mix = defaultMix
 	pace, feed := newPacer(s.Rate), newFeed(s)
 	var chunk, event []byte
+	owed := 0 // events that are due
 	return &body{next: func() ([]byte, error) {
 		if count > 0 && feed.made == int64(count) {
 			return nil, io.EOF
 		}
-		n := pace.wait(stop, nil)
-		if n == 0 {
-			return nil, errClosing
+		if owed == 0 {
+			if owed = pace.wait(stop, nil); owed == 0 {
+				return nil, errClosing
+			}
 		}
 		if count > 0 {
-			n = int(min(int64(n), int64(count)-feed.made))
+			owed = int(min(int64(owed), int64(count)-feed.made))
 		}
 		chunk = chunk[:0]
-		for range n {
+		for ; owed > 0 && len(chunk) < maxTogether; owed-- {
 			event = feed.append(event[:0])
 			chunk = append(chunk, "id: "...)
 			chunk = strconv.AppendInt(chunk, feed.made, 10)
@@ -79,6 +81,10 @@ func newEventBody(stop <-chan struct{}, s feedSpec, count int) *body {
 		return chunk, nil
 	}}
 }
+
+// maxTogether is how many bytes of events are enough for one chunk: of what is due
+// after a wait there may be gigabytes.
+const maxTogether = 64 << 10
 
 // byteCycle is the period of a byte body: byte i is i modulo byteCycle, a
 // prime, so that a reader can tell a lost byte from a moved one.

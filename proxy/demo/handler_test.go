@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestAnswers(t *testing.T) {
@@ -183,4 +185,19 @@ func TestStreamOfBytesIsACycle(t *testing.T) {
 			t.Fatalf("byte %d is %d, want %d", i, b, i%byteCycle)
 		}
 	}
+}
+
+// Events that are due together are made one after the other where they are large.
+func TestEventsAreNotMadeAllAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 64 << 10
+		body := newEventBody(nil, feedSpec{Rate: maxRate, Size: size}, 0)
+		for range 3 {
+			chunk, err := body.next()
+			if err != nil || len(chunk) > 2*size {
+				t.Errorf("%d bytes at once, %v", len(chunk), err)
+			}
+			time.Sleep(time.Second) // the reader takes its time
+		}
+	})
 }

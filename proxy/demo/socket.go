@@ -91,16 +91,15 @@ func (s *socket) run(spec feedSpec) {
 			s.logEnd(err)
 			return
 		}
-		if buf.Cap() > keepBuffer {
-			buf = bytes.Buffer{}
-		}
-		buf.Reset()
 		if _, err := io.Copy(&buf, r); err != nil {
 			s.logEnd(err)
 			return
 		}
 		if !s.obey(op, buf.Bytes()) {
 			return
+		}
+		if buf.Reset(); buf.Cap() > keepBuffer {
+			buf = bytes.Buffer{}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +208,33 @@ func TestPageIsSelfContained(t *testing.T) {
 	for _, foreign := range []string{`src="http`, `href="http`, "@import", "url(http"} {
 		if bytes.Contains(page, []byte(foreign)) {
 			t.Errorf("the page has %s", foreign)
+		}
+	}
+}
+
+func TestALargeMessageIsNotKept(t *testing.T) {
+	addr := start(t)
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const size, sockets = 2 << 20, 8
+	before := inUse()
+	for range sockets {
+		c, ctx := dial(t, addr, "/ws")
+		write(t, ctx, c, websocket.MessageBinary, strings.Repeat("x", size))
+		if _, b := read(t, ctx, c); len(b) != size {
+			t.Errorf("%d bytes came back", len(b))
+		}
+	}
+	over := time.After(10 * time.Second)
+	for inUse() > before+sockets*size/2 {
+		select {
+		case <-over:
+			t.Fatalf("%d sockets that say nothing hold %d MiB", sockets, (inUse()-before)>>20)
+		default:
 		}
 	}
 }
