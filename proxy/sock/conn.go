@@ -217,10 +217,15 @@ func (c *Conn) Exhausted() bool { return c.tls == nil || c.tls.exhausted() }
 
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) {
-	if c.tls != nil {
-		return c.tls.conn.Write(p)
+	if c.tls == nil {
+		return c.tcp.Write(p)
 	}
-	return c.tcp.Write(p)
+	if !c.tls.shaken {
+		if err := c.Handshake(context.Background()); err != nil {
+			return 0, err
+		}
+	}
+	return c.tls.writeAll(p)
 }
 
 // Close implements net.Conn. It sends no TLS close_notify; CloseWrite does.

@@ -3,6 +3,7 @@ package sock
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -15,8 +16,14 @@ import (
 // few calls. It bounds what is beyond recall when a peer stops reading.
 const maxAhead = 32 << 10
 
-// secure runs TLS over a connection whose reads and writes, once unblocked, go
-// to the descriptor at hand and to memory instead of waiting.
+// maxOut is what may wait for the kernel, in bytes: what is ahead, as records, and
+// answers to key updates, which a peer may ask for without end.
+const maxOut = maxAhead + 8<<10
+
+// secure runs TLS over a connection. Behind the handshake crypto/tls writes to
+// memory, and who writes to the connection sends that: a read that has a key update
+// to answer (RFC 8446 §4.6.3) may be of another goroutine, and no deadline is for it.
+// Once unblocked, reads go to the descriptor at hand instead of waiting.
 //
 // crypto/tls keeps its state across a read error that says it is temporary, so
 // a read that would block can be tried again. It does not across a write
@@ -101,6 +108,41 @@ func (r *records) follow(p []byte) {
 // whole reports whether the last one is.
 func (r *records) whole() bool { return r.n == 0 && r.left == 0 }
 
+// writeAll encrypts p a stretch at a time and waits until TCP has taken it.
+func (s *secure) writeAll(p []byte) (total int, err error) {
+	for len(p) > 0 {
+		n := min(len(p), maxAhead)
+		if _, err := s.conn.Write(p[:n]); err != nil {
+			return total, err
+		}
+		if err := s.push(); err != nil {
+			return total, err
+		}
+		total += n
+		p = p[n:]
+	}
+	return total, nil
+}
+
+// push waits until TCP has taken what was encrypted.
+func (s *secure) push() error {
+	s.mu.Lock()
+	out, err := s.out, s.err
+	s.out = nil
+	s.mu.Unlock()
+	if out == nil || err != nil {
+		return err
+	}
+	_, err = s.tcp.Write(out.b[out.off:])
+	out.giveBack()
+	if err != nil {
+		s.mu.Lock()
+		s.err = err
+		s.mu.Unlock()
+	}
+	return err
+}
+
 // write encrypts p a stretch at a time and pushes the ciphertext to fd. What is
 // encrypted is reported when all its ciphertext is taken; until then p must
 // begin with the same bytes.
@@ -140,8 +182,7 @@ func (s *secure) flush(fd uintptr) (int, error) {
 	}
 	left := len(s.out.b) - s.out.off
 	if left == 0 {
-		s.out.b, s.out.off = s.out.b[:0], 0
-		outs.Put(s.out)
+		s.out.giveBack()
 		s.out = nil
 	}
 	return left, s.err
@@ -155,15 +196,23 @@ type ciphertext struct {
 
 var outs = sync.Pool{New: func() any { return new(ciphertext) }}
 
+func (c *ciphertext) giveBack() {
+	c.b, c.off = c.b[:0], 0
+	outs.Put(c)
+}
+
+// errFlood is a peer that asks for key updates and takes no answer.
+var errFlood = errors.New("sock: more key updates were asked for than are kept")
+
 // closeNotify sends the alert, as far as the kernel takes it.
 func (s *secure) closeNotify() {
-	if !s.unblocked.Load() {
-		_ = s.tcp.SetWriteDeadline(time.Now().Add(closeNotifyWait))
-	}
 	_ = s.conn.CloseWrite()
 	if s.unblocked.Load() {
 		_ = s.ctl(func(fd uintptr) { _, _ = s.flush(fd) })
+		return
 	}
+	_ = s.tcp.SetWriteDeadline(time.Now().Add(closeNotifyWait))
+	_ = s.push()
 }
 
 // closeNotifyWait bounds a blocking close_notify toward a peer that does not
@@ -188,7 +237,7 @@ func (b *beneath) Read(p []byte) (int, error) {
 }
 
 func (b *beneath) Write(p []byte) (int, error) {
-	if !b.unblocked.Load() {
+	if !b.shaken {
 		return b.tcp.Write(p)
 	}
 	b.mu.Lock()
@@ -198,6 +247,10 @@ func (b *beneath) Write(p []byte) (int, error) {
 	}
 	if b.out == nil {
 		b.out = outs.Get().(*ciphertext)
+	}
+	if len(b.out.b)-b.out.off+len(p) > maxOut {
+		b.err = errFlood
+		return 0, b.err
 	}
 	b.out.b = append(b.out.b, p...)
 	return len(p), nil

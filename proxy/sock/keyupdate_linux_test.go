@@ -1,0 +1,167 @@
+package sock
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/proxy/poll"
+)
+
+// updater is a client that writes its TLS records itself, since crypto/tls never
+// asks for a key update (RFC 8446 §4.6.3).
+type updater struct {
+	t      testing.TB
+	tcp    *net.TCPConn
+	tls    *tls.Conn // to read by
+	secret []byte
+	aead   cipher.AEAD
+	iv     []byte
+	seq    uint64
+}
+
+// updating returns the server's end of a TLS connection on a loop, and its client.
+func updating(t testing.TB, p *poll.Poller) (*Conn, *updater) {
+	t.Helper()
+	s, peer := looped(t, p)
+	cert := certificate(t)
+	server := Server(s, &tls.Config{Certificates: []tls.Certificate{cert}})
+	pool := x509.NewCertPool()
+	pool.AddCert(cert.Leaf)
+	var keys bytes.Buffer
+	u := &updater{t: t, tcp: peer, tls: tls.Client(peer, &tls.Config{RootCAs: pool, ServerName: "weir.test", KeyLogWriter: &keys})}
+	var shaken sync.WaitGroup
+	shaken.Go(func() { _ = server.Handshake(t.Context()) })
+	if err := u.tls.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	shaken.Wait()
+	if u.tls.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
+		t.Skip("written for TLS_AES_128_GCM_SHA256")
+	}
+	for line := range strings.Lines(keys.String()) {
+		if f := strings.Fields(line); f[0] == "CLIENT_TRAFFIC_SECRET_0" {
+			u.secret, _ = hex.DecodeString(f[2])
+		}
+	}
+	u.rekey()
+	return server, u
+}
+
+// expand is HKDF-Expand-Label with an empty context (RFC 8446 §7.1).
+func (u *updater) expand(label string, n int) []byte {
+	label = "tls13 " + label
+	b, err := hkdf.Expand(sha256.New, u.secret, string([]byte{0, byte(n), byte(len(label))})+label+"\x00", n)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	return b
+}
+
+func (u *updater) rekey() {
+	block, err := aes.NewCipher(u.expand("key", 16))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	u.aead, _ = cipher.NewGCM(block)
+	u.iv, u.seq = u.expand("iv", 12), 0
+}
+
+// record appends a record of that type.
+func (u *updater) record(b []byte, kind byte, p ...byte) []byte {
+	nonce := bytes.Clone(u.iv)
+	for i := range 8 {
+		nonce[11-i] ^= byte(u.seq >> (8 * i))
+	}
+	u.seq++
+	head := []byte{23, 3, 3, 0, byte(len(p) + 1 + u.aead.Overhead())}
+	return u.aead.Seal(append(b, head...), nonce, append(p, kind), head)
+}
+
+// updates are n records that each ask for another, with data behind them.
+func (u *updater) updates(n int, data string) (b []byte) {
+	for range n {
+		b = u.record(b, 22, 24, 0, 0, 1, 1)
+		u.secret = u.expand("traffic upd", 32)
+		u.rekey()
+	}
+	if data != "" {
+		b = u.record(b, 23, []byte(data)...)
+	}
+	return b
+}
+
+// A key update is answered with what is written next: who reads never writes, which
+// could take a write deadline that has passed, or have none.
+func TestKeyUpdatesAreAnsweredWithTheNextWrite(t *testing.T) {
+	c, u := updating(t, newLoops(t, 1))
+	_ = c.SetWriteDeadline(time.Unix(1, 0))
+	_, _ = u.tcp.Write(u.updates(3, "x"))
+	b := make([]byte, 5)
+	if n, err := c.Read(b); string(b[:n]) != "x" || err != nil {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	_ = c.SetWriteDeadline(time.Time{})
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Error(err)
+	}
+	_ = u.tcp.SetReadDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(u.tls, b); string(b) != "hello" || err != nil {
+		t.Errorf("the client has %q, %v", b, err)
+	}
+}
+
+// A task writes, and a goroutine reads: it must not wait as the task.
+func TestKeyUpdatesAreReadBesideTheTaskThatWrites(t *testing.T) {
+	p := newLoops(t, 1)
+	c, u := updating(t, p)
+	task := p.NewTask(func(*poll.Task) {})
+	defer task.Resume(nil)
+	c.Bind(task)
+	c.BindRead(nil)
+	b := make([]byte, 5)
+	for range 2 {
+		_, _ = u.tcp.Write(u.updates(unanswered, "x"))
+		if n, err := c.Read(b); string(b[:n]) != "x" || err != nil {
+			t.Errorf("%q, %v", b[:n], err)
+		}
+	}
+}
+
+// unanswered is how many updates crypto/tls reads without data behind them.
+const unanswered = 16
+
+// Answers to key updates wait for what is written next, and that may never be.
+func TestAnswersToKeyUpdatesAreBounded(t *testing.T) {
+	p := newLoops(t, 1)
+	c, u := updating(t, p)
+	l, err := c.Leg(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	b := &lender{size: 100}
+	for range 1000 {
+		_, _ = u.tcp.Write(u.updates(unanswered, "x"))
+		if n, err := l.ReadTo(b); n != 1 {
+			if err == nil {
+				t.Error("nothing was read")
+			}
+			break
+		}
+	}
+	if n := len(c.tls.out.b); n > maxOut {
+		t.Errorf("%d bytes of answers are kept", n)
+	}
+}
