@@ -195,7 +195,7 @@ func (e *Exchange) roundTrip(r *Request, head []byte, whole bool, resp *http1.Re
 // readHead reads the head of the final answer.
 func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 	br, closes := e.c.br, false
-	for range maxInterim {
+	for interim := 0; ; {
 		head, err := http1.ReadHead(br, maxHead)
 		if err != nil {
 			return err
@@ -207,6 +207,9 @@ func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 		_, _ = br.Discard(len(head))
 		if info.Status < 200 && info.Status != 101 {
 			closes = closes || info.Close
+			if interim++; interim > maxInterim {
+				return &http1.Error{Status: 400, Reason: "more than 16 interim answers"}
+			}
 			if info.Status > 101 && r.Interim != nil && r.Interim() != nil {
 				e.Cancel()
 				return errCanceled
@@ -224,7 +227,6 @@ func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 		}
 		return nil
 	}
-	return &http1.Error{Status: 400, Reason: "more than 16 interim answers"}
 }
 
 // abandon ends an attempt that failed and says why.

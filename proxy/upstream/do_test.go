@@ -368,6 +368,7 @@ func TestInterimAnswers(t *testing.T) {
 	f("HTTP/1.1 100 Continue\r\n\r\n", nil, 1)
 	f("HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\n", []int{103}, 0)
 	f("HTTP/1.1 103 Early Hints\r\nConnection: close\r\n\r\n", []int{103}, 0)
+	f(strings.Repeat("HTTP/1.1 102 Processing\r\n\r\n", maxInterim), slices.Repeat([]int{102}, maxInterim), 1)
 }
 
 func TestAClientThatTakesNoInterimAnswerHasGone(t *testing.T) {
