@@ -91,8 +91,8 @@ func (s *Source) arm(e Events) error {
 	return nil
 }
 
-// Remove takes the source off its loop; Ready is not called again, but may be
-// running. The descriptor stays open.
+// Remove takes the source off its loop; Ready may be running, or be called once more
+// for what the loop has found already. The descriptor stays open.
 func (s *Source) Remove() {
 	s.mu.Lock()
 	_ = s.arm(0)
