@@ -132,5 +132,5 @@ func localURL(address string) string {
 	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return "http://" + strings.ReplaceAll(net.JoinHostPort(host, port), "%", "%25") // of a zone (RFC 6874)
 }

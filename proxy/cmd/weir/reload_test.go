@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -81,11 +82,15 @@ func TestLocalURL(t *testing.T) {
 		if got := localURL(listen); got != want {
 			t.Errorf("%s: %s, want %s", listen, got, want)
 		}
+		if _, err := url.Parse(want); err != nil {
+			t.Error(err)
+		}
 	}
 	f("127.0.0.1:9090", "http://127.0.0.1:9090")
 	f(":9090", "http://localhost:9090")
 	f("0.0.0.0:9090", "http://localhost:9090")
 	f("[::]:9090", "http://localhost:9090")
 	f("[fe80::1]:9090", "http://[fe80::1]:9090")
+	f("[fe80::1%eth0]:9090", "http://[fe80::1%25eth0]:9090") // RFC 6874
 	f("localhost:9090", "http://localhost:9090")
 }
