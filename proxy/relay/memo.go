@@ -276,7 +276,8 @@ next:
 	}
 }
 
-// each returns ms with every message by itself and its rule.
+// each returns ms with every message by itself and its rule. It asks no guest: the
+// sink is locked.
 func (p *pump) each(wire []byte, ms []message) []message {
 	if !slices.ContainsFunc(ms, func(m message) bool { return m.many > 0 }) {
 		return ms
@@ -291,10 +292,25 @@ func (p *pump) each(wire []byte, ms []message) []message {
 		for start < ms[i].end {
 			h, _, _ := wsframe.Parse(wire[start:])
 			end := start + h.Size + int(h.Length)
-			all = append(all, message{rule: p.rule(&h, wire[start+h.Size:end]), end: end})
+			all = append(all, message{rule: p.known(&h, wire[start+h.Size:end]), end: end})
 			start = end
 		}
 	}
 	b.apart = all
 	return all
+}
+
+// known is rule for a message that was found alike: by its memo, or else as it is
+// cached. When both were given up since, it is the native default.
+func (p *pump) known(h *wsframe.Header, payload []byte) *policy.Rule {
+	ms, view := &p.buf.memos[p.dir], p.set.View
+	if ms.view == view && len(payload) >= memoMessage {
+		if m := ms.find(payload, spread(h.Mask)); m != nil {
+			return m.rule
+		}
+	}
+	if rule := view.Cached(p.dir, p.keyOf(p.peek(h, payload, peekFirst))); rule != nil { // a memo keeps no more
+		return rule
+	}
+	return &policy.Rule{}
 }

@@ -8,7 +8,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"weir/hostabi"
 	"weir/proxy/flow"
@@ -372,4 +374,52 @@ func TestKeysInUseStayInACrowd(t *testing.T) {
 			t.Error("a key in use is forgotten")
 		}
 	}, under(events(t)))
+}
+
+// What was passed alike may have to be looked up again, one by one, under the lock
+// of what goes out: then no guest is asked, also when the memo and the rule that it was
+// of are both forgotten by then.
+func TestNoGuestIsAskedUnderTheLockOfASink(t *testing.T) {
+	var view atomic.Pointer[policy.View]
+	var sink atomic.Pointer[sink]
+	asked := func(in *hostabi.ClassifyInput) {
+		if s := sink.Load(); s != nil && !s.mu.TryLock() {
+			t.Errorf("asked about %s under the lock", in.Key)
+		} else if s != nil {
+			s.mu.Unlock()
+		}
+		if string(in.Key) != "crowd" || in.Route != "r" {
+			return
+		}
+		for second := range 3 { // what nobody looks up meanwhile is forgotten
+			for i := range hostabi.MaxCachedKeys {
+				view.Load().Rule(hostabi.ToUpstream, fmt.Appendf(nil, "%d of %d", i, second), nil)
+			}
+			time.Sleep(10 * time.Second)
+		}
+	}
+	inTunnel(t, func(r *rig) {
+		view.Store(r.route.Load().View)
+		sink.Store(&r.legs[hostabi.ToClient].sink)
+		var sent []string
+		for _, kind := range strings.Fields("a a a crowd b c d e f g h i j") {
+			sent = append(sent, event(kind, len(sent), 200))
+		}
+		var wire []byte
+		for _, s := range sent {
+			wire = append(wire, r.c.frame(true, wsframe.Text, s)...)
+		}
+		r.c.raw(wire)
+		sleep(60_000)
+		r.u.expect(sent...)
+		sink.Store(nil)
+	}, kernel(300), func(s *setup) {
+		under(events(t, func(f *policytest.Funcs) {
+			classify := f.Classify
+			f.Classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, bool) {
+				asked(in)
+				return classify(in)
+			}
+		}))(s)
+	})
 }
