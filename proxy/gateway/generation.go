@@ -113,6 +113,9 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 	if len(problems) > 0 {
 		return nil, problems
 	}
+	for i := range cfg.Routes {
+		gen.view(&cfg.Routes[i]) // asks the policy, which publish, under a lock, must not
+	}
 	whole = true
 	return gen, nil
 }

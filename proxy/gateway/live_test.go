@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"testing"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/policy"
+	"weir/proxy/policy/policytest"
+)
+
+// A policy is asked what it says of a route before that is published: who begins or
+// ends a tunnel meanwhile waits for no guest.
+func TestNoPolicyIsAskedWhileAGenerationIsPublished(t *testing.T) {
+	r := prepare(t, t.TempDir(), config.Files{}, plainRoute)
+	t.Cleanup(r.g.close)
+	asked := 0
+	p := policytest.New(t, policytest.Funcs{Error: func(in *hostabi.ErrorInput) (hostabi.ErrorOutput, bool) {
+		if in.Route == "demo" {
+			asked++
+			if !r.g.mu.TryLock() {
+				t.Fatal("the policy is asked under the lock of all tunnels")
+			}
+			r.g.mu.Unlock()
+		}
+		return hostabi.ErrorOutput{}, false
+	}})
+	cfg, err := config.Parse(r.path, []byte(head+plainRoute+"policy = \"p\"\n[policy.p]\nmodule = \"p.wasm\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := policyKey(cfg.Policies["p"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := r.g.current.Load()
+	had := &generation{upstreams: old.upstreams, policies: map[string]*shared[*policy.Policy]{"p": share(p, key)}}
+	gen, err := r.g.build(t.Context(), cfg, had)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.g.publish(gen)
+	if asked == 0 {
+		t.Error("the policy is not asked")
+	}
+	r.g.retire(old)
+}
