@@ -39,6 +39,7 @@ var goroutines = map[string]string{
 	"proxy/relay tellLater":         "writes a line, contained",
 	"proxy/relay armWatch":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/demo serveOn":            "accepts and hands on: serve",
+	"proxy/policy beside":           "TestAPanicBesideIsContained",
 	"proxy/demo accept":             "TestPanicsEndTheirConnection",
 	"proxy/demo start":              "TestPanicsEndTheirConnection",
 	"hostabi/wasmhost discard":      "TestAPanicInTheHostIsAFault",

@@ -166,11 +166,39 @@ func TestEnvelopesFallBackAndHeal(t *testing.T) {
 	want(t, "calls within a second", g.calls[hostabi.ErrorHook].Load(), calls)
 	g.trap[hostabi.ErrorHook].Store(false)
 	r.time.advance(faultTTL)
+	if !strings.Contains(fills(), "about:blank") {
+		t.Error("who finds it out of date waits for the guest")
+	}
+	r.behind.Wait()
 	want(t, "healed", fills(), `{"mine":"no_route"}`)
 	want(t, "calls", g.calls[hostabi.ErrorHook].Load(), calls+1)
 	r.time.advance(1000 * faultTTL)
 	fills()
 	want(t, "calls later", g.calls[hostabi.ErrorHook].Load(), calls+1)
+}
+
+// A bug in what nobody waits for ends nothing, and is tried again.
+func TestAPanicBesideIsContained(t *testing.T) {
+	g := errorsWith(hostabi.ErrorOutput{Template: `{"mine":{{code}}}`})
+	r := start(t, g)
+	g.trap[hostabi.ErrorHook].Store(true)
+	v := r.View("r")
+	g.trap[hostabi.ErrorHook].Store(false)
+	good := g.envelope
+	g.envelope = func(*hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) { panic("made to") }
+	none := absent()
+	mine := func() bool {
+		e := v.Envelope(hostabi.NoRoute, hostabi.HTTP, hostabi.ToUpstream)
+		r.behind.Wait()
+		return strings.Contains(string(e.Append(nil, &none)), "mine")
+	}
+	r.time.advance(faultTTL)
+	mine()
+	want(t, "panics in the log", strings.Count(r.log.all(), `"panic":"made to"`), 1)
+	g.envelope = good
+	r.time.advance(faultTTL)
+	mine()
+	want(t, "healed", mine(), true)
 }
 
 func TestAppendAllocatesNothing(t *testing.T) {

@@ -25,7 +25,11 @@ const (
 // while the class lasts that the guest gave before.
 func (v *View) Fault(c hostabi.FaultCode) Fault {
 	i := indexOf(c)
-	return *v.faults[i].get(v.policy, func() (*Fault, int64) { return v.classifyFault(codeAt(i)) })
+	s := &v.faults[i]
+	if s.due(v.policy) {
+		s.set(v.classifyFault(codeAt(i)))
+	}
+	return *s.value.Load()
 }
 
 // classifyFault asks for the class of c. An answer that may not be cached is

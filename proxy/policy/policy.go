@@ -17,6 +17,7 @@ import (
 	"weir/hostabi"
 	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
+	"weir/proxy/crash"
 	"weir/proxy/jsonpeek"
 	"weir/proxy/metrics"
 )
@@ -59,6 +60,8 @@ type Policy struct {
 	closed    atomic.Bool
 	instances int // of the pool
 
+	behind sync.WaitGroup // renewals that nobody waits for but Close
+
 	build     sync.Mutex // held while a view is made, so that it is made once
 	mu        sync.Mutex
 	views     map[string]*View    // by route
@@ -81,18 +84,23 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	m, err := wasmhost.Load(ctx, wasmhost.Options{
 		Name: c.Name, Wasm: c.Bytes, Engine: c.Engine, Configure: input, Log: report.guest,
 		CallTimeout: o.CallTimeout, InitTimeout: o.InitTimeout, Background: o.Background,
-		Panic: func(v any, stack []byte) {
-			if o.Metrics != nil {
-				o.Metrics.Panics(metrics.InPolicy).Inc()
-			}
-			report.log.Error("panic", "in", metrics.InPolicy.String(), "panic", fmt.Sprint(v), "stack", string(stack))
-		},
+		Panic:    panicked(o.Metrics, report),
 		Rehearse: func(r *wasmhost.Rehearsal) { rehearse(ctx, o, r) },
 	})
 	if err != nil {
 		return nil, err // names the policy
 	}
 	return load(ctx, o, m, report)
+}
+
+// panicked counts and tells panics in what works for a policy.
+func panicked(m *metrics.Set, report *reporter) crash.Report {
+	return func(v any, stack []byte) {
+		if m != nil {
+			m.Panics(metrics.InPolicy).Inc()
+		}
+		report.log.Error("panic", "in", metrics.InPolicy.String(), "panic", fmt.Sprint(v), "stack", string(stack))
+	}
 }
 
 // load finishes Load with a configured guest, which it closes on an error.
@@ -160,13 +168,30 @@ func configureInput(c *config.Policy) ([]byte, error) {
 // Close gives the module back. It waits for calls under way; views that are
 // still held answer from what is cached and with the native defaults.
 func (p *Policy) Close() {
-	if p == nil || p.closed.Swap(true) {
+	if p == nil || p.end() {
 		return
 	}
 	p.guest.Close()
+	p.behind.Wait()
 	p.countInstances(-p.instances)
 	p.room.counted(nil)
 	p.report.flush()
+}
+
+// end refuses what is to begin from here on, and reports whether it did already.
+func (p *Policy) end() (already bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed.Swap(true)
+}
+
+// beside runs f, which asks the guest, without the caller; not once p is closed.
+func (p *Policy) beside(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed.Load() {
+		p.behind.Go(func() { panicked(p.metrics, p.report).Contain(f) })
+	}
 }
 
 // Info describes a policy for operators.

@@ -76,18 +76,20 @@ type slotted[T any] struct {
 	until atomic.Int64
 }
 
-// get returns the value, renewing it first when it is out of date; meanwhile
-// others get the old one.
-func (s *slotted[T]) get(p *Policy, renew func() (*T, int64)) *T {
-	if until := s.until.Load(); until != 0 && !p.closed.Load() {
-		now := p.now()
-		if nanos(now) >= until && s.until.CompareAndSwap(until, nanos(now.Add(faultTTL))) {
-			value, until := renew()
-			s.value.Store(value)
-			s.until.Store(until)
-		}
+// due tells whether the value is out of date, to one who asks: he renews it, and
+// meanwhile others get the old one.
+func (s *slotted[T]) due(p *Policy) bool {
+	until := s.until.Load()
+	if until == 0 || p.closed.Load() {
+		return false
 	}
-	return s.value.Load()
+	now := p.now()
+	return nanos(now) >= until && s.until.CompareAndSwap(until, nanos(now.Add(faultTTL)))
+}
+
+func (s *slotted[T]) set(value *T, until int64) {
+	s.value.Store(value)
+	s.until.Store(until)
 }
 
 // View is a policy as one route sees it, with the route's own caches. It stays
@@ -144,13 +146,9 @@ func newView(p *Policy, route string) *View {
 	for i := range numFaults {
 		for l := range numLegs {
 			s := &v.envelopes[i*int(numLegs)+int(l)]
-			e, until := v.resolve(codeAt(i), l)
-			s.value.Store(e)
-			s.until.Store(until)
+			s.set(v.resolve(codeAt(i), l))
 		}
-		f, until := v.classifyFault(codeAt(i))
-		v.faults[i].value.Store(f)
-		v.faults[i].until.Store(until)
+		v.faults[i].set(v.classifyFault(codeAt(i)))
 	}
 	return v
 }
@@ -176,12 +174,15 @@ func (v *View) Key() *jsonpeek.Key { return v.policy.key }
 func (v *View) Keep() []jsonpeek.Pointer { return v.policy.keep }
 
 // Envelope returns the envelope for a fault: of a message in direction d, or
-// over HTTP, where d means nothing. It is nil only for Gap without a notice.
+// over HTTP, where d means nothing. It is nil only for Gap without a notice. Nobody
+// waits for the guest: what is asked for again is there for those who come later.
 func (v *View) Envelope(c hostabi.FaultCode, t hostabi.Transport, d hostabi.Direction) *Envelope {
 	i, l := indexOf(c), legOf(t, d)
-	return v.envelopes[i*int(numLegs)+int(l)].get(v.policy, func() (*Envelope, int64) {
-		return v.resolve(codeAt(i), l)
-	})
+	s := &v.envelopes[i*int(numLegs)+int(l)]
+	if s.due(v.policy) {
+		v.policy.beside(func() { s.set(v.resolve(codeAt(i), l)) })
+	}
+	return s.value.Load()
 }
 
 // resolve asks the guest for an envelope. What it answers holds for the
