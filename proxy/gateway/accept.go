@@ -160,6 +160,7 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 }
 
 func within(nets []netip.Prefix, ip netip.Addr) bool {
+	ip = ip.WithZone("") // which no prefix has
 	for _, n := range nets {
 		if n.Contains(ip) {
 			return true

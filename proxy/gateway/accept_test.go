@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"testing"
@@ -28,6 +29,16 @@ func TestWhatPassesOfAcceptsErrors(t *testing.T) {
 		wrapped := &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", c.err)}
 		if got := passing(wrapped); got != c.passes {
 			t.Errorf("%v passes: %v, want %v", c.err, got, c.passes)
+		}
+	}
+}
+
+// Of a link-local peer the zone says by which link it came, not who it is.
+func TestATrustedProxyMayBeLinkLocal(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::1/128")}
+	for peer, want := range map[string]bool{"10.1.2.3": true, "192.0.2.1": false, "fe80::1%eth0": true, "fe80::2%eth0": false, "fe80::1": true} {
+		if got := within(trusted, netip.MustParseAddr(peer)); got != want {
+			t.Errorf("%s: %v, want %v", peer, got, want)
 		}
 	}
 }
