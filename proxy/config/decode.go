@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -219,7 +220,13 @@ func beside(dir string) func(string) (string, error) {
 // parsePrefix reads "10.0.0.0/8" or one address. IPv4 in IPv6's clothes is IPv4, as
 // the addresses of peers are.
 func parsePrefix(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+	host, _, network := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && a.Zone() != "":
+		bare := strings.Replace(s, "%"+a.Zone(), "", 1)
+		return netip.Prefix{}, fmt.Errorf("%q has the zone %q; write %q, addresses are compared without their zones", s, a.Zone(), bare)
+	case err == nil && !network:
 		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
