@@ -50,7 +50,7 @@ type Policy struct {
 	key     *jsonpeek.Key
 	keep    []jsonpeek.Pointer
 	asked   [hostabi.NumHooks]bool // hooks worth asking: exported and not constant
-	streak  atomic.Int32           // failures of the fault hook in a row
+	streak  atomic.Int64           // failures of the fault hook in a row
 	faults  atomic.Int64           // answers that were refused here, not by the host
 	unasked atomic.Int64           // misses that were answered natively for a bound
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -210,4 +211,16 @@ func TestInfo(t *testing.T) {
 	want(t, "info", r.Info(), Info{
 		Name: "p", Hash: "hash", Engine: "fake", Instances: 2, Calls: 2, Faults: 1, Breaker: "closed", CachedRules: 2,
 	})
+}
+
+// Failures are counted for as long as a process runs.
+func TestBackoffOutlastsEveryCount(t *testing.T) {
+	r := start(t, &fakeGuest{fault: func(*hostabi.FaultInput) (hostabi.FaultOutput, hostabi.Result) { return hostabi.FaultOutput{}, ok }})
+	r.g.trap[hostabi.FaultHook].Store(true)
+	r.streak.Store(math.MaxInt32)
+	long := strings.Repeat("t", maxErrorType+1) // which no answer is cached by
+	for range 2 {
+		f := r.View("r").UpstreamFault(&hostabi.FaultInput{Status: 503, ErrorType: long})
+		want(t, "class", f, Fault{Retryable: true, RetryAfter: backoffMax})
+	}
 }
