@@ -197,9 +197,11 @@ func (s *sink) put(p *pump, m flow.Message) {
 	if memory := s.t.o.Route.Memory; !memory.Fits(m.Cost()) {
 		s.t.o.Pressure()
 	}
-	if !m.Droppable {
-		s.lend(p, m)
+	if m.Droppable {
+		s.write() // the notice, where nothing else waits
+		return
 	}
+	s.lend(p, m)
 }
 
 // overInbox names the ceiling on what waits toward the upstream that one more

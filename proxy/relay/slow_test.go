@@ -443,3 +443,19 @@ func TestEnvelopesToASlowPeer(t *testing.T) {
 		r.u.expect("end")
 	}, kernel(500), buffered(5000), maxMessage(2000))
 }
+
+// A message that could never wait is shed where nothing waits, and that is told as soon
+// as the peer reads on.
+func TestAGapBehindNothingIsTold(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		filler := strings.Repeat("f", 1996) // all that the kernel takes, with its header
+		r.u.send(filler)
+		r.u.send(event("presence", 1, 1000))
+		synctest.Wait()
+		began := time.Now()
+		r.c.expect(filler, `{"gap":1}`)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("it is told after %v", d)
+		}
+	}, kernel(2000), buffered(500), under(events(t)))
+}
