@@ -97,6 +97,9 @@ func (t *table) route(top Limits) Route {
 	}
 	if r.Name == "" {
 		r.Name = r.Host + r.Path
+		if err := checkLabel(r.Name); err != nil && !t.has("name") {
+			t.fail(t.at("name"), "%v: those of host and path, set a shorter one", err)
+		}
 	}
 	return r
 }
