@@ -17,8 +17,8 @@ type liveRoute struct {
 	clients *clients // by address, for max_connections_per_ip of the route
 }
 
-// publish makes gen the running generation in one swap, and tells the tunnels
-// of each route what it says from now on.
+// publish tells the tunnels of each route what it says from now on, and makes gen the
+// running generation in one swap.
 func (g *Gateway) publish(gen *generation) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -32,17 +32,13 @@ func (g *Gateway) publish(gen *generation) {
 			live.relay.Memory = flow.NewBudget(0, g.memory)
 		}
 		routes[cfg.Name] = live
+		live.relay.Memory.SetMax(ownLimit(cfg.Own.MaxMemory, cfg.Limits.MaxMemory))
+		live.relay.Store(&relay.Settings{View: gen.view(cfg), Limits: cfg.Limits})
 		gen.addRoute(cfg, live)
 	}
 	g.memory.SetMax(gen.cfg.Limits.MaxMemory)
 	g.routes = routes
-	g.current.Store(gen)
-	for i := range gen.cfg.Routes {
-		cfg := &gen.cfg.Routes[i]
-		live := routes[cfg.Name]
-		live.relay.Memory.SetMax(ownLimit(cfg.Own.MaxMemory, cfg.Limits.MaxMemory))
-		live.relay.Store(&relay.Settings{View: gen.view(cfg), Limits: cfg.Limits})
-	}
+	g.current.Store(gen) // last: a tunnel may begin on any of its routes from here on
 }
 
 func ownLimit(own bool, limit int64) int64 {

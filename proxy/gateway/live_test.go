@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"testing"
 
 	"weir/hostabi"
@@ -42,6 +43,44 @@ func TestNoPolicyIsAskedWhileAGenerationIsPublished(t *testing.T) {
 	r.g.publish(gen)
 	if asked == 0 {
 		t.Error("the policy is not asked")
+	}
+	r.g.retire(old)
+}
+
+// Who finds a route in the running generation finds all of it.
+func TestARouteIsWholeWhenItIsPublished(t *testing.T) {
+	r := prepare(t, t.TempDir(), config.Files{}, plainRoute)
+	t.Cleanup(r.g.close)
+	more := plainRoute
+	for i := range 2000 {
+		more += fmt.Sprintf("[[route]]\npath = \"/%d\"\nupstream = \"demo\"\n", i)
+	}
+	cfg, err := config.Parse(r.path, []byte(head+more))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := r.g.current.Load()
+	gen, err := r.g.build(t.Context(), cfg, old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looking, halves := make(chan bool), make(chan int)
+	go func() {
+		close(looking)
+		for r.g.current.Load() == old {
+		}
+		n := 0
+		for _, e := range gen.router.any {
+			if e.route.live.relay.Load() == nil {
+				n++
+			}
+		}
+		halves <- n
+	}()
+	<-looking
+	r.g.publish(gen)
+	if n := <-halves; n > 0 {
+		t.Errorf("%d routes say nothing yet", n)
 	}
 	r.g.retire(old)
 }
