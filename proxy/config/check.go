@@ -193,10 +193,11 @@ func checkPath(s string) (string, error) {
 	case strings.HasSuffix(s, "/"):
 		return "", fmt.Errorf("%q ends in a slash; %q matches itself and everything below it", s, strings.TrimRight(s, "/"))
 	}
-	if _, err := url.PathUnescape(s); err != nil {
+	plain, err := url.PathUnescape(s)
+	if err != nil {
 		return "", fmt.Errorf("%q has a %%-escape that is none: %v", s, err)
 	}
-	for segment := range strings.SplitSeq(s[1:], "/") {
+	for segment := range strings.SplitSeq(plain[1:], "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return "", fmt.Errorf("%q has the segment %q, which no request that is routed has", s, segment)
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -57,7 +58,8 @@ func (d *decoder) ambiguous(routes []Route) {
 			continue
 		}
 		line := d.lines.of(path)
-		match := [2]string{r.Host, r.Path}
+		plain, _ := url.PathUnescape(r.Path) // as requests are matched
+		match := [2]string{r.Host, plain}
 		if first, taken := matches[match]; taken {
 			d.fail(path, "can never match: the route on line %d takes every request for %s before this one on line %d", first, describe(r), line)
 			continue // its name may be the same for the same reason
