@@ -11,6 +11,10 @@ import (
 	"weir/proxy/metrics"
 )
 
+// watchMost is how long a tunnel goes unobserved at most, whatever its limits are: a
+// reload may have changed them.
+const watchMost = 30 * time.Second
+
 // armWatch starts the one timer of the tunnel: pings and idleness.
 func (t *Tunnel) armWatch() {
 	t.mu.Lock()
@@ -23,10 +27,11 @@ func (t *Tunnel) armWatch() {
 
 // watchStep is how long the tunnel may go unobserved.
 func watchStep(l *config.Limits) time.Duration {
+	step := min(l.IdleTimeout, watchMost)
 	if l.PingInterval > 0 {
-		return min(l.PingInterval, l.IdleTimeout)
+		step = min(step, l.PingInterval)
 	}
-	return l.IdleTimeout
+	return step
 }
 
 // look ends the tunnel when it is idle or a peer is gone, and pings quiet peers.
@@ -48,7 +53,7 @@ func (t *Tunnel) look() {
 		t.end(Cause{Initiator: metrics.ByWeir, Code: closeGoingAway, Reason: fmt.Sprintf("idle_timeout: no message for %v", l.IdleTimeout)})
 		return
 	}
-	next := l.IdleTimeout - idle
+	next := min(l.IdleTimeout-idle, watchMost)
 	if l.PingInterval > 0 {
 		for d := range t.legs {
 			wait, alive := t.legs[d].poke(now, l.PingInterval)

@@ -215,3 +215,31 @@ func TestNotIdle(t *testing.T) {
 		r.c.silent()
 	}, with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
 }
+
+// A tunnel that looked for the last time by other limits looks by those that hold now
+// within half a minute.
+func TestLimitsOfTimeThatChange(t *testing.T) {
+	const soon = 30 * time.Second
+	f := func(change func(*config.Limits), min, max time.Duration) {
+		inTunnel(t, func(r *rig) {
+			set := *r.route.Load()
+			change(&set.Limits)
+			r.route.Store(&set)
+			began := time.Now()
+			for _, p := range []*peer{r.c, r.u} {
+				for { // pings are not answered
+					if g, err := p.next(); err != nil || g.op != wsframe.Ping {
+						break
+					}
+				}
+				p.lose()
+			}
+			if d := time.Since(began); d < min || d > max {
+				t.Errorf("ended after %v", d)
+			}
+		})
+	}
+	f(func(l *config.Limits) { l.IdleTimeout = 10 * time.Minute }, 10*time.Minute, 10*time.Minute+soon)
+	f(func(l *config.Limits) { l.IdleTimeout = time.Second }, time.Second, soon)
+	f(func(l *config.Limits) { l.PingInterval = time.Minute }, 2*time.Minute, 2*time.Minute+soon)
+}
