@@ -60,8 +60,9 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, p.hold.payload)
 	case frames > 2*limit+heldOverhead:
 		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, frames)
-	case !p.keep(header):
-		limit, used := p.t.o.Route.Memory.Exceeded(frames)
+	}
+	if lacking := p.keep(header); lacking > 0 {
+		limit, used := p.t.o.Route.Memory.Exceeded(lacking)
 		return p.startRefusing(h, hostabi.PendingLimit, limit, used)
 	}
 	return p.frameEnd()
@@ -119,11 +120,12 @@ func (p *pump) payload() *Cause {
 		}
 		p.out.sink.part(p, part, p.left == 0)
 	case holding:
-		if p.keep(part) {
+		lacking := p.keep(part)
+		if lacking == 0 {
 			p.hold.at += len(part)
 			break
 		}
-		limit, used := p.t.o.Route.Memory.Exceeded(int64(len(part)))
+		limit, used := p.t.o.Route.Memory.Exceeded(lacking)
 		mask, at := p.hold.mask, p.hold.at
 		p.takePrefix()
 		p.refusal(hostabi.PendingLimit, limit, used)
@@ -159,20 +161,21 @@ func (p *pump) frameEnd() *Cause {
 	return nil
 }
 
-// keep adds bytes to the held message. False: the memory budget is full.
-func (p *pump) keep(part []byte) bool {
+// keep adds bytes to the held message. Above 0: the memory budget is full, and so many
+// bytes are lacking.
+func (p *pump) keep(part []byte) (lacking int64) {
 	h := p.hold
 	if need := len(h.wire) + len(part); need > cap(h.wire) {
 		grown := max(need, 2*cap(h.wire), heldStart)
 		more := int64(grown - cap(h.wire))
 		if !p.reserve(more) {
-			return false
+			return more
 		}
 		h.reserved += more
 		h.wire = append(make([]byte, 0, grown), h.wire...)
 	}
 	h.wire = append(h.wire, part...)
-	return true
+	return 0
 }
 
 // A fragment that finds no memory waits for others to shed: so often, so long.

@@ -227,3 +227,23 @@ func TestLargeHeldMessage(t *testing.T) {
 		r.c.expect("end")
 	}, kernel(5000), buffered(20_000))
 }
+
+// Who is refused for want of memory is told how much there is, and how much would have
+// been held: a held message grows by more than what came.
+func TestWantOfMemoryIsMeasured(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.raw(r.c.frame(false, wsframe.Text, strings.Repeat("a", 7992))) // 8000 bytes with its header
+		r.c.raw(r.c.frame(false, wsframe.Continuation, strings.Repeat("b", 6000)))
+		synctest.Wait()
+		if n := r.memory.Used(); n != 16_000 {
+			t.Errorf("%d bytes are held", n)
+		}
+		r.c.raw(r.c.frame(false, wsframe.Continuation, strings.Repeat("c", 3000)))
+		r.c.raw(r.c.frame(true, wsframe.Continuation, "d"))
+		e := r.c.envelope()
+		if e.Code != string(hostabi.PendingLimit) || e.Limit != 30_000 || e.Actual != 32_000 ||
+			e.Message != "32000 bytes would be held with this message, max_memory is 30000" {
+			t.Errorf("%+v", e)
+		}
+	}, memory(30_000))
+}

@@ -194,7 +194,10 @@ func (p *pump) faultMessage(code hostabi.FaultCode, limit, actual int64) string 
 	case hostabi.InboxFull:
 		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", actual, limit)
 	case hostabi.PendingLimit:
-		return fmt.Sprintf("%d bytes would wait with this message, max_pending_bytes or max_memory allow %d", actual, limit)
+		if limit == p.set.Limits.MaxPendingBytes {
+			return fmt.Sprintf("%d bytes would wait with this message, max_pending_bytes is %d", actual, limit)
+		}
+		return fmt.Sprintf("%d bytes would be held with this message, max_memory is %d", actual, limit)
 	case hostabi.RateLimited:
 		return fmt.Sprintf("more than message_rate %d messages per second", limit)
 	}
