@@ -61,11 +61,11 @@ type Gateway struct {
 	overrun atomic.Int64 // connections above a limit, open until they are told so
 
 	reloading sync.Mutex              // one reload at a time
+	routes    map[string]*liveRoute   // by name, across generations; publish alone has them
 	failing   atomic.Bool             // the last one failed
 	watcher   atomic.Pointer[watcher] // nil: files are not followed
 
 	mu       sync.Mutex
-	routes   map[string]*liveRoute // by name, across generations
 	tunnels  map[string]*relay.Tunnel
 	draining atomic.Bool // set under mu
 

@@ -114,7 +114,7 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 		return nil, problems
 	}
 	for i := range cfg.Routes {
-		gen.view(&cfg.Routes[i]) // asks the policy, which publish, under a lock, must not
+		gen.view(&cfg.Routes[i]) // asks the policy, so that publish need not
 	}
 	whole = true
 	return gen, nil

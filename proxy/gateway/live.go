@@ -18,10 +18,8 @@ type liveRoute struct {
 }
 
 // publish tells the tunnels of each route what it says from now on, and makes gen the
-// running generation in one swap.
+// running generation in one swap. g.reloading is held, once there is somebody to reload.
 func (g *Gateway) publish(gen *generation) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	routes := make(map[string]*liveRoute, len(gen.cfg.Routes))
 	for i := range gen.cfg.Routes {
 		cfg := &gen.cfg.Routes[i]
