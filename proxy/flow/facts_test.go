@@ -171,6 +171,9 @@ func TestBudgetHoldsAcrossQueues(t *testing.T) {
 	if push(a, strings.Repeat("a", 20)) {
 		t.Error("a message above the process' budget was queued")
 	}
+	if route.Fits(20) {
+		t.Error("what the process has no room for fits a route without a ceiling")
+	}
 	if max, mark, used := route.Full(); used != 2*recordSize+8 || mark >= used || max != process.Max() {
 		t.Errorf("full with %d reserved, above %d of %d, want %d of %d", used, mark, max, 2*recordSize+8, process.Max())
 	}
