@@ -1,12 +1,43 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// What bounded the handshake does not bound what comes of it.
+func TestADetachedConnectionHasNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := Settings{HeadTimeout: time.Second, IdleTimeout: time.Second, WriteTimeout: time.Second}
+		s := &Server{Settings: func() Settings { return set }, Handler: func(x *Exchange) {
+			x.Resp.Status = 101
+			_ = x.Start(0)
+			_ = x.Flush()
+			nc, _ := x.Detach()
+			defer nc.Close()
+			_, err := io.CopyN(nc, nc, 1)
+			if err != nil {
+				t.Error(err)
+			}
+		}}
+		c, server := net.Pipe()
+		defer c.Close()
+		go s.ServeConn(server)
+		_, _ = io.WriteString(c, get)
+		_, err := ReadHead(newReaderOf(c), 1<<10)
+		time.Sleep(time.Hour)
+		b := []byte("x")
+		_, wrote := c.Write(b)
+		_, read := io.ReadFull(c, b)
+		if err := errors.Join(err, wrote, read); err != nil {
+			t.Error(err)
+		}
+	})
+}
 
 // Over a connection that is no socket, with time that is not real.
 func TestTimeoutsToTheSecond(t *testing.T) {
