@@ -41,10 +41,20 @@ func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
 }
 
 func TestContinueIsNotSentForAnAnswerWithoutTheBody(t *testing.T) {
-	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) { _ = x.Respond(413, "", nil) }}))
-	c.send(expecting)
-	c.expect("HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-	c.expectEnd()
+	f := func(answer func(*Exchange)) {
+		t.Helper()
+		c := dial(t, listen(t, &Server{Handler: answer}))
+		c.send(expecting)
+		c.expect("HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+		_ = c.nc.CloseWrite()
+		c.expectEnd()
+	}
+	f(func(x *Exchange) { _ = x.Respond(413, "", nil) })
+	f(func(x *Exchange) {
+		x.Resp.Status = 413
+		_ = x.Start(0)
+		_ = x.Finish()
+	})
 }
 
 func TestInterimAnswersHaveNoFraming(t *testing.T) {
