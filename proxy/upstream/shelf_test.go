@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"weir/proxy/config"
+	"weir/proxy/http1"
 )
 
 // used is a connection that an exchange was on, and how its peer sees it end.
@@ -35,6 +36,26 @@ func TestAShelfKeepsSoManyConnections(t *testing.T) {
 	}
 	if c := s.take(last.idleSince, true); c != last {
 		t.Error("the one used last is not taken first")
+	}
+}
+
+// As a reload closes an upstream that exchanges are still on.
+func TestAClosedUpstreamKeepsNothing(t *testing.T) {
+	ended := make(chan error, 1)
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 204 No Content\r\n\r\n")
+		ended <- p.ended()
+	}))
+	var resp http1.Response
+	e, err := u.Do(request("/", nil), &resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Close()
+	e.Finish(true)
+	if err := within(t, ended, "the end of the connection"); err != nil {
+		t.Error(err)
 	}
 }
 
