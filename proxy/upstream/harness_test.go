@@ -140,13 +140,18 @@ func expectFetch(t testing.TB, u *Upstream, r *Request, body string) {
 	}
 }
 
-// expectKind does it and wants an error.
+// expectKind does it and wants an error, after which nothing is in use.
 func expectKind(t testing.TB, u *Upstream, r *Request, kind Kind) *Error {
 	t.Helper()
 	_, err := fetch(u, r)
 	e, ok := err.(*Error)
 	if !ok || e.Kind != kind {
 		t.Fatalf("got %v, want kind %s", err, kind)
+	}
+	for _, s := range u.Status() {
+		if s.InUse != 0 {
+			t.Errorf("%+v after %v", s, e)
+		}
 	}
 	return e
 }
