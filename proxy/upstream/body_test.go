@@ -214,6 +214,17 @@ func TestAnEarlyAnswerEndsTheBody(t *testing.T) {
 	}
 }
 
+func TestAnUpstreamThatIsLostEndsTheBody(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) { p.head() }))
+	body := newStuck()
+	expectKind(t, u, request("/", body), Closed)
+	select {
+	case <-body.interrupted:
+	default:
+		t.Error("the body is still being read")
+	}
+}
+
 // stuck is a body that says nothing until it is interrupted.
 type stuck struct{ interrupted chan struct{} }
 
