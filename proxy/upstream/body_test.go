@@ -341,6 +341,28 @@ func TestCancelFromElsewhere(t *testing.T) {
 	}
 }
 
+func TestACancelBeforeThereIsAConnection(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.answer("ok")
+		_ = p.ended()
+	}))
+	expectFetch(t, u, request("/", nil), "ok")
+	r := request("/", nil)
+	for _, what := range []string{"a kept one", "a new one"} {
+		e := newExchange(u, r)
+		e.Cancel()
+		var resp http1.Response
+		if err := e.attempt(u.targets[0], r, appendHead(nil, r), true, &resp); err == nil || err.Kind != Canceled {
+			t.Errorf("%s: %v", what, err)
+		}
+		e.release()
+		if s := u.Status(); s[0].Idle != 0 || s[0].InUse != 0 {
+			t.Errorf("%s: %+v", what, s)
+		}
+	}
+}
+
 func BenchmarkKeepAlive(b *testing.B) {
 	answer := bytes.Repeat([]byte("x"), 128)
 	u := to(b, config.Upstream{}, serve(b, &http1.Server{Handler: func(x *http1.Exchange) {
