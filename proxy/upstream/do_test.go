@@ -139,6 +139,16 @@ func TestStaleConnections(t *testing.T) {
 	t.Run("closed at the request: idempotent is tried again", func(t *testing.T) {
 		expectFetch(t, stale(t), request("/", nil), "2")
 	})
+	t.Run("closed within its answer: nothing is", func(t *testing.T) {
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			p.head()
+			p.answer("1")
+			p.head()
+			p.send("HTTP/1.1 2")
+		}))
+		expectFetch(t, u, request("/", nil), "1")
+		expectKind(t, u, request("/", nil), Closed)
+	})
 	t.Run("closed at the request: POST is not", func(t *testing.T) {
 		u := stale(t)
 		r := request("/", nil)
