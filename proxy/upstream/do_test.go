@@ -426,6 +426,29 @@ func TestAnswersWithoutBodyKeepTheConnection(t *testing.T) {
 	}
 }
 
+// It would be taken for the next answer.
+func TestABodyBehindAnAnswerWithoutOneEndsTheConnection(t *testing.T) {
+	kept, said := make(chan struct{}), make(chan struct{})
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
+		within(t, kept, "the end of the exchange")
+		p.send("hello")
+		close(said)
+		_ = p.ended()
+	}))
+	r := request("/", nil)
+	r.Method = []byte("HEAD")
+	expectFetch(t, u, r, "")
+	close(kept)
+	within(t, said, "the body")
+	s := &u.targets[0].shelves[0]
+	if c := s.take(s.idle[0].idleSince, true); c != nil {
+		_ = c.nc.Close()
+		t.Error("it is used again")
+	}
+}
+
 func TestUpgradeIsDetachedWithWhatIsBehindIt(t *testing.T) {
 	u := to(t, config.Upstream{Balance: "least_connections"}, backend(t, func(p *peer) {
 		if h := p.head(); !strings.Contains(h, "Connection: Upgrade\r\n") {
