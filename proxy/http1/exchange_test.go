@@ -123,6 +123,13 @@ func TestUnreadBodies(t *testing.T) {
 		c.nc.CloseWrite()
 		c.expectEnd()
 	})
+	t.Run("other requests behind the last: its answer arrives", func(t *testing.T) {
+		c := dial(t, addr)
+		c.send("GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + strings.Repeat(get, 10_000))
+		c.expect("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n/a")
+		c.nc.CloseWrite()
+		c.expectEnd()
+	})
 	t.Run("half here and refused: the connection closes", func(t *testing.T) {
 		c := dial(t, addr)
 		c.send("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel")
