@@ -98,4 +98,7 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	if !tg.usable(now) {
 		t.Error("still down")
 	}
+	if !tg.connectFailed(now) || !tg.usable(now.Add(minBackoff)) {
+		t.Error("failures from before it worked count")
+	}
 }
