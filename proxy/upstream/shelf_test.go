@@ -39,6 +39,32 @@ func TestAShelfKeepsSoManyConnections(t *testing.T) {
 	}
 }
 
+func TestAShelfIsReaped(t *testing.T) {
+	var s shelf
+	old, ended := used(t)
+	s.put(old, nil)
+	s.expire.Stop() // and called by hand
+	old.idleSince = old.idleSince.Add(-idleExpiry)
+	if s.take(old.idleSince.Add(idleExpiry-1), true) != old {
+		t.Error("what has been idle for less is not taken")
+	}
+	s.idle = []*conn{old}
+	s.reap()
+	if err := within(t, ended, "the end of what has been idle for long"); err != nil {
+		t.Error(err)
+	}
+	late, ended := used(t)
+	s.put(late, nil)
+	if !s.expire.Stop() {
+		t.Error("what is kept later is not reaped")
+	}
+	if s.take(late.idleSince.Add(idleExpiry), true) != nil {
+		t.Error("what has been idle for long is taken before it is reaped")
+		_ = late.nc.Close()
+	}
+	within(t, ended, "its end")
+}
+
 // As a reload closes an upstream that exchanges are still on.
 func TestAClosedUpstreamKeepsNothing(t *testing.T) {
 	ended := make(chan error, 1)
