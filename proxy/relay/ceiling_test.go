@@ -310,3 +310,17 @@ func TestMessageRateThatPersistsCloses(t *testing.T) {
 		r.u.closed(1008, "rate_limited")
 	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 1 }))
 }
+
+func TestMessageRateThatDoesNotPersist(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for range 3 {
+			r.c.send("m")
+			r.u.expect("m")
+			for range limitedRow {
+				r.c.send("m")
+				r.c.refused(hostabi.RateLimited, 1, -1)
+			}
+			sleep(1000)
+		}
+	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 1 }))
+}
