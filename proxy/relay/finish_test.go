@@ -81,6 +81,20 @@ func TestAReasonBehindAFailedWrite(t *testing.T) {
 	}
 }
 
+// What the other side says then is not why.
+func TestACloseBehindAFailedWriteToTheOtherSide(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.w.out.change(func() { r.c.w.out.reset = true })
+		r.u.send("nobody takes this")
+		synctest.Wait()
+		r.u.close(4002, "bye")
+		<-r.ended
+		if n := r.metric("weir_ws_closes_total", closeLabel(1001), "client"); n != 1 {
+			t.Error(r.log)
+		}
+	})
+}
+
 // A drain gives a tunnel so much time and no more, whoever closes meanwhile.
 func TestACloseDuringADrainGivesNoMoreTime(t *testing.T) {
 	inTunnel(t, func(r *rig) {
