@@ -138,6 +138,19 @@ func TestUnfinishedFramesTakeMemory(t *testing.T) {
 	}, memory(1<<20), under(events(t)))
 }
 
+// Nor is anything left of one whose peer is lost.
+func TestFramesThatNeverEndLeaveNothing(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for _, p := range []*peer{r.c, r.u} {
+			p.raw(p.frame(true, wsframe.Text, event("x", 1, 5000))[:3000])
+		}
+		synctest.Wait()
+		if r.memory.Used() == 0 {
+			t.Error("their beginnings take no memory")
+		}
+	}, memory(1<<20), under(events(t)))
+}
+
 // Toward a peer whose queue is full little is read, and the buffer that it waits in
 // is what counts, which may be smaller than the whole frame.
 func TestUnfinishedFramesTowardTheSlow(t *testing.T) {
