@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"weir/hostabi"
+	"weir/proxy/flow"
 	"weir/proxy/policy/policytest"
 	"weir/proxy/wsframe"
 )
@@ -93,6 +94,12 @@ func TestMaxMemoryHeld(t *testing.T) {
 		if r.pressure.Load() == 0 {
 			t.Error("nobody was asked to shed")
 		}
+		var other flow.Queue
+		other.Init(1<<20, r.memory)
+		if !other.Push(flow.Message{Wire: make([]byte, 9900), Droppable: true}) {
+			t.Error("memory is kept free for what was refused")
+		}
+		other.Close()
 	}, memory(10_000))
 }
 
