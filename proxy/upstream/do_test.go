@@ -215,6 +215,17 @@ func TestConnectFailures(t *testing.T) {
 			}
 		}
 	})
+	t.Run("one that has failed only when there is no other", func(t *testing.T) {
+		u := to(t, config.Upstream{}, ok, ok)
+		for range 2 {
+			for _, tg := range u.targets {
+				if u.pick([]*target{tg}) == tg {
+					t.Error("it is tried again before the other")
+				}
+				tg.connectFailed(time.Now()) // all are down the second time
+			}
+		}
+	})
 	t.Run("a target that is down is still tried when it is the only one", func(t *testing.T) {
 		u := to(t, config.Upstream{}, refusing(t))
 		expectKind(t, u, request("/", nil), Unavailable)
