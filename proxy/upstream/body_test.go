@@ -194,11 +194,41 @@ func TestTheAnswerMayComeBeforeTheBody(t *testing.T) {
 	if p, err := e.Body.Next(); len(p) > 0 || err != io.EOF {
 		t.Errorf("%q %v", p, err)
 	}
+	d := noted(e)
 	e.Finish(true)
 	if s := u.Status(); s[0].Idle != 1 {
 		t.Errorf("%+v", s)
 	}
+	if d.ahead {
+		t.Error("the last write's deadline is left to the next exchange")
+	}
 }
+
+// Its client may be slow: only the head is written against the clock.
+func TestABodyIsSentWithoutALimit(t *testing.T) {
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.expect("0\r\n\r\n")
+		p.answer("")
+	}))
+	r := request("/", nil)
+	e := newExchange(u, r)
+	r.Body = reading(func([]byte) (int, error) {
+		if limit := e.c.writeLimit; limit != 0 {
+			t.Errorf("each write of it has %v", limit)
+		}
+		return 0, io.EOF
+	})
+	var resp http1.Response
+	if err := e.attempt(u.targets[0], r, appendHead(nil, r), false, &resp); err != nil {
+		t.Fatal(err)
+	}
+	e.Finish(true)
+}
+
+type reading func([]byte) (int, error)
+
+func (r reading) Read(p []byte) (int, error) { return r(p) }
 
 func TestAnEarlyAnswerEndsTheBody(t *testing.T) {
 	u := to(t, config.Upstream{}, backend(t, func(p *peer) {

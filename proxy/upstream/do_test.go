@@ -482,8 +482,12 @@ func TestUpgradeIsDetachedWithWhatIsBehindIt(t *testing.T) {
 	if resp.Status != 101 || string(resp.Get("upgrade")) != "websocket" {
 		t.Errorf("%d %q", resp.Status, resp.Fields())
 	}
+	d := noted(e)
 	nc, early := e.Detach()
 	defer nc.Close()
+	if d.ahead {
+		t.Error("a deadline of the exchange is left")
+	}
 	if string(early) != "early" {
 		t.Errorf("%q", early)
 	}

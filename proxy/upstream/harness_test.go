@@ -13,6 +13,7 @@ import (
 	"weir/proxy/config"
 	"weir/proxy/http1"
 	"weir/proxy/leak"
+	"weir/proxy/sock"
 )
 
 // TestMain fails when goroutines of Weir outlive the tests.
@@ -165,6 +166,29 @@ func within[T any](t testing.TB, ch <-chan T, what string) (v T) {
 		t.Error(what + " did not happen")
 	}
 	return v
+}
+
+// deadlines is a connection that knows whether the last one that was set is ahead.
+type deadlines struct {
+	sock.TCP
+	ahead bool
+}
+
+// noted puts one beneath e, which has set some already.
+func noted(e *Exchange) *deadlines {
+	d := &deadlines{e.c.nc.Clear(), true}
+	e.c.nc = sock.Wrap(d)
+	return d
+}
+
+func (d *deadlines) SetDeadline(t time.Time) error {
+	d.ahead = !t.IsZero()
+	return d.TCP.SetDeadline(t)
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.ahead = !t.IsZero()
+	return d.TCP.SetWriteDeadline(t)
 }
 
 // refusing is the URL of a port that nobody listens on.
