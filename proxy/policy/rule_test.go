@@ -331,6 +331,7 @@ func TestCloseLeavesViewsUsable(t *testing.T) {
 	want(t, "envelope", string(v.Envelope(hostabi.NoRoute, hostabi.HTTP, 0).Append(nil, &Values{})), "{}")
 	want(t, "calls", g.Info().Calls, calls)
 	want(t, "admit", v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
+	want(t, "instances", r.sum(t, "weir_policy_instances"), 0)
 	want(t, "log", r.log.all(), "")
 }
 
