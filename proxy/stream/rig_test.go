@@ -95,6 +95,11 @@ func newRig(t testing.TB, addr string, settings ...setting) *rig {
 		if err := srv.Wait(context.Background()); err != nil {
 			t.Error(err)
 		}
+		for _, s := range r.route.Upstream.Status() {
+			if s.InUse != 0 {
+				t.Errorf("%+v when all is served", s)
+			}
+		}
 	})
 	return r
 }
