@@ -221,7 +221,11 @@ func TestInterimAnswersOfAHostileUpstream(t *testing.T) {
 		client := r.dial()
 		client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		client.text(strings.Repeat(hints, passed))
-		refusal(t, client.response("GET"), want, 502)
+		resp := client.response("GET")
+		refusal(t, resp, want, 502)
+		if link := resp.Header.Get("Link"); link != "" {
+			t.Errorf("what was hinted at is said of the refusal: %q", link)
+		}
 		r.await(1)
 	}
 	f(strings.Repeat(hints, 1000), 16, hostabi.UpstreamClosed)
