@@ -120,8 +120,8 @@ func (h *handshake) run() bool {
 		Metrics: g.metrics, Log: g.log, Faults: g.faults, Pressure: g.askForShedding,
 		Closed: func(t *relay.Tunnel) {
 			up.Finish(false) // until now its target was in use
-			g.forget(t)
 			rt.leave(addr)
+			g.forget(t) // last: whoever closes the gateway waits for that
 		},
 	})
 	conn.count(nil)

@@ -108,8 +108,33 @@ func (r *rig) run() {
 		if err := <-done; (err != nil) != r.fails {
 			r.t.Errorf("Run: %v", err)
 		}
+		r.leavesNothing()
 	})
 	r.t.Cleanup(r.stop)
+}
+
+// leavesNothing holds that nobody counts as here any more.
+func (r *rig) leavesNothing() {
+	r.t.Helper()
+	counted := map[string]*clients{"the process": r.g.clients}
+	for name, live := range r.g.routes {
+		counted["route "+name] = live.clients
+	}
+	for where, c := range counted {
+		if c.total != 0 || len(c.byIP) != 0 {
+			r.t.Errorf("%s counts %d connections at the end, of %v", where, c.total, c.byIP)
+		}
+	}
+	if n := r.g.overrun.Load(); n != 0 {
+		r.t.Errorf("%d connections above a limit count at the end", n)
+	}
+	for name, u := range r.g.current.Load().upstreams {
+		for _, s := range u.part.Status() {
+			if s.InUse != 0 {
+				r.t.Errorf("upstream %s at the end: %+v", name, s)
+			}
+		}
+	}
 }
 
 const head = `
