@@ -74,6 +74,38 @@ func TestAClientThatLeavesItsHandshake(t *testing.T) {
 	}
 }
 
+// What an upstream says that does not speak WebSocket stays here.
+func TestA101ThatIsNone(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "h2c")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+	}))
+	defer upstream.Close()
+	r := start(t, "[upstream.u]\nurls = [\""+upstream.URL+"\"]\n[[route]]\nupstream = \"u\"\n")
+	_, res, err := r.dial("/")
+	if err == nil || res == nil || res.StatusCode != http.StatusBadGateway || res.Header.Get("Upgrade") != "" {
+		t.Errorf("%v, %v", res, err)
+	}
+}
+
+// A connection is counted as what it is at the moment, and as nothing else.
+func TestATunnelIsOneConnection(t *testing.T) {
+	r := start(t, plainRoute)
+	r.get("/status/204")
+	http.DefaultClient.CloseIdleConnections()
+	until(t, "nobody is connected", func() bool { return r.g.clients.count() == 0 })
+	c := r.ws("/ws")
+	if err := echo(t.Context(), c, "here"); err != nil {
+		t.Fatal(err)
+	}
+	for s, want := range map[metrics.State]float64{metrics.StateHTTP: 0, metrics.StateHandshake: 0, metrics.StateOpen: 1} {
+		if n := testutil.ToFloat64(r.g.metrics.Connections(s)); n != want {
+			t.Errorf("%v connections count as %v, want %v", n, s, want)
+		}
+	}
+}
+
 // The upstream of a handshake is told who asks for it, as that of a request is, and
 // not who asked for something before.
 func TestHandshakesAreForwardedForTheirClient(t *testing.T) {
