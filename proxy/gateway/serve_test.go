@@ -108,6 +108,23 @@ func TestOriginsThatAreNotAllowed(t *testing.T) {
 	}
 }
 
+// Which of two is the page's, nobody knows.
+func TestTwoOrigins(t *testing.T) {
+	for _, allowed := range []string{"https://good.example", "*"} {
+		r := start(t, plainRoute+`allowed_origins = ["`+allowed+`"]`)
+		f := func(origins string, want int) {
+			t.Helper()
+			_, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+				"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"+origins+"\r\n")
+			if res.StatusCode != want {
+				t.Errorf("%s allowed, %q: %d, want %d", allowed, origins, res.StatusCode, want)
+			}
+		}
+		f("Origin: https://good.example\r\n", 101)
+		f("Origin: https://good.example\r\nOrigin: https://evil.example\r\n", 403)
+	}
+}
+
 func TestAnUpstreamsRefusalIsTheClients(t *testing.T) {
 	body := strings.Repeat("no entry. ", 1000)
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
