@@ -48,6 +48,17 @@ func TestLimitsOfAnOpenTunnelChange(t *testing.T) {
 	}
 }
 
+func TestMaxMemoryChanges(t *testing.T) {
+	r := start(t, plainRoute)
+	r.write("[limits]\nmax_memory = \"2MiB\"\n" + plainRoute)
+	if err := r.g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if max := r.g.memory.Max(); max != 2<<20 {
+		t.Errorf("%d bytes", max)
+	}
+}
+
 func TestAReloadThatFailsChangesNothing(t *testing.T) {
 	r := start(t, plainRoute)
 	for what, f := range map[string]struct {
