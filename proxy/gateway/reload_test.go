@@ -112,26 +112,59 @@ func TestFilesAreFollowed(t *testing.T) {
 
 // A module that made a reload fail is followed: mending it is enough.
 func TestAModuleThatIsMended(t *testing.T) {
-	r := start(t, plainRoute)
-	module := filepath.Join(filepath.Dir(r.path), "late.wasm")
-	r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", module))
-	until(t, "the missing module is told of", func() bool { return strings.Contains(r.logs.String(), "reload failed") })
 	good, err := os.ReadFile(standard(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, content := range [][]byte{good[:1000], good} {
-		if err := os.WriteFile(module+".new", content, 0o600); err != nil {
+	f := func(contents ...[]byte) {
+		t.Helper()
+		r := start(t, plainRoute)
+		module := filepath.Join(filepath.Dir(r.path), "late.wasm")
+		for i, content := range contents {
+			if content != nil {
+				if err := errors.Join(os.WriteFile(module+".new", content, 0o600), os.Rename(module+".new", module)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if i == 0 {
+				r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", module))
+			}
+			if i < len(contents)-1 {
+				until(t, "the module is told of", func() bool { return strings.Count(r.logs.String(), "reload failed") > i })
+			}
+		}
+		until(t, "the mended module runs", func() bool { return r.g.current.Load().number == 2 })
+	}
+	f(nil, good[:1000], good) // missing at first
+	f(good[:1000], good)
+}
+
+// What makes another policy of it is no part that the next generation shares.
+func TestPoliciesThatBehaveAlikeAreShared(t *testing.T) {
+	key := func(change func(*config.Policy)) string {
+		t.Helper()
+		p := config.Policy{Bytes: []byte("a"), Engine: "interpreter", OnFault: "closed", Config: map[string]any{"a": 1}}
+		change(&p)
+		k, err := policyKey(&p)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(module+".new", module); err != nil {
-			t.Fatal(err)
-		}
-		if len(content) < len(good) {
-			until(t, "the broken module is told of", func() bool { return strings.Count(r.logs.String(), "reload failed") > 1 })
+		return k
+	}
+	same := key(func(*config.Policy) {})
+	if key(func(p *config.Policy) { p.Module = "moved.wasm" }) != same {
+		t.Error("another path makes another policy")
+	}
+	for what, change := range map[string]func(*config.Policy){
+		"bytes":    func(p *config.Policy) { p.Bytes = []byte("b") },
+		"engine":   func(p *config.Policy) { p.Engine = "compiler" },
+		"on_fault": func(p *config.Policy) { p.OnFault = "open" },
+		"config":   func(p *config.Policy) { p.Config["a"] = 2 },
+	} {
+		if key(change) == same {
+			t.Errorf("another %s makes no other policy", what)
 		}
 	}
-	until(t, "the mended module runs", func() bool { return r.g.current.Load().number == 2 })
 }
 
 // A confinement holds for reloads, by whatever way, and for what is watched.
