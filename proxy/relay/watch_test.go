@@ -54,6 +54,23 @@ func TestPongs(t *testing.T) {
 	}, pingEvery(10*time.Second))
 }
 
+// Control frames are no messages: they keep no tunnel that is idle.
+func TestPingsOfPeersAreNoMessages(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for range 9 {
+			sleep(1000)
+			r.c.ping("x")
+			r.u.expectFrame(got{wsframe.Ping, true, "x"})
+		}
+		sleep(1000)
+		synctest.Wait()
+		if !r.Info().Closing {
+			t.Error("they count as messages")
+		}
+		r.c.closed(1001, "idle_timeout")
+	}, with(func(l *config.Limits) { l.IdleTimeout = 10 * time.Second }))
+}
+
 // A peer that does not answer a ping is half-open.
 func TestHalfOpen(t *testing.T) {
 	for way, code := range []uint16{1001, 1014} {
