@@ -324,3 +324,15 @@ func TestMessageRateThatDoesNotPersist(t *testing.T) {
 		}
 	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 1 }))
 }
+
+func TestMessageBurstChanges(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.send("m")
+		r.u.expect("m")
+		set := *r.route.Load()
+		set.Limits.MessageBurst = 3
+		r.route.Store(&set)
+		r.c.send("1", "2", "3")
+		r.u.expect("1", "2", "3")
+	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 1 }))
+}

@@ -198,6 +198,21 @@ func TestShedding(t *testing.T) {
 	}, kernel(500), buffered(5000), under(events(t)))
 }
 
+func TestMaxBufferedBytesChanges(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		fill(r.u, 1000)
+		set := *r.route.Load()
+		set.Limits.MaxBufferedBytes = 64 << 10
+		r.route.Store(&set)
+		for i := range 20 {
+			r.u.send(event("presence", i, 200))
+		}
+		if f := r.carried(hostabi.ToClient); f.Shed != 0 || f.QueuedMessages != 21 {
+			t.Errorf("%d are shed and %d wait", f.Shed, f.QueuedMessages)
+		}
+	}, kernel(500), buffered(1500), under(events(t)))
+}
+
 // A message that is delivered between shed ones ends their run.
 func TestOneNoticePerRun(t *testing.T) {
 	inTunnel(t, func(r *rig) {
@@ -207,6 +222,9 @@ func TestOneNoticePerRun(t *testing.T) {
 		}
 		synctest.Wait()
 		r.Shed()
+		if f := r.carried(hostabi.ToClient); f.Shed != 6 || f.QueuedMessages != 4 {
+			t.Errorf("%d are shed and %d wait, want 6 and 4", f.Shed, f.QueuedMessages)
+		}
 		r.c.expect(full)
 		for range 3 {
 			r.c.expect(`{"gap":2}`, "kept")
