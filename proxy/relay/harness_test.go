@@ -172,6 +172,9 @@ func (r *rig) leavesNothing() {
 			r.t.Errorf("sink %d: empty %v, writing %v, stalled %d at the end", d, s.queue.Empty(), s.writing, s.stalled)
 		}
 	}
+	if r.watch.Stop() || r.grace != nil && r.grace.Stop() {
+		r.t.Error("a timer is armed at the end")
+	}
 	for _, s := range []string{"open", "closing"} {
 		if v := r.metric("weir_connections", s); v != 0 {
 			r.t.Errorf("weir_connections{%v} is %v at the end", s, v)
