@@ -9,6 +9,7 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/config"
+	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
 )
 
@@ -38,6 +39,63 @@ func TestCutThrough(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nothing of Weir's own stands within a large message, however the tunnel ends.
+func TestNothingComesBetweenTheParts(t *testing.T) {
+	for what, end := range map[string]func(r *rig, p *pump, rest []byte){
+		"a drain": func(r *rig, _ *pump, _ []byte) { r.Drain(0) },
+		"an end between two parts": func(r *rig, p *pump, rest []byte) {
+			p.out.sink.stop()
+			p.out.sink.part(p, rest, true)
+			p.out.sink.unlockMessage()
+			r.end(Cause{Initiator: metrics.ByWeir, Code: 1001})
+		},
+	} {
+		inTunnel(t, func(r *rig) {
+			wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))
+			r.c.raw(wire[:large/2])
+			synctest.Wait()
+			end(r, &r.pumps[hostabi.ToUpstream], wire[large/2:])
+			if got := r.u.read(2 * large); string(got) != string(wire[:large/2]) {
+				t.Errorf("%s: the upstream received %d bytes, want the %d sent: %.100q", what, len(got), large/2, got[min(len(got), large/2):])
+			}
+		})
+	}
+}
+
+// Refusals wait for a large message to pass. Too many stop who causes them, who is
+// not found silent for that; the next message begins with none.
+func TestRefusalsDuringALargeMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		client := &r.legs[hostabi.ToUpstream]
+		for _, n := range []int{1000, 10} {
+			client.sink.lockMessage()
+			for range n {
+				r.c.send("too large, all of them")
+			}
+			synctest.Wait()
+			if paused := client.paused.Load(); paused != (n == 1000) {
+				t.Errorf("paused by %d refusals: %v", n, paused)
+			}
+			client.sink.unlockMessage()
+			for range n {
+				r.c.refused(hostabi.PayloadTooLarge, 10, -1)
+			}
+		}
+	}, maxMessage(10))
+}
+
+// A large message that is shed when nothing waits any more is told of at once.
+func TestTheNoticeOfALargeMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.legs[hostabi.ToUpstream].sink.drop()
+		synctest.Wait()
+		if r.c.w.out.unread() == 0 {
+			t.Error("it waits for another message")
+		}
+		r.c.expect(`{"gap":1}`)
+	}, under(events(t)))
 }
 
 // Toward a slow peer a large message waits like others, a part at a time.
