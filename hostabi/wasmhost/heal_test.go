@@ -83,6 +83,29 @@ func TestCloseEndsAReplacement(t *testing.T) {
 	})
 }
 
+// A trial that finds no instance is none: the breaker may have another.
+func TestATrialWithoutAnInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, err := Load(t.Context(), Options{Name: "p", Wasm: NewGuest().Build(), Engine: Interpreter, Instances: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		for range breakerFaults {
+			m.breaker.failure(time.Now())
+		}
+		busy := <-m.slots
+		time.Sleep(breakerFirst)
+		if got := ask(m, hostabi.Admit, ""); got != "fault: unavailable" {
+			t.Errorf("got %q", got)
+		}
+		m.slots <- busy
+		if got := ask(m, hostabi.Admit, "again"); got != "again" || m.Info().Breaker != "closed" {
+			t.Errorf("got %q with the breaker %s", got, m.Info().Breaker)
+		}
+	})
+}
+
 // Waiting for an instance is bounded and nothing that the guest did.
 func TestWaitingForAnInstanceIsNoFaultOfTheGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
