@@ -102,3 +102,10 @@ func TestAnInstanceThatHasGrownServesUntilItCanBeReplaced(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 }
+
+// One that waits to take the place of another is closed with them.
+func TestASpareInstanceIsClosed(t *testing.T) {
+	m := load(t, Interpreter, leaky())
+	in, _ := m.another()
+	m.spare <- in
+}
