@@ -12,6 +12,7 @@ import (
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
 
+	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -86,6 +87,23 @@ func TestA101ThatIsNone(t *testing.T) {
 	_, res, err := r.dial("/")
 	if err == nil || res == nil || res.StatusCode != http.StatusBadGateway || res.Header.Get("Upgrade") != "" {
 		t.Errorf("%v, %v", res, err)
+	}
+}
+
+// Many a client takes any status but 101 for a refusal.
+func TestInterimAnswersToAHandshakeStayHere(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.WriteHeader(http.StatusEarlyHints)
+		if c, err := websocket.Accept(w, req, nil); err == nil {
+			c.CloseNow()
+		}
+	}))
+	defer upstream.Close()
+	r := start(t, "[upstream.u]\nurls = [\""+upstream.URL+"\"]\n[[route]]\nupstream = \"u\"\n")
+	_, res := raw(t, r, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		t.Error(res.Status)
 	}
 }
 
