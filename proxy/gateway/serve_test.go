@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -105,6 +106,23 @@ func TestOriginsThatAreNotAllowed(t *testing.T) {
 		if c != nil {
 			_ = c.CloseNow()
 		}
+	}
+}
+
+// A request has the timeouts of its route, not those of the server.
+func TestTimeoutsOfARoute(t *testing.T) {
+	r := start(t, plainRoute+`limits = { idle_timeout = "20ms" }`)
+	c, err := net.Dial("tcp", r.g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience / 2)) // the server's is five minutes
+	if _, err := io.WriteString(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || res.StatusCode != 400 {
+		t.Errorf("%v, %v", res, err)
 	}
 }
 
@@ -265,6 +283,15 @@ func TestConnectionLimits(t *testing.T) {
 		_, res := raw(t, r, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
 		overLimit(t, res, "1 connections are open from 127.0.0.1, max_connections_per_ip is 1")
 	})
+	t.Run("not of a trusted proxy", func(t *testing.T) {
+		r := start(t, plainRoute)
+		r.reload("[server]", "[server]\ntrusted_proxies = [\"127.0.0.1\"]", "[limits]\nmax_connections_per_ip = 1\n"+plainRoute)
+		for range 2 {
+			if err := echo(t.Context(), r.ws("/ws"), "its clients are many"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 	t.Run("what is above one counts in none", func(t *testing.T) {
 		r := start(t, "[limits]\nmax_connections = 3\nmax_connections_per_ip = 1\n"+plainRoute)
 		r.ws("/ws")
@@ -347,9 +374,17 @@ func TestMemoryThatIsFullBeginsNoTunnel(t *testing.T) {
 		memory.TakeAside(1000) // frames whose rest is awaited
 		r.gauge("weir_queue_bytes", 1046576)
 		r.gauge("weir_memory_bytes", 1047576)
+		r.g.mu.Lock() // and with it whoever sheds
+		r.g.askForShedding()
+		until(t, "who sheds is busy", func() bool { return len(r.g.pressure) == 0 })
 		_, res, err := r.dial("/ws")
+		asked := len(r.g.pressure) > 0
+		r.g.mu.Unlock()
 		if err == nil {
 			t.Fatal("not refused")
+		}
+		if !asked {
+			t.Error("nobody is asked to shed")
 		}
 		body, _ := io.ReadAll(res.Body)
 		if res.StatusCode != 503 || !strings.Contains(string(body), detail) || !strings.Contains(string(body), `"limit":983040,"actual":1047576`) {
