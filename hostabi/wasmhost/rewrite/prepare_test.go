@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"testing"
@@ -41,6 +42,47 @@ func TestInvalidModulesAreRefused(t *testing.T) {
 				t.Errorf("%s: the error does not name %q: %v", name, w, err)
 			}
 		}
+	}
+}
+
+// A module may declare that it grows to no more than ABI.md §8 says, and to less.
+func TestDeclaredMaximaAreBounded(t *testing.T) {
+	u32 := func(n uint32) []byte { return wasm.AppendU32(nil, n) }
+	g := NewGuest()
+	g.Memory = Join([]byte{1, 2}, u32(hostabi.MaxMemoryPages+1))
+	g.Tables = [][]byte{Join([]byte{0x70, 1, 2}, u32(hostabi.MaxTableEntries+1)), {0x70, 0, 2}, {0x70, 1, 2, 3}}
+	d, err := Prepare(g.Build(), importable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := Join([]byte{0x70, 1, 2}, u32(hostabi.MaxTableEntries))
+	for section, want := range map[int][]byte{
+		wasm.SecMemory: Join([]byte{1, 1, 2}, u32(hostabi.MaxMemoryPages)),
+		wasm.SecTable:  Join([]byte{3}, most, most, []byte{0x70, 1, 2, 3}),
+	} {
+		if got := d.sections[section]; !bytes.Equal(got, want) {
+			t.Errorf("section %d: % x, want % x", section, got, want)
+		}
+	}
+}
+
+// What takes long by itself asks for time by itself.
+func TestLongInstructionsPay(t *testing.T) {
+	for name, op := range map[string][]byte{
+		"memory.grow": {wasm.OpMemoryGrow, 0},
+		"memory.init": {wasm.OpMisc, 8, 0, 0}, "memory.copy": {wasm.OpMisc, 10, 0, 0}, "memory.fill": {wasm.OpMisc, 11, 0},
+		"table.init": {wasm.OpMisc, 12, 0, 0}, "table.copy": {wasm.OpMisc, 14, 0, 0}, "table.grow": {wasm.OpMisc, 15, 0}, "table.fill": {wasm.OpMisc, 17, 0},
+	} {
+		c := &copier{}
+		c.instruction(&reader{b: op})
+		if before, ok := bytes.CutSuffix(c.out, op); !ok || !bytes.Contains(before, []byte{wasm.OpCall, 0}) {
+			t.Errorf("%s: % x", name, c.out)
+		}
+	}
+	c := &copier{}
+	locals := Join([]byte{1}, wasm.AppendU32(nil, maxLocals), []byte{0x7F, wasm.OpEnd})
+	if err := c.function(&reader{b: locals}, 0); err != nil || !bytes.Contains(c.out, I32(1+maxLocals>>localShift)) {
+		t.Errorf("%d locals: % x, %v", maxLocals, c.out, err)
 	}
 }
 
