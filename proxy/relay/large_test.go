@@ -70,7 +70,7 @@ func TestRefusalsDuringALargeMessage(t *testing.T) {
 	inTunnel(t, func(r *rig) {
 		client := &r.legs[hostabi.ToUpstream]
 		for _, n := range []int{1000, 10} {
-			client.sink.lockMessage()
+			client.sink.lockMessage(&r.pumps[hostabi.ToClient], 1)
 			for range n {
 				r.c.send("too large, all of them")
 			}
