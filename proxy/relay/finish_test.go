@@ -314,3 +314,21 @@ func TestDrain(t *testing.T) {
 		r.u.closed(1012, "draining")
 	}, kernel(1000))
 }
+
+// A close frame of which the kernel took half is one: no other follows it.
+func TestACloseFrameInTwoPieces(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			full := fill(from, 480)
+			from.close(1000, "goodbye")
+			synctest.Wait()
+			r.Drain(0)
+			to.expect(full)
+			to.expectFrame(got{wsframe.Close, true, closePayload(1000, "goodbye")})
+			if g, err := to.next(); err == nil {
+				t.Errorf("%s received %v behind a close frame", to.name, g)
+			}
+		}, kernel(500))
+	}
+}
