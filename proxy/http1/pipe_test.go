@@ -101,3 +101,35 @@ func TestTimeoutsToTheSecond(t *testing.T) {
 		_, _ = io.WriteString(c, get)
 	}, set.WriteTimeout+set.WriteTimeout/4)
 }
+
+// A write that had to wait leaves no deadline behind for a later one.
+func TestAStallThatIsOverLeavesNoDeadline(t *testing.T) {
+	nc := &deadlines{}
+	c := &conn{nc: nc, plain: true, writeLimit: time.Second}
+	c.rw = stalling{c}
+	for range 2 {
+		if err := c.write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(nc.set) != 4 || nc.set[0].IsZero() || !nc.set[1].IsZero() || nc.set[2].IsZero() || !nc.set[3].IsZero() {
+		t.Errorf("write deadlines set: %v, want one and none, twice", nc.set)
+	}
+}
+
+// stalling is a plain socket's face whose every write has to wait.
+type stalling struct{ c *conn }
+
+func (s stalling) Read([]byte) (int, error)    { return 0, io.EOF }
+func (s stalling) Write(p []byte) (int, error) { return len(p), s.c.armWrite() }
+
+// deadlines notes the write deadlines that are set on it.
+type deadlines struct {
+	net.Conn
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.set = append(d.set, t)
+	return nil
+}
