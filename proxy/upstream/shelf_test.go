@@ -53,16 +53,24 @@ func TestAShelfIsReaped(t *testing.T) {
 	if err := within(t, ended, "the end of what has been idle for long"); err != nil {
 		t.Error(err)
 	}
-	late, ended := used(t)
+	older, ended := used(t)
+	late, endedLate := used(t)
+	s.put(older, nil)
 	s.put(late, nil)
 	if !s.expire.Stop() {
 		t.Error("what is kept later is not reaped")
+	}
+	older.idleSince = older.idleSince.Add(-idleExpiry)
+	s.reap()
+	within(t, ended, "the end of the older of two")
+	if !s.expire.Stop() {
+		t.Error("the one that is left is not reaped")
 	}
 	if s.take(late.idleSince.Add(idleExpiry), true) != nil {
 		t.Error("what has been idle for long is taken before it is reaped")
 		_ = late.nc.Close()
 	}
-	within(t, ended, "its end")
+	within(t, endedLate, "its end")
 }
 
 // As a reload closes an upstream that exchanges are still on.
