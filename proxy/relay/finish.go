@@ -111,7 +111,7 @@ func (t *Tunnel) answerLost() {
 	}, hostabi.ToClient)
 	down.mu.Lock()
 	defer down.mu.Unlock()
-	if !down.closing && !down.inMessage {
+	if !down.closing && !(down.inMessage && down.parted) {
 		down.queue.Lend(flow.Message{Wire: wire, Own: true})
 	}
 }

@@ -156,6 +156,26 @@ func TestUndeliveredMessagesAreAnswered(t *testing.T) {
 	}
 }
 
+// That is so, too, when a large message of the upstream's has not been begun for want
+// of room.
+func TestUndeliveredMessagesAreAnsweredBeforeALargeOne(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		waiting := strings.Repeat("w", 60_000)
+		r.u.send(waiting, waiting, strings.Repeat("l", 100_000))
+		for range 5 {
+			r.c.send(strings.Repeat("x", 100))
+		}
+		synctest.Wait()
+		r.u.lose()
+		sleep(1500)
+		r.c.expect(waiting, waiting)
+		if e := r.c.envelope(); e.Code != "upstream_closed" || !strings.HasPrefix(e.Message, "5 messages") {
+			t.Errorf("%+v", e)
+		}
+		r.c.closed(1012, "upstream_closed")
+	}, kernel(20), buffered(150_000))
+}
+
 // What the client was told is lost, and may send again elsewhere, does not arrive
 // after all at an upstream that reads on.
 func TestWhatWasAnsweredDoesNotArrive(t *testing.T) {
