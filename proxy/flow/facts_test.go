@@ -417,3 +417,20 @@ func BenchmarkFill(b *testing.B) {
 		q.Close()
 	}
 }
+
+// A large message of which nothing is on the wire is cleared, though each of its parts
+// says that it has begun.
+func TestClearDropsLargeMessagesThatWait(t *testing.T) {
+	budget := NewBudget(0, nil)
+	var q Queue
+	q.Init(1<<20, budget)
+	for _, part := range []Message{{Wire: []byte("aa")}, {Wire: []byte("AA"), Ends: 1}, {Wire: []byte("bb")}, {Wire: []byte("BB"), Ends: 1}} {
+		part.Begun = true
+		q.Push(part)
+	}
+	q.Next(nil)
+	q.Wrote(1, 0)
+	if n, rest := q.Clear(), drained(&q); n != 1 || rest != "aAA" || budget.Used() != 0 {
+		t.Errorf("%d messages are dropped, %q stays, %d bytes are reserved", n, rest, budget.Used())
+	}
+}

@@ -20,7 +20,9 @@ type item struct {
 	off, fixed int
 	kind       kind
 	lent       bool
-	ends       int // messages that end with it
+	ends       int  // messages that end with it
+	rests      bool // it was pushed as begun
+	touched    bool // some of it is on the wire, or encrypted
 	priority   uint8
 	conflate   string
 	superseded bool
@@ -117,7 +119,7 @@ func (m *model) stream() []byte {
 }
 
 func (m *model) push(msg Message) bool {
-	i := &item{wire: slices.Clone(msg.Wire), kind: kindOf(&msg), ends: msg.count(), priority: msg.Priority, conflate: msg.Conflate}
+	i := &item{wire: slices.Clone(msg.Wire), kind: kindOf(&msg), ends: msg.count(), rests: msg.Begun, priority: msg.Priority, conflate: msg.Conflate}
 	if msg.Begun {
 		i.fixed = len(i.wire)
 	}
@@ -137,7 +139,7 @@ func (m *model) push(msg Message) bool {
 
 func (m *model) lend(msg Message) *item {
 	msg.Droppable = false
-	i := &item{wire: msg.Wire, kind: kindOf(&msg), ends: msg.count(), lent: true}
+	i := &item{wire: msg.Wire, kind: kindOf(&msg), ends: msg.count(), rests: msg.Begun, lent: true}
 	if msg.Begun {
 		i.fixed = len(i.wire)
 	}
@@ -245,6 +247,7 @@ func (m *model) wrote(n, pending int) {
 		}
 		if took < len(i.rest()) {
 			i.off += took
+			i.touched = i.touched || took > 0
 			break
 		}
 		m.tally.Written += int64(i.ends)
@@ -256,17 +259,21 @@ func (m *model) wrote(n, pending int) {
 		}
 		ahead := min(pending, len(i.rest()))
 		i.fixed = max(i.fixed, i.off+ahead)
+		i.touched = true
 		pending -= ahead
 	}
 }
 
 func (m *model) clear() (dropped int) {
-	begun := true // from the head on
+	begun, goesOn := true, true // from the head on; what was pushed as a rest is one of what was kept
 	m.items = slices.DeleteFunc(m.items, func(i *item) bool {
 		if i.kind == ping {
 			return false
 		}
-		begun = begun && i.begun()
+		begun = begun && i.begun() && (goesOn || i.touched)
+		if i.kind != notice {
+			goesOn = i.rests && i.ends == 0
+		}
 		if !begun {
 			dropped += i.ends
 		}

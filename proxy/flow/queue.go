@@ -301,22 +301,26 @@ func (q *Queue) release(n int64) {
 }
 
 // Clear drops every message that waits but the rest of what has begun, and
-// returns their number. Control frames stay. Behind what is dropped nothing has
-// begun, whatever it says: parts of a large message say so from the first on.
+// returns their number. Control frames stay. Behind what is dropped, or is the end of
+// its message, nothing has begun because it says so: parts of a large message do from
+// the first on.
 func (q *Queue) Clear() (messages int) {
-	before, keep := q.messages, true
+	before, keep, goesOn := q.messages, true, true
 	q.withdraw()
 	q.rewind()
 	for c := q.oldest(); c != nil; c = q.oldest() {
 		r := &c.at.record
 		stays := r.flags&control != 0
-		keep = keep && r.gap == 0 && (stays || r.flags&begun != 0 || c.at.number <= q.begunTo)
+		keep = keep && r.gap == 0 && (stays || goesOn && r.flags&begun != 0 || c.at.number <= q.begunTo)
 		if r.gap > 0 {
 			r.gap = 0
 			c.rewrite()
 		}
 		if !stays && !keep {
 			q.drop(c)
+		}
+		if !stays {
+			goesOn = r.flags&unfinished != 0 || r.flags&begun != 0 && r.arg == 0
 		}
 		c.step()
 	}

@@ -215,7 +215,7 @@ func TestSlowConsumerOfLargeMessages(t *testing.T) {
 			r.u.silent()
 			sleep(200)
 			r.u.closed(1013, "slow_consumer")
-			for {
+			for n := 0; ; n++ {
 				g, err := r.c.next()
 				if err != nil {
 					t.Fatalf("%d bytes: %v", size, err)
@@ -223,8 +223,8 @@ func TestSlowConsumerOfLargeMessages(t *testing.T) {
 				if g.op == wsframe.Close {
 					break
 				}
-				if len(g.payload) != size {
-					t.Errorf("a message of %d bytes instead of %d", len(g.payload), size)
+				if len(g.payload) != size || n > 0 {
+					t.Errorf("message %d of %d bytes, want the one begun, of %d", n, len(g.payload), size)
 				}
 			}
 		}, kernel(5000), buffered(400_000))
