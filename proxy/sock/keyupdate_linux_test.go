@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"weir/proxy/poll"
 )
 
@@ -163,5 +165,44 @@ func TestAnswersToKeyUpdatesAreBounded(t *testing.T) {
 	}
 	if n := len(c.tls.out.b); n > maxOut {
 		t.Errorf("%d bytes of answers are kept", n)
+	}
+}
+
+// A peer that takes some of what waits, and never all, has no more of it kept.
+func TestAnswersAreBoundedThoughSomeAreTaken(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	_ = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1) // the least
+	s := &secure{shaken: true}
+	var came, went bytes.Buffer
+	b := make([]byte, maxOut)
+	for round := byte(0); came.Len() < 10*maxOut; round++ {
+		waits := 0
+		if s.out != nil {
+			waits = len(s.out.b) - s.out.off
+		}
+		more := b[:maxOut-waits]
+		for i := range more {
+			more[i] = round
+		}
+		went.Write(more)
+		if _, err := (*beneath)(s).Write(more); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(s.out.b); n > maxOut {
+			t.Fatalf("%d bytes are kept, %d wait", n, len(s.out.b)-s.out.off)
+		}
+		if left, err := s.flush(uintptr(pair[0])); left == 0 || err != nil {
+			t.Fatal(left, err)
+		}
+		n, _ := unix.Read(pair[1], b)
+		came.Write(b[:n])
+	}
+	if !bytes.HasPrefix(went.Bytes(), came.Bytes()) {
+		t.Error("what came is not what was sent")
 	}
 }

@@ -248,11 +248,15 @@ func (b *beneath) Write(p []byte) (int, error) {
 	if b.out == nil {
 		b.out = outs.Get().(*ciphertext)
 	}
-	if len(b.out.b)-b.out.off+len(p) > maxOut {
+	o := b.out
+	if len(o.b)+len(p) > maxOut { // what was taken goes, not only when all was
+		o.b, o.off = o.b[:copy(o.b, o.b[o.off:])], 0
+	}
+	if len(o.b)+len(p) > maxOut {
 		b.err = errFlood
 		return 0, b.err
 	}
-	b.out.b = append(b.out.b, p...)
+	o.b = append(o.b, p...)
 	return len(p), nil
 }
 
