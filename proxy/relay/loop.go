@@ -80,13 +80,14 @@ func (p *pump) ready(leave func()) poll.Turn {
 }
 
 const (
-	longTurn = 32 << 10  // bytes that make a turn a long one; slowSize toward a slow peer
-	mostTurn = 128 << 10 // bytes of one turn on a loop, when there may be more
+	longTurn  = 32 << 10  // bytes that make a turn a long one; slowSize toward a slow peer
+	mostTurn  = 128 << 10 // bytes of one turn on a loop, when there may be more
+	mostReads = 32        // of one: before its byte a TLS record may have 16 key updates
 )
 
 // readable reads once, and judges and passes on what came.
 func (p *pump) readable() (*Cause, bool) {
-	for came := 0; ; {
+	for came, reads := 0, 1; ; reads++ {
 		n, err := p.loop.tr.TryRead(p)
 		if n == 0 && err == nil {
 			break
@@ -106,7 +107,7 @@ func (p *pump) readable() (*Cause, bool) {
 		if !p.loop.tr.Ahead() {
 			break
 		}
-		if came >= mostTurn && !p.loop.away {
+		if (came >= mostTurn || reads >= mostReads) && !p.loop.away {
 			p.loop.turn = poll.Again
 			break
 		}

@@ -19,14 +19,14 @@ type loopWire struct {
 	paused bool
 	loops  sync.WaitGroup
 
-	came  int    // bytes, in the turn under way; guarded by in.mu
+	came  turn   // in the turn under way; guarded by in.mu
 	turns []turn // that did not leave the loop; of the loop
 }
 
 // turn is one call of the reader: what it read and what it said.
 type turn struct {
-	bytes int
-	said  poll.Turn
+	bytes, reads int
+	said         poll.Turn
 }
 
 func newLoopWire(w *wire) *loopWire { return &loopWire{wire: w, paused: true} }
@@ -80,7 +80,9 @@ func (w *loopWire) loop() {
 				w.loops.Go(w.loop)
 			})
 			if again = said == poll.Again; !left {
-				w.turns = append(w.turns, turn{w.tookIn(), said})
+				took := w.tookIn()
+				took.said = said
+				w.turns = append(w.turns, took)
 			}
 		}
 		if left {
@@ -90,12 +92,12 @@ func (w *loopWire) loop() {
 }
 
 // tookIn returns what was read since it was asked last.
-func (w *loopWire) tookIn() int {
+func (w *loopWire) tookIn() turn {
 	w.in.mu.Lock()
 	defer w.in.mu.Unlock()
-	n := w.came
-	w.came = 0
-	return n
+	took := w.came
+	w.came = turn{}
+	return took
 }
 
 // wait returns the reader when it is to be called; false when there is none any
@@ -127,9 +129,14 @@ func (w *loopWire) TryRead(b sock.Buffer) (int, error) {
 	case w.closed:
 		return 0, net.ErrClosed
 	case len(s.buf) > 0:
-		n := copy(b.Space(), s.buf)
+		p := b.Space()
+		if w.record > 0 {
+			p = p[:min(len(p), w.record)]
+		}
+		n := copy(p, s.buf)
 		s.buf = s.buf[n:]
-		w.came += n
+		w.came.bytes += n
+		w.came.reads++
 		s.changed.Broadcast()
 		return n, nil
 	case s.reset:
