@@ -203,7 +203,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return c.tls.conn.Read(p)
+	n, err := c.tls.conn.Read(p)
+	if n > 0 { // an end will be told again; a deadline that passed behind n is none of theirs
+		return n, nil
+	}
+	return n, err
 }
 
 // Cut tells, when Read has returned io.EOF, whether that is the end of TCP without

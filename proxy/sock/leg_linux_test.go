@@ -60,6 +60,40 @@ func (h *held) Write(p []byte) (int, error) {
 	return h.Conn.Write(p)
 }
 
+// With TLS 1.2 an alert can be seen to come behind data, and is waited for: one that
+// does not come whole takes nothing from what is here.
+func TestAPieceOfAnAlertBehindDataIsNoError(t *testing.T) {
+	cert := certificate(t)
+	x, y := tcpPair(t)
+	wire := &held{Conn: x}
+	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // a test's own
+	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = client.Handshake() })
+	if err := server.Handshake(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	wire.hold = true
+	_, _ = io.WriteString(client, "data")
+	_ = client.CloseWrite()
+	_ = x.SetWriteDeadline(time.Time{}) // which that leaves behind it
+	last := len(wire.b) - 1
+	if _, err := x.Write(wire.b[:last]); err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 100)
+	_ = server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	if n, err := server.Read(p); string(p[:n]) != "data" || err != nil {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+	_ = server.SetReadDeadline(time.Time{})
+	_, _ = x.Write(wire.b[last:])
+	if n, err := server.Read(p); n != 0 || err != io.EOF || server.Cut() {
+		t.Errorf("%q, %v, cut %v", p[:n], err, server.Cut())
+	}
+}
+
 // What TLS has taken from the socket before the connection came on its loop is
 // told of, though the socket has nothing any more.
 func TestALegIsCalledForWhatTLSHolds(t *testing.T) {
