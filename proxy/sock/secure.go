@@ -76,8 +76,8 @@ func (s *secure) exhausted() bool {
 	s.dry = true
 	defer func() { s.dry = false }()
 	var b [1]byte
-	_, err := s.conn.Read(b[:])
-	return err == errWouldBlock && s.records.whole()
+	n, err := s.conn.Read(b[:])
+	return n == 0 && err == errWouldBlock && s.records.whole()
 }
 
 // records follows the records of TLS as they are read from TCP, in pieces of any
