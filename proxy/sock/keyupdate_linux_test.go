@@ -206,3 +206,43 @@ func TestAnswersAreBoundedThoughSomeAreTaken(t *testing.T) {
 		t.Error("what came is not what was sent")
 	}
 }
+
+// A socket's read may bring hundreds of records, with something to compute for each:
+// every one is a step of the task that reads.
+func TestTLSRecordsAreStepsOfTheTaskThatReads(t *testing.T) {
+	p := newLoops(t, 1)
+	c, u := updating(t, p)
+	const records, many = 2000, 100
+	var b []byte
+	for range records {
+		b = u.record(b, 23, make([]byte, many)...)
+	}
+	_, _ = u.tcp.Write(b)
+	done := make(chan struct{})
+	over, turns := false, 0 // of the loop
+	s := c.tcp.(*Socket)
+	var other func(func())
+	other = func(func()) {
+		if turns++; !over {
+			s.src.Call(other)
+			return
+		}
+		close(done)
+	}
+	task := p.NewTask(func(task *poll.Task) {
+		c.Bind(task)
+		defer func() { over = true }()
+		p := make([]byte, many)
+		for range records {
+			if _, err := c.Read(p); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	s.src.Call(func(leave func()) { task.Resume(leave); other(leave) })
+	<-done
+	if turns < records/50 {
+		t.Errorf("%d turns of others while %d records were read", turns, records)
+	}
+}

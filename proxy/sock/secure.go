@@ -88,21 +88,24 @@ type records struct {
 	left int     // of the one begun
 }
 
-func (r *records) follow(p []byte) {
+// follow returns how many begin in p.
+func (r *records) follow(p []byte) (begun int) {
 	for len(p) > 0 {
 		k := min(r.left, len(p))
 		r.left -= k
 		p = p[k:]
 		if r.left > 0 {
-			return
+			return begun
 		}
 		k = copy(r.head[r.n:], p)
 		r.n += k
 		p = p[k:]
 		if r.n == len(r.head) {
 			r.n, r.left = 0, int(binary.BigEndian.Uint16(r.head[3:]))
+			begun++
 		}
 	}
+	return begun
 }
 
 // whole reports whether the last one is.
@@ -230,7 +233,10 @@ func (b *beneath) Read(p []byte) (int, error) {
 		return 0, errWouldBlock
 	}
 	n, err := b.tcp.Read(p)
-	b.records.follow(p[:n])
+	begun := b.records.follow(p[:n])
+	if s, ok := b.tcp.(*Socket); ok {
+		s.steps(begun - 1) // the read itself was one
+	}
 	b.heard = b.heard || n > 0
 	b.fin = b.fin || err == io.EOF
 	return n, err

@@ -210,6 +210,18 @@ func (s *Socket) Write(p []byte) (n int, err error) {
 	return n, opError("write", err, waited)
 }
 
+// steps tells the task that reads, if one does, that a read brought n things to
+// compute, which may each take as long as a read. Many at once are one pause.
+func (s *Socket) steps(n int) {
+	if t := s.in.task.Load(); t != nil {
+		for range min(n, mostSteps) {
+			t.Pause(s.src)
+		}
+	}
+}
+
+const mostSteps = 16
+
 func opError(call string, err, waited error) error {
 	if waited != nil {
 		return waited

@@ -20,6 +20,8 @@ func (*Socket) BindWrite(*poll.Task) {}
 
 func (*Socket) loop() int { return 0 }
 
+func (*Socket) steps(int) {}
+
 func (*Socket) onHangup(func()) (stop func()) { return func() {} }
 
 // Dial reports that there are no loops.
