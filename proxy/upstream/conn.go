@@ -21,6 +21,7 @@ import (
 type conn struct {
 	nc         *sock.Conn
 	raw        syscall.RawConn
+	quiet      fd.Quiet      // raw, if it is one
 	quick      *fd.Conn      // on a plain socket: deadlines are set when something has to wait; nil: TLS
 	rw         io.ReadWriter // quick, or nc
 	t          *target
@@ -75,6 +76,7 @@ func (t *target) dial(near *sock.Conn, timeout time.Duration, waits func(cancel 
 		_ = tcp.Close()
 		return nil, err
 	}
+	c.quiet, _ = c.raw.(fd.Quiet)
 	if c.rw = c.nc; t.tls == nil {
 		c.quick = fd.New(c.raw, c.beforeRead, c.beforeWrite)
 		c.look.Init(c.raw, c)
@@ -137,11 +139,12 @@ func (c *conn) keepAlive() {
 
 // open tells whether an idle connection is still open and silent; it does not
 // wait. When the request can be sent again (again), a connection that was in
-// use a moment ago is not looked at; but for one whose last answer had no body,
-// since a body that comes late would be taken for an answer.
+// use a moment ago is not looked at where its loop would have told that something
+// came; but for one whose last answer had no body, since a body that comes late
+// would be taken for an answer.
 func (c *conn) open(now time.Time, again bool) bool {
 	idle := now.Sub(c.idleSince)
-	if again && idle < trusted && !c.bodiless {
+	if again && idle < trusted && !c.bodiless && c.quiet != nil && c.quiet.Dry() {
 		return true
 	}
 	if idle >= idleExpiry {
