@@ -152,10 +152,10 @@ func checkUpgrade(resp *http1.Response, info *http1.ResponseInfo, key string, of
 	if info.Chunked || info.ContentLength > 0 {
 		return errors.New("it announces a body, a 101 has none (RFC 9110 §15.2)")
 	}
-	if got, want := string(resp.Get("sec-websocket-accept")), acceptKey(key); got != want {
+	if got, want := resp.Values("sec-websocket-accept"), acceptKey(key); len(got) != 1 || string(got[0]) != want {
 		return fmt.Errorf("Sec-WebSocket-Accept is %q, must be %q (RFC 6455 §4.1)", got, want) //nolint:staticcheck // a field's name
 	}
-	if ext := resp.Get("sec-websocket-extensions"); len(ext) > 0 {
+	if ext := tokens(resp.Values("sec-websocket-extensions")); len(ext) > 0 {
 		return fmt.Errorf("extensions %q were not offered (RFC 6455 §4.1)", ext)
 	}
 	chosen := tokens(resp.Values("sec-websocket-protocol"))

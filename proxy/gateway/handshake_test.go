@@ -42,6 +42,8 @@ func TestCheckUpgrade(t *testing.T) {
 	f(strings.Replace(fine, "Connection: keep-alive, Upgrade\r\n", "", 1), "Connection is")
 	f(strings.Replace(fine, "s3pP", "S3pP", 1), "Sec-WebSocket-Accept is")
 	f(fine+"Sec-WebSocket-Extensions: permessage-deflate\r\n", "were not offered")
+	f(fine+"Sec-WebSocket-Accept: other\r\n", "Sec-WebSocket-Accept is")
+	f(fine+"Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions: permessage-deflate\r\n", "were not offered")
 	f(fine+"Sec-WebSocket-Protocol: secret\r\n", "was not offered")
 	f(fine+"Sec-WebSocket-Protocol: chat, other\r\n", "was not offered")
 	f(fine+"Content-Length: 5\r\n", "announces a body")
