@@ -43,7 +43,8 @@ func (c Client) LogName(conn net.Conn) string {
 // ClientAddr is the address of the client behind peer: peer itself unless it is
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
 // one. Forwarded (RFC 7239) is asked only when there is no X-Forwarded-For. An
-// entry that is no address ends the search at the proxy that reported it.
+// entry that is no address ends the search at the proxy that reported it, and so
+// does a line in which a quoted string does not end.
 func ClientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) netip.Addr {
 	if !contains(trusted, peer) {
 		return peer
@@ -70,8 +71,12 @@ func forwardedFor(h *http1.Request) (nodes [][]byte) {
 		return nodes
 	}
 	for _, line := range h.Values("forwarded") {
+		if !ended(line) {
+			nodes = append(nodes, unknown)
+			continue
+		}
 		for element := range list(line, ',') {
-			node := []byte("unknown") // an element need not have a for=
+			node := unknown // an element need not have a for=
 			for pair := range list(element, ';') {
 				name, value, _ := bytes.Cut(pair, equals)
 				if foldEqual(bytes.TrimSpace(name), "for") {
@@ -85,8 +90,9 @@ func forwardedFor(h *http1.Request) (nodes [][]byte) {
 }
 
 var (
-	comma  = []byte{','}
-	equals = []byte{'='}
+	comma   = []byte{','}
+	equals  = []byte{'='}
+	unknown = []byte("unknown") // RFC 7239 §6.2
 )
 
 // list splits b at sep, but not within quoted strings (RFC 9110 §5.6.4).
@@ -108,6 +114,21 @@ func list(b []byte, sep byte) func(yield func([]byte) bool) {
 		}
 		yield(b[start:])
 	}
+}
+
+// ended tells whether the quoted strings in b end: one that does not hides what
+// others have appended.
+func ended(b []byte) bool {
+	quoted := false
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] == '"':
+			quoted = !quoted
+		case quoted && b[i] == '\\':
+			i++
+		}
+	}
+	return !quoted
 }
 
 // nodeAddr reads the address of a node as RFC 7239 §6 and X-Forwarded-For write

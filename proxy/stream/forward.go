@@ -108,7 +108,7 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		return foldEqual(key, "expect")
 	case 'f':
 		if len(key) == len("forwarded") && foldFields(key, "forwarded") {
-			if f.Client.Trusted {
+			if f.Client.Trusted && ended(value) {
 				s.forwarded = appendLine(s.forwarded, value)
 			}
 			return true

@@ -174,6 +174,15 @@ func TestForward(t *testing.T) {
 			), 1, "X-Forwarded-Port: 443", "X-Real-IP: 10.0.0.3"),
 		},
 		{
+			name: "what a trusted proxy says within a quote that does not end is not extended",
+			in:   in(`Forwarded: for=1.1.1.1;x=", for=10.0.0.3`, "Forwarded: for=10.0.0.3"),
+			f:    forwarding{Client: client("10.0.0.3", "192.0.2.9", true, false)},
+			out: replaced(
+				"X-Forwarded-For: 10.0.0.3, 192.0.2.9",
+				"Forwarded: for=10.0.0.3, for=192.0.2.9;host=a.example;proto=http",
+			),
+		},
+		{
 			name: "a trusted proxy that uses one notation only is heard in both",
 			in:   in("X-Forwarded-For: 2001:db8::1"),
 			f:    forwarding{Client: client("2001:db8::1", "192.0.2.9", true, false)},
@@ -327,6 +336,9 @@ func TestClientAddr(t *testing.T) {
 		{"Forwarded with IPv6", "10.0.0.1", []string{`Forwarded: proto=http; for="[2001:db8::1]:80"`}, "2001:db8::1"},
 		{"a comma in quotes is none", "10.0.0.1", []string{`Forwarded: for=192.0.2.1;host="a,for=1.1.1.1"`}, "192.0.2.1"},
 		{"an element without for", "10.0.0.1", []string{`Forwarded: for=192.0.2.1, proto=http`}, "10.0.0.1"},
+		{"a quote that does not end hides what a proxy appended", "10.0.0.1", []string{`Forwarded: for=1.1.1.1;x=", for=192.0.2.1`}, "10.0.0.1"},
+		{"one that is escaped does not end it", "10.0.0.1", []string{`Forwarded: for=1.1.1.1;x="\", for=192.0.2.1`}, "10.0.0.1"},
+		{"nor hides it another line", "10.0.0.1", []string{`Forwarded: for=1.1.1.1;x="`, `Forwarded: for=192.0.2.1;x=""`}, "192.0.2.1"},
 		{"X-Forwarded-For comes first", "10.0.0.1", []string{"Forwarded: for=1.1.1.1", "X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
 	} {
 		h := head(t, append([]string{"Host: a"}, c.fields...)...)
