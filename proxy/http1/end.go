@@ -3,6 +3,7 @@ package http1
 import (
 	"io"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -62,10 +63,10 @@ func (x *Exchange) end() bool {
 		return false
 	}
 	if x.close {
-		if x.Body != nil && !x.Body.Done() || x.Info.Upgrade || x.c.br != nil && x.c.br.Buffered() > 0 {
+		if x.Body != nil && !x.Body.Done() || x.Info.Upgrade {
 			x.c.linger()
 		} else {
-			x.c.endTLS() // without that the answer would look cut
+			x.c.depart()
 		}
 		return false
 	}
@@ -74,6 +75,29 @@ func (x *Exchange) end() bool {
 	}
 	x.c.linger()
 	return false
+}
+
+// depart ends the connection behind an answer that was the last, whether the client
+// knew or has sent its next request already.
+func (c *conn) depart() {
+	if c.br != nil && c.br.Buffered() > 0 || c.unread() {
+		c.linger()
+	} else {
+		c.endTLS() // without that the answer would look cut
+	}
+}
+
+// unread tells whether bytes have come that were not read.
+func (c *conn) unread() (some bool) {
+	if c.raw == nil {
+		return false
+	}
+	_ = c.raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, _, _ := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		some = n > 0
+	})
+	return some
 }
 
 // linger closes the writing side and reads what the client still sends, up to

@@ -189,6 +189,10 @@ func (c *conn) serve() {
 			return
 		}
 		c.resume()
+		if c.srv.draining.Load() { // since the answer began
+			c.depart()
+			return
+		}
 		if !c.state.CompareAndSwap(stateActive, stateIdle) || c.srv.draining.Load() {
 			c.endTLS()
 			return

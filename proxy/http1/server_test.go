@@ -320,6 +320,45 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// To close with unread bytes would reset the connection, and the client lose what
+// it has not received yet.
+func TestTheLastAnswerReachesAClientThatPipelines(t *testing.T) {
+	f := func(name string, drain, started bool, head string) {
+		t.Run(name, func(t *testing.T) {
+			entered, leave := make(chan struct{}), make(chan struct{})
+			s := &Server{Handler: func(x *Exchange) {
+				if !drain {
+					x.CloseAfter()
+				}
+				if started {
+					_ = x.Start(2)
+				}
+				close(entered)
+				within(t, leave, "leave")
+				if !started {
+					_ = x.Start(2)
+				}
+				_, _ = x.Write([]byte("/a"))
+				_ = x.Finish()
+			}}
+			c := dial(t, listen(t, s))
+			c.send(get)
+			within(t, entered, "the request")
+			c.send(get)
+			if drain {
+				s.Drain()
+			}
+			close(leave)
+			c.expect(head + "\r\n/a")
+			c.expectEnd()
+		})
+	}
+	const head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"
+	f("closed for the answer", false, false, head+"Connection: close\r\n")
+	f("a drain before it begins", true, false, head+"Connection: close\r\n")
+	f("a drain within it", true, true, head)
+}
+
 func TestTimeouts(t *testing.T) {
 	short := 50 * time.Millisecond
 	set := func(s Settings) *Server {
