@@ -95,17 +95,12 @@ var (
 	unknown = []byte("unknown") // RFC 7239 §6.2
 )
 
-// list splits b at sep, but not within quoted strings (RFC 9110 §5.6.4).
+// list splits b at sep, but not within quoted strings.
 func list(b []byte, sep byte) func(yield func([]byte) bool) {
 	return func(yield func([]byte) bool) {
-		start, quoted := 0, false
-		for i := 0; i < len(b); i++ {
-			switch {
-			case b[i] == '"':
-				quoted = !quoted
-			case quoted && b[i] == '\\':
-				i++
-			case !quoted && b[i] == sep:
+		start, q := 0, quoting{}
+		for i, c := range b {
+			if q.take(c); c == sep && !q.inside {
 				if !yield(b[start:i]) {
 					return
 				}
@@ -119,16 +114,25 @@ func list(b []byte, sep byte) func(yield func([]byte) bool) {
 // ended tells whether the quoted strings in b end: one that does not hides what
 // others have appended.
 func ended(b []byte) bool {
-	quoted := false
-	for i := 0; i < len(b); i++ {
-		switch {
-		case b[i] == '"':
-			quoted = !quoted
-		case quoted && b[i] == '\\':
-			i++
-		}
+	q := quoting{}
+	for _, c := range b {
+		q.take(c)
 	}
-	return !quoted
+	return !q.inside
+}
+
+// quoting follows quoted strings, byte by byte (RFC 9110 §5.6.4).
+type quoting struct{ inside, escaped bool }
+
+func (q *quoting) take(c byte) {
+	switch {
+	case q.escaped:
+		q.escaped = false
+	case c == '"':
+		q.inside = !q.inside
+	case c == '\\':
+		q.escaped = q.inside
+	}
 }
 
 // nodeAddr reads the address of a node as RFC 7239 §6 and X-Forwarded-For write
