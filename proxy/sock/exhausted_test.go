@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -39,12 +38,7 @@ func TestAByteAndAWarningAreNotNothing(t *testing.T) {
 		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
 	})
 	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = client.Handshake() })
-	if err := server.Handshake(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	wg.Wait()
+	shake(t, client, server)
 	line := strings.Fields(keys.String()) // CLIENT_RANDOM, it, the master secret
 	random, _ := hex.DecodeString(line[1])
 	master, _ := hex.DecodeString(line[2])

@@ -68,12 +68,7 @@ func TestAPieceOfAnAlertBehindDataIsNoError(t *testing.T) {
 	wire := &held{Conn: x}
 	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // a test's own
 	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = client.Handshake() })
-	if err := server.Handshake(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	wg.Wait()
+	shake(t, client, server)
 	wire.hold = true
 	_, _ = io.WriteString(client, "data")
 	_ = client.CloseWrite()

@@ -234,3 +234,19 @@ func send(c leg, p []byte, portion int) error {
 	}
 	return err
 }
+
+// shake has both ends make their TLS handshake.
+func shake(t testing.TB, client *tls.Conn, server *Conn) {
+	t.Helper()
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := server.Handshake(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	err := client.Handshake()
+	served.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
