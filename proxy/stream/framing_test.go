@@ -156,6 +156,22 @@ func TestFrameBytesArriveBeforeTheirFrameIsWhole(t *testing.T) {
 	expect(t, body, "def")
 }
 
+// A frame is not held for a header, or an empty frame, that came with it: what they
+// announce may come much later.
+func TestAFrameDoesNotWaitForTheNext(t *testing.T) {
+	for _, behind := range []string{frames(""), frames("rest")[:4], frames("rest")[:2]} {
+		r := newRig(t, script(t, func(p *peer) {
+			p.request()
+			p.send("%s", chunkedHead+strings.TrimSuffix(chunked(frames(""), frames("abc"), behind), "0\r\n\r\n"))
+			p.ended()
+		}), framingPolicy(t, upstreamFramed))
+		client := r.dial()
+		client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		expect(t, client.response("GET").Body, "abc")
+		_ = client.Close()
+	}
+}
+
 func TestFramingIsForStreamsAlone(t *testing.T) {
 	const plain = "{\"ok\":true}"
 	for _, c := range []struct{ name, request, answer, body string }{

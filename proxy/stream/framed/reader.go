@@ -2,8 +2,9 @@ package framed
 
 import "io"
 
-// Source hands out a stream in pieces as they arrive. A piece is valid, and may
-// be changed, until the next call; io.EOF may come with the last.
+// Source hands out a stream in pieces as they arrive, some of which may be empty. A
+// piece is valid, and may be changed, until the next call; io.EOF may come with the
+// last.
 type Source interface {
 	Next() ([]byte, error)
 }
@@ -36,28 +37,26 @@ func Pass(s Source, max int64) *Reader {
 // Frames is the number of complete frames read so far, empty ones included.
 func (r *Reader) Frames() int64 { return r.d.Frames() }
 
-// Next returns what one piece of the Source holds, headers stripped or not. It
-// is at least one byte unless there is an error.
+// Next returns what one piece of the Source holds, headers stripped or not: nothing
+// when it held only headers and empty frames, so that its caller can pass on what
+// came before instead of waiting for more.
 func (r *Reader) Next() ([]byte, error) {
-	for r.err == nil {
-		p, err := r.s.Next()
-		n := 0
-		if r.strip {
-			n, r.err = r.d.Strip(p)
-		} else {
-			n, r.err = r.d.Count(p)
-		}
-		if r.err == nil {
-			if r.err = err; err == io.EOF {
-				if end := r.d.End(); end != nil {
-					r.err = end
-				}
+	if r.err != nil {
+		return nil, r.err
+	}
+	p, err := r.s.Next()
+	n := 0
+	if r.strip {
+		n, r.err = r.d.Strip(p)
+	} else {
+		n, r.err = r.d.Count(p)
+	}
+	if r.err == nil {
+		if r.err = err; err == io.EOF {
+			if end := r.d.End(); end != nil {
+				r.err = end
 			}
 		}
-		// Headers and empty frames alone are no news to the caller.
-		if n > 0 {
-			return p[:n], r.err
-		}
 	}
-	return nil, r.err
+	return p[:n], r.err
 }
