@@ -221,6 +221,46 @@ func TestThePolicySaysWhenToRetry(t *testing.T) {
 	}
 }
 
+func TestAnErrorDoesNotWaitForItsBody(t *testing.T) {
+	policy := viewOf(t, map[hostabi.Hook]encoded{hostabi.FaultHook: &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1500}})
+	for _, begun := range []string{"", "5\r\n", "5\r\nwha"} {
+		rest := make(chan bool)
+		r := newRig(t, script(t, func(p *peer) {
+			p.request()
+			p.send("HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n%s", begun)
+			select {
+			case <-rest:
+				p.send("%s", ("5\r\nwhat?\r\n0\r\n\r\n")[len(begun):])
+			case <-time.After(patience):
+			}
+		}), withView(policy))
+		client := r.dial()
+		client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp := client.response("GET")
+		if after := resp.Header.Get("Retry-After"); resp.StatusCode != 503 || after != "2" {
+			t.Errorf("%d, Retry-After %q", resp.StatusCode, after)
+		}
+		close(rest)
+		if body, err := io.ReadAll(resp.Body); string(body) != "what?" || err != nil {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+}
+
+// A reset where an error's body should begin is told once, and must not look like the
+// end of a body without a length.
+func TestAnErrorThatIsResetBeforeItsBodyIsCut(t *testing.T) {
+	policy := viewOf(t, map[hostabi.Hook]encoded{hostabi.FaultHook: &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1500}})
+	r := newRig(t, script(t, func(p *peer) {
+		p.request()
+		p.send("HTTP/1.1 503 X\r\n\r\n")
+		_ = p.Conn.(*net.TCPConn).SetLinger(0)
+	}), withView(policy))
+	if resp, body, err := r.get(); resp.StatusCode != 503 || err == nil {
+		t.Errorf("%d %q, %v", resp.StatusCode, body, err)
+	}
+}
+
 func TestRefusalsAreInThePolicysDialect(t *testing.T) {
 	r := newRig(t, answering(t, ""), withView(viewOf(t, map[hostabi.Hook]encoded{
 		hostabi.FaultHook: &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1001},

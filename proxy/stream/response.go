@@ -53,17 +53,23 @@ func reframed(h *http1.Response) {
 	})
 }
 
+// errorBodyWait is how long an error answer may wait for the beginning of its body,
+// which the policy is shown: most servers send it right behind the head.
+const errorBodyWait = 100 * time.Millisecond
+
 // classify asks the policy about an upstream's error answer, with the first
-// piece of its body, which it returns. When the policy calls it retryable and
+// piece of its body, if it is here in time, which it returns. When the policy calls it retryable and
 // says when, and the upstream has not, Retry-After is added. Nothing else of
 // the answer changes.
 func (c *carriage) classify() (first []byte, err error) {
-	if c.up.Body != nil {
-		first, err = c.up.Body.Next()
-	}
 	h := &c.x.Resp
 	if len(h.Get("retry-after")) > 0 {
-		return first, err
+		return nil, nil
+	}
+	if body := c.up.Body; body != nil {
+		if c.up.AwaitBody(errorBodyWait); body.Buffered() > 0 {
+			first, err = body.Next()
+		}
 	}
 	in := hostabi.FaultInput{Route: c.route.Name, Status: uint16(c.up.Info.Status), Body: first}
 	c.x.Leave() // a guest may compute for long

@@ -32,9 +32,10 @@ type conn struct {
 	writeLimit time.Duration // of a write that waits; 0: none
 	waited     bool          // the read under way has waited
 	reused     bool
-	kept       bool // keepAlive was called
-	bodiless   bool // the last answer had no body; an upstream may have sent one nevertheless
-	began      bool // a byte of the present answer has come
+	kept       bool  // keepAlive was called
+	bodiless   bool  // the last answer had no body; an upstream may have sent one nevertheless
+	began      bool  // a byte of the present answer has come
+	failed     error // of a read that AwaitBody made; nil: none
 	idleSince  time.Time
 
 	look fd.Lookout // on a plain socket
@@ -181,6 +182,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		n, err := c.look.Read(p)
 		c.began = c.began || n > 0
 		return n, err
+	}
+	if c.failed != nil {
+		return 0, c.failed
 	}
 	c.waited = false
 	if c.quick == nil {

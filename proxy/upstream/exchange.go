@@ -31,7 +31,8 @@ type Exchange struct {
 	began    time.Time // when the wait for the answer did; zero: not yet
 	timeout  time.Duration
 	gotHead  bool
-	looped   bool // a loop serves the client
+	bodyDue  time.Time // what AwaitBody waits until; zero: nothing does
+	looped   bool      // a loop serves the client
 	detached bool
 
 	mu       sync.Mutex
@@ -128,16 +129,21 @@ func (e *Exchange) detachConn() (c *conn, canceled bool) {
 
 // due is when a read that begins now is to be looked at; zero: never.
 func (e *Exchange) due(now time.Time) time.Time {
-	var due time.Time
-	if !e.gotHead {
-		due = e.headDue(now)
-	}
+	due := e.limit(now)
 	if e.watch != nil && e.stop == nil || e.gotHead && !e.c.kept {
 		if t := now.Add(watchAfter); due.IsZero() || t.Before(due) {
 			due = t
 		}
 	}
 	return due
+}
+
+// limit is when the wait at hand is over; zero: never.
+func (e *Exchange) limit(now time.Time) time.Time {
+	if e.gotHead {
+		return e.bodyDue
+	}
+	return e.headDue(now)
 }
 
 // headDue is when the response head is late: counted from the end of the
@@ -161,7 +167,7 @@ func (e *Exchange) headDue(now time.Time) time.Time {
 // tick is called when a read waited until its due time: it returns the next,
 // starts the watch if there is one to start, and looks itself where none can.
 func (e *Exchange) tick(now time.Time) (time.Time, error) {
-	if !e.gotHead && !e.headDue(now).After(now) {
+	if limit := e.limit(now); !limit.IsZero() && !limit.After(now) {
 		return time.Time{}, os.ErrDeadlineExceeded
 	}
 	e.startWatch()
@@ -195,6 +201,16 @@ func (e *Exchange) stopWatch() {
 		e.stop()
 		e.stop = nil
 	}
+}
+
+// AwaitBody waits until something of the body is here, or its end, but not longer than
+// limit.
+func (e *Exchange) AwaitBody(limit time.Duration) {
+	e.bodyDue = time.Now().Add(limit)
+	if _, err := e.c.br.Peek(1); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		e.c.failed = err // for the read that follows: a socket tells a reset once
+	}
+	e.bodyDue = time.Time{}
 }
 
 // Finish ends the exchange: it joins what runs for it and keeps the connection
