@@ -2,7 +2,8 @@ package http1
 
 import "bytes"
 
-// maxFields bounds the fields of one head, and of one trailer.
+// maxFields bounds the fields of one head, and of one trailer, and the options that
+// Connection lists: who forwards compares each with each.
 const maxFields = 128
 
 // lines walks the field lines of a head or of a trailer.
@@ -93,6 +94,7 @@ type framing struct {
 	keepAlive  bool // Connection: keep-alive
 	upgrade    bool // Connection: upgrade
 	upgradesWS bool // Upgrade lists websocket
+	options    int  // of Connection
 }
 
 // field takes one field of a request or a response.
@@ -110,6 +112,9 @@ func (m *framing) field(f Field, line int) *Error {
 			m.close = m.close || hasToken(value, "close")
 			m.keepAlive = m.keepAlive || hasToken(value, "keep-alive")
 			m.upgrade = m.upgrade || hasToken(value, "upgrade")
+			if m.options += 1 + bytes.Count(value, []byte{','}); m.options > maxFields {
+				return &Error{Status: 431, Reason: "more than 128 connection options", Line: line}
+			}
 		}
 	case len("content-length"):
 		if equalFold(name, "content-length") {

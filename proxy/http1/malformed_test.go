@@ -126,8 +126,11 @@ func TestHeadBounds(t *testing.T) {
 	f("GET /"+strings.Repeat("x", 9000), 431)
 	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "+strings.Repeat("x", 5000)+"\r\n\r\n", 431)
 	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"+strings.Repeat("X: y\r\n", 129)+"\r\n", 431)
-	if _, _, err := readRequest("GET / HTTP/1.1\r\nHost: a\r\n" + strings.Repeat("X: y\r\n", 127) + "\r\n"); err != nil {
-		t.Error(err)
+	f("GET / HTTP/1.1\r\nHost: a\r\nConnection: a\r\nConnection: "+strings.Repeat("b,", 127)+"c\r\n\r\n", 431)
+	for _, fine := range []string{strings.Repeat("X: y\r\n", 127), "Connection: " + strings.Repeat("b,", 127) + "c\r\n"} {
+		if _, _, err := readRequest("GET / HTTP/1.1\r\nHost: a\r\n" + fine + "\r\n"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
