@@ -83,6 +83,7 @@ func (h *handshake) run() bool {
 		})
 		return back()
 	}
+	stream.RemoveHops(&x.Resp)
 	if err := firstError(x.Start(0), x.Flush()); err != nil {
 		up.Finish(false)
 		return back()

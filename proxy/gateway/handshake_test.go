@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -89,6 +91,29 @@ func TestA101ThatIsNone(t *testing.T) {
 	_, res, err := r.dial("/")
 	if err == nil || res == nil || res.StatusCode != http.StatusBadGateway || res.Header.Get("Upgrade") != "" {
 		t.Errorf("%v, %v", res, err)
+	}
+}
+
+// Of a 101, what is about the upstream's connection stays here, but for what the upgrade
+// needs (RFC 9110 §7.6.1).
+func TestA101LosesWhatIsHopByHop(t *testing.T) {
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nX-Internal: y\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\nProxy-Authenticate: Basic\r\n"+
+			"Connection: keep-alive, X-Internal\r\nConnection: upgrade, Sec-WebSocket-Accept\r\nSec-WebSocket-Accept: ICX+Yqv66kxgM0FcWaLWlFLwTAI=\r\nX-Kept: z\r\n\r\n")
+		_ = c.Close()
+	}))
+	defer upstream.Close()
+	r := start(t, "[upstream.u]\nurls = [\""+upstream.URL+"\"]\n[[route]]\nupstream = \"u\"\n")
+	_, res := raw(t, r, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
+	want := http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}, "Sec-Websocket-Accept": {"ICX+Yqv66kxgM0FcWaLWlFLwTAI="}, "X-Kept": {"z"}}
+	if res.StatusCode != http.StatusSwitchingProtocols || !maps.EqualFunc(res.Header, want, slices.Equal) {
+		t.Errorf("%s %v, want %v", res.Status, res.Header, want)
 	}
 }
 

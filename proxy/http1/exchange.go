@@ -18,8 +18,8 @@ type Exchange struct {
 	Info RequestInfo
 	// Resp is edited before Start, which adds the framing and connection
 	// fields itself: what Resp says of Connection, Keep-Alive, Content-Length
-	// and Transfer-Encoding is not sent (but for the Connection of a 101). The
-	// Upgrade of a 426 is listed by Connection. Nothing else is added or changed.
+	// and Transfer-Encoding is not sent. The Upgrade of a 101 or a 426 is listed by
+	// Connection. Nothing else is added or changed.
 	Resp Response
 	// Body is nil when the request has none. The first Read sends 100
 	// (Continue) when the client waits for it and no answer was started.
@@ -182,7 +182,7 @@ func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte 
 	}
 	b = append(b, "\r\n"...)
 	for _, f := range x.Resp.fields {
-		if !x.ours(f.Name, status) {
+		if !x.ours(f.Name) {
 			b = f.AppendTo(b)
 		}
 	}
@@ -195,23 +195,21 @@ func (x *Exchange) appendHead(b []byte, status int, contentLength int64) []byte 
 	case x.chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
-	if status >= 200 {
-		b = x.appendConnection(b, status)
-	}
-	return append(b, "\r\n"...)
+	return append(x.appendConnection(b, status), "\r\n"...)
 }
 
 // appendConnection appends what is to become of the connection: it ends, or stays,
-// or is to be upgraded before the request is served (RFC 9110 §15.5.22).
+// is upgraded, or is to be before the request is served (RFC 9110 §15.5.22).
 func (x *Exchange) appendConnection(b []byte, status int) []byte {
 	options := ""
 	switch {
+	case status < 200:
 	case x.close:
 		options = ", close"
 	case x.Info.KeepAlive10:
 		options = ", keep-alive"
 	}
-	if status == fasthttp.StatusUpgradeRequired && x.Resp.Get("upgrade") != nil {
+	if (status == fasthttp.StatusSwitchingProtocols || status == fasthttp.StatusUpgradeRequired) && x.Resp.Get("upgrade") != nil {
 		options += ", Upgrade"
 	}
 	if options == "" {
@@ -222,12 +220,12 @@ func (x *Exchange) appendConnection(b []byte, status int) []byte {
 }
 
 // ours tells the fields that an answer has from Start, or not at all.
-func (x *Exchange) ours(name []byte, status int) bool {
+func (x *Exchange) ours(name []byte) bool {
 	switch len(name) {
 	case len("trailer"):
 		return !x.chunked && equalFold(name, "trailer")
 	case len("connection"): // and keep-alive
-		return equalFold(name, "keep-alive") || status != fasthttp.StatusSwitchingProtocols && equalFold(name, "connection")
+		return equalFold(name, "keep-alive") || equalFold(name, "connection")
 	case len("content-length"):
 		return equalFold(name, "content-length")
 	case len("transfer-encoding"):

@@ -246,7 +246,6 @@ func TestDetachGivesEverythingBack(t *testing.T) {
 	s.Handler = func(x *Exchange) {
 		x.Resp.Status = 101
 		x.Resp.Set("Upgrade", "websocket")
-		x.Resp.Set("Connection", "Upgrade")
 		_ = x.Start(0)
 		_ = x.Flush()
 		nc, early := x.Detach()

@@ -77,9 +77,9 @@ func (o *options) add(line []byte) {
 }
 
 // endToEnd tells the fields that Connection cannot list away: without them the
-// message would be another one.
+// message would be another one, or no WebSocket handshake.
 func endToEnd(key []byte) bool {
-	return foldEqual(key, "host") || foldEqual(key, "content-length")
+	return foldEqual(key, "host") || foldEqual(key, "content-length") || foldPrefix(key, "sec-websocket-")
 }
 
 // has tells whether key was listed.

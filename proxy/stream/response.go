@@ -12,24 +12,26 @@ import (
 	"weir/proxy/http1"
 )
 
-// cleanResponse removes the hop-by-hop fields of an upstream's answer and what
-// its Connection lists, but for the Upgrade of a 426, which must have one (RFC 9110
-// §15.5.22). One without a Date gets that of now (§6.6.1).
+// cleanResponse removes the hop-by-hop fields of an upstream's answer. One without a
+// Date gets that of now (RFC 9110 §6.6.1).
 func cleanResponse(h *http1.Response, now time.Time) {
-	removeHops(h)
+	RemoveHops(h)
 	if h.Get("date") == nil {
 		h.AddDate(now)
 	}
 }
 
-func removeHops(h *http1.Response) {
+// RemoveHops removes the hop-by-hop fields of an upstream's answer and what its
+// Connection lists, but for the Upgrade of a 101 or a 426, which must have one
+// (RFC 9110 §15.2.2, §15.5.22).
+func RemoveHops(h *http1.Response) {
 	var listed options
 	for _, f := range h.Fields() {
 		if foldEqual(f.Name, "connection") {
 			listed.add(f.Value)
 		}
 	}
-	required := h.Status == http.StatusUpgradeRequired
+	required := h.Status == http.StatusSwitchingProtocols || h.Status == http.StatusUpgradeRequired
 	h.Remove(func(name []byte) bool {
 		return hopByHop(name) && !(required && foldEqual(name, "upgrade")) || listed.has(name)
 	})
@@ -37,7 +39,7 @@ func removeHops(h *http1.Response) {
 
 // passInterim passes an upstream's interim answer on (RFC 9110 §15.2).
 func (c *carriage) passInterim() error {
-	removeHops(&c.x.Resp)
+	RemoveHops(&c.x.Resp)
 	return c.x.Interim()
 }
 
