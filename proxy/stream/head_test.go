@@ -55,6 +55,21 @@ ok`, "\n", "\r\n")))
 	}
 }
 
+// What a proxy asks of those who chose it, and gets from them, is for no one behind it
+// (RFC 9110 §11.7); what a server asks is for clients.
+func TestProxyAuthenticationStaysHere(t *testing.T) {
+	r := newRig(t, script(t, func(p *peer) {
+		if req := p.request(); req.Header["Proxy-Authorization"] != nil || req.Header.Get("Authorization") != "x" {
+			t.Errorf("the upstream got %v", req.Header)
+		}
+		p.send("HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nProxy-Authentication-Info: a\r\nWWW-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n")
+	}))
+	resp, _, err := r.exchange("GET / HTTP/1.1\r\nHost: a\r\nProxy-Authorization: x\r\nAuthorization: x\r\n\r\n")
+	if h := resp.Header; resp.StatusCode != 407 || h["Proxy-Authenticate"] != nil || h["Proxy-Authentication-Info"] != nil || h.Get("WWW-Authenticate") != "Basic" || err != nil {
+		t.Errorf("%s %v, %v", resp.Status, h, err)
+	}
+}
+
 // Whoever passes on an answer that does not say when it was given says when it
 // came (RFC 9110 §6.6.1).
 func TestAnswersWithoutADateGetOne(t *testing.T) {
