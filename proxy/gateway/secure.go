@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"weir/hostabi"
-	"weir/proxy/policy"
+	"weir/proxy/http1"
+	"weir/proxy/stream"
 )
 
 // notSecure tells of a TLS handshake that failed, and answers a client that
@@ -33,10 +34,15 @@ func (c *clientConn) notSecure(err error) {
 	default:
 		c.g.metrics.Fault(hostabi.ProtocolError).Inc()
 	}
-	c.g.faults.Warn(time.Now(), "tls handshake failed", "peer", c.RemoteAddr().String(), "error", err.Error())
-	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok && e.Conn != nil && speaksHTTP(e.RecordHeader) {
-		c.answerInClear()
+	attrs := []any{"peer", c.RemoteAddr().String(), "error", err.Error()}
+	e, ok := errors.AsType[tls.RecordHeaderError](err)
+	if !ok || e.Conn == nil || !speaksHTTP(e.RecordHeader) {
+		c.g.faults.Warn(time.Now(), "tls handshake failed", attrs...)
+		return
 	}
+	id := stream.NewRequestID(new(http1.Request), false)
+	c.g.faults.Warn(time.Now(), "tls handshake failed", append(attrs, "trace_id", id.TraceID(), "request_id", id.String())...)
+	c.answerInClear(id)
 }
 
 // speaksHTTP tells whether what should be a TLS record begins like a request.
@@ -56,15 +62,14 @@ const (
 // answerInClear says over plain TCP that TLS is spoken here. What the client
 // still sends is read for a moment: a connection that is closed with bytes unread
 // is reset, and the answer could be lost.
-func (c *clientConn) answerInClear() {
+func (c *clientConn) answerInClear(id *stream.RequestID) {
 	const why = "plain HTTP on a listener that speaks TLS; use https: or wss:"
-	env := native.Envelope(hostabi.ProtocolError, hostabi.HTTP, hostabi.ToUpstream)
-	body := env.Append(nil, &policy.Values{Code: hostabi.ProtocolError, Message: why, Status: http.StatusBadRequest, Limit: -1, Actual: -1})
+	contentType, body := malformed(http.StatusBadRequest, why, id)
 	tcp := c.Clear()
 	now := time.Now()
 	_ = tcp.SetDeadline(now.Add(clearWait))
-	if _, err := fmt.Fprintf(tcp, "HTTP/1.1 400 Bad Request\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		now.UTC().Format(http.TimeFormat), env.ContentType, len(body), body); err != nil {
+	if _, err := fmt.Fprintf(tcp, "HTTP/1.1 400 Bad Request\r\nX-Request-Id: %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		id, now.UTC().Format(http.TimeFormat), contentType, len(body), body); err != nil {
 		return
 	}
 	_ = tcp.CloseWrite()

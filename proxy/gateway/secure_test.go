@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -84,6 +85,16 @@ func TestPlainHTTPToATLSListener(t *testing.T) {
 		res.Body.Close()
 		if res.StatusCode != 400 || err != nil || !strings.Contains(string(body), "https:") || res.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%d bytes: %d, %v, %q, %v", size, res.StatusCode, res.Header, body, err)
+		}
+		var problem struct {
+			Trace string `json:"trace_id"`
+		}
+		id := res.Header.Get("X-Request-Id")
+		if err := json.Unmarshal(body, &problem); err != nil || len(problem.Trace) != 32 || len(id) != 32 {
+			t.Errorf("%d bytes: trace %q, request %q, %v", size, problem.Trace, id, err)
+		}
+		if line := `"trace_id":"` + problem.Trace + `","request_id":"` + id + `"`; !strings.Contains(r.logs.String(), line) {
+			t.Errorf("no %s in %s", line, r.logs)
 		}
 		if date, err := http.ParseTime(res.Header.Get("Date")); err != nil || date.Before(from) || date.After(time.Now()) {
 			t.Errorf("%d bytes: Date is %q", size, res.Header.Get("Date"))
