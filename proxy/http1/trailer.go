@@ -6,13 +6,14 @@ import "bytes"
 // authenticate or describe the message (RFC 9110 §6.5.1).
 var notInTrailers = []string{
 	"authorization", "connection", "content-encoding", "content-length", "content-range", "content-type",
-	"cookie", "expect", "host", "keep-alive", "location", "max-forwards", "proxy-authenticate",
+	"cookie", "expect", "host", "keep-alive", "location", "max-forwards", "proxy", "proxy-authenticate",
 	"proxy-authorization", "proxy-connection", "range", "set-cookie", "te", "trailer", "transfer-encoding",
 	"upgrade", "www-authenticate", "content_length", "transfer_encoding",
 }
 
-// notInTrailersPrefix are families of them.
-var notInTrailersPrefix = []string{"x-forwarded", "x-real-ip"}
+// notInTrailersPrefix are families of them, which say whom a message comes from, also
+// when written with underscores: many a server takes trailers for fields of the head.
+var notInTrailersPrefix = []string{"forwarded", "x-forwarded", "x-real-ip"}
 
 func allowedInTrailer(name []byte) bool {
 	for _, s := range notInTrailers {
@@ -21,7 +22,7 @@ func allowedInTrailer(name []byte) bool {
 		}
 	}
 	for _, s := range notInTrailersPrefix {
-		if len(name) >= len(s) && equalFold(name[:len(s)], s) {
+		if len(name) >= len(s) && equalFold(bytes.ReplaceAll(name[:len(s)], []byte{'_'}, []byte{'-'}), s) {
 			return false
 		}
 	}
