@@ -65,6 +65,36 @@ func TestReadWaitsAndEnds(t *testing.T) {
 	}
 }
 
+func TestPeekLeavesWhatItSees(t *testing.T) {
+	c, near, far := pair(t)
+	raw, err := near.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// seen waits until Peek finds something else than that nothing is there.
+	seen := func() (err error) {
+		if waited := raw.Read(func(s uintptr) bool { err = fd.Peek(s); return err != syscall.EAGAIN }); waited != nil {
+			t.Fatal(waited)
+		}
+		return err
+	}
+	_ = raw.Control(func(s uintptr) { err = fd.Peek(s) })
+	if err != syscall.EAGAIN {
+		t.Errorf("nothing: %v", err)
+	}
+	_, _ = far.Write([]byte("x"))
+	b := make([]byte, 2)
+	if first, again := seen(), seen(); first != nil || again != nil {
+		t.Errorf("a byte: %v, %v", first, again)
+	} else if n, err := c.Read(b); n != 1 || err != nil {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	_ = far.CloseWrite()
+	if err := seen(); err != io.EOF {
+		t.Errorf("the end: %v", err)
+	}
+}
+
 func TestWriteWaitsUntilAllIsTaken(t *testing.T) {
 	c, _, far := pair(t)
 	want := bytes.Repeat([]byte("0123456789abcdef"), 1<<20) // more than the kernel holds

@@ -31,6 +31,22 @@ func Read(fd uintptr, p []byte) (int, error) {
 	}
 }
 
+// Peek looks what Read would find, and leaves it there: nil for bytes, otherwise Read's
+// error.
+func Peek(fd uintptr) error {
+	var b [1]byte
+	for {
+		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case err == syscall.EINTR:
+		case err == nil && n == 0:
+			return io.EOF
+		default:
+			return err
+		}
+	}
+}
+
 // Write writes until all of p is taken: syscall.EAGAIN, with what was, when the
 // kernel takes no more now.
 func Write(fd uintptr, p []byte) (int, error) {

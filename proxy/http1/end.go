@@ -3,8 +3,9 @@ package http1
 import (
 	"io"
 	"net"
-	"syscall"
 	"time"
+
+	"weir/proxy/fd"
 )
 
 const (
@@ -92,11 +93,7 @@ func (c *conn) unread() (some bool) {
 	if c.raw == nil {
 		return false
 	}
-	_ = c.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		n, _, _ := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		some = n > 0
-	})
+	_ = c.raw.Control(func(s uintptr) { some = fd.Peek(s) == nil })
 	return some
 }
 

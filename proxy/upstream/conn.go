@@ -159,14 +159,7 @@ func (c *conn) open(now time.Time, again bool) bool {
 // testFD finds out whether there is something to read: the end, or bytes that
 // nobody asked for. Either way the connection is of no more use.
 func (c *conn) testFD(s uintptr) {
-	var b [1]byte
-	for {
-		_, _, err := syscall.Recvfrom(int(s), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		if err != syscall.EINTR {
-			c.gone = err != syscall.EAGAIN
-			return
-		}
-	}
+	c.gone = fd.Peek(s) != syscall.EAGAIN
 }
 
 // trusted is how long a kept connection is taken to be open without a look.
