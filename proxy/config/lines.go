@@ -53,12 +53,17 @@ func bareByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
-// scanLines walks a document that the TOML library has accepted. On any other
-// it ends early, with the lines found so far.
-func scanLines(src string) lines {
+// maxPath bounds the path of a key, in bytes, and so how deep tables and arrays
+// nest: what is made of a document grows with the square of it.
+const maxPath = 512
+
+// scanLines walks a document that the TOML library accepts. On any other it ends
+// early, with the lines found so far. It ends, too, at a path above maxPath, which
+// it returns with its line.
+func scanLines(src string) (found lines, long string, at int) {
 	s := scanner{src: src, line: 1, lines: lines{}, tables: map[string]int{}}
 	s.document()
-	return s.lines
+	return s.lines, s.long, s.longAt
 }
 
 // scanner reads just enough TOML to know which key stands where.
@@ -68,6 +73,8 @@ type scanner struct {
 	line   int
 	lines  lines
 	tables map[string]int // tables so far in the array of tables at a path
+	long   string         // a path above maxPath, which ends it
+	longAt int            // its line
 }
 
 // peek returns the next byte, 0 at the end.
@@ -116,10 +123,16 @@ func (s *scanner) until(set string) {
 	}
 }
 
-func (s *scanner) mark(path string, line int) {
+// mark notes the line of a path; false: it is too long.
+func (s *scanner) mark(path string, line int) bool {
+	if len(path) > maxPath {
+		s.long, s.longAt = path, line
+		return false
+	}
 	if _, ok := s.lines[path]; !ok {
 		s.lines[path] = line
 	}
+	return true
 }
 
 func (s *scanner) document() {
@@ -156,19 +169,20 @@ func (s *scanner) header() (path string, ok bool) {
 		if !s.take('.') {
 			break
 		}
-		s.mark(path, line)
+		if !s.mark(path, line) {
+			return "", false
+		}
 		path = s.current(path)
 	}
-	s.mark(path, line)
+	ok = s.mark(path, line)
 	if array {
 		s.tables[path]++
 		path = s.current(path)
-		s.mark(path, line)
-		s.take(']')
+		ok = s.mark(path, line) && s.take(']') && ok
 	} else {
 		path = s.current(path)
 	}
-	return path, s.take(']')
+	return path, ok && s.take(']')
 }
 
 // current is the newest table of path if that is an array of tables.
@@ -188,7 +202,9 @@ func (s *scanner) pair(path string) bool {
 			return false
 		}
 		path = join(path, key)
-		s.mark(path, line)
+		if !s.mark(path, line) {
+			return false
+		}
 		s.blank()
 		if !s.take('.') {
 			break
@@ -226,8 +242,7 @@ func (s *scanner) value(path string) bool {
 			if s.blank(); s.take(']') {
 				return true
 			}
-			s.mark(index(path, i), s.line)
-			if !s.value(index(path, i)) {
+			if at := index(path, i); !s.mark(at, s.line) || !s.value(at) {
 				return false
 			}
 			s.blank()

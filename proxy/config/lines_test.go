@@ -41,7 +41,7 @@ x = 2
 [ upstream . "a\u0062" ]
 urls = []
 `
-	got := scanLines(src)
+	got, _, _ := scanLines(src)
 	for path, want := range map[string]int{
 		"top":                                2,
 		"a":                                  3,
@@ -95,9 +95,9 @@ func FuzzLines(f *testing.F) {
 	f.Add("\ufeffx = 1")
 	f.Fuzz(func(t *testing.T, src string) {
 		src = strings.TrimLeft(src, "\ufeff") // Decode would take one more away
-		found := scanLines(src)               // ends on anything
+		found, long, _ := scanLines(src)      // ends on anything
 		var m map[string]any
-		if _, err := toml.Decode(src, &m); err != nil {
+		if _, err := toml.Decode(src, &m); err != nil || long != "" {
 			return
 		}
 		last := 1 + strings.Count(src, "\n")

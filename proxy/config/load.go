@@ -65,11 +65,16 @@ func parse(path string, src []byte, read reader) (*Config, Errors) {
 		return nil, Errors{{File: path, Message: err.Error()}}
 	}
 	text := strings.TrimLeft(string(src), "\ufeff")
+	found, long, line := scanLines(text)
+	if long != "" {
+		return nil, Errors{{File: path, Line: line, Message: fmt.Sprintf(
+			"the key %s has %d bytes with the tables and arrays that it is in; at most %d are allowed", clip(long, 40), len(long), maxPath)}}
+	}
 	var m map[string]any
 	if _, err := toml.Decode(text, &m); err != nil {
 		return nil, Errors{syntax(path, err)}
 	}
-	d := &decoder{file: path, lines: scanLines(text)}
+	d := &decoder{file: path, lines: found}
 	cfg := Default()
 	cfg.Path, cfg.lines = path, d.lines
 	d.document(m, dir, cfg)
@@ -78,16 +83,16 @@ func parse(path string, src []byte, read reader) (*Config, Errors) {
 		d.certificate(&cfg.Server, read)
 		d.modules(cfg.Policies, read)
 	}
-	d.errs.sort()
-	return cfg, d.errs
+	return cfg, d.problems()
 }
 
 // syntax is the library's complaint about a document that is not TOML.
 func syntax(file string, err error) Error {
 	e := Error{File: file, Line: 1, Message: err.Error()}
 	if p, ok := errors.AsType[toml.ParseError](err); ok {
-		e.Line, e.Key, e.Message = max(p.Position.Line, 1), p.LastKey, p.Message
+		e.Line, e.Key, e.Message = max(p.Position.Line, 1), clip(p.LastKey, maxPath), p.Message
 	}
+	e.Message = clip(e.Message, maxMessage)
 	return e
 }
 

@@ -29,6 +29,46 @@ func mustParse(t *testing.T, src string) *Config {
 	return cfg
 }
 
+// What is made of a document grows with the square of how deep it nests: a file of
+// 40 KB could take more memory than there is, and Weir with it.
+func TestDeepDocumentsAreRefused(t *testing.T) {
+	const levels = 20_000
+	for name, src := range map[string]string{
+		"arrays":      "a = " + strings.Repeat("[", levels) + strings.Repeat("]", levels),
+		"tables":      "a = " + strings.Repeat("{a=", levels) + "1" + strings.Repeat("}", levels),
+		"dotted key":  "a" + strings.Repeat(".a", levels) + " = 1",
+		"header":      "[a" + strings.Repeat(".a", levels) + "]",
+		"long key":    strings.Repeat("a", levels) + " = 1",
+		"last table":  "[a" + strings.Repeat("a", levels) + "]",
+		"array table": "[[a" + strings.Repeat("a", levels) + "]]",
+	} {
+		_, err := Parse("gateway.toml", []byte("\n"+src))
+		problems, _ := errors.AsType[Errors](err)
+		if len(problems) != 1 || problems[0].Line != 2 || !strings.Contains(problems[0].Message, "at most 512 are allowed") {
+			t.Errorf("%s: %.200v", name, err)
+		}
+	}
+}
+
+// All that is wrong goes into one line of the log, of which the reader of another
+// megabyte would find nothing.
+func TestProblemsAreBounded(t *testing.T) {
+	long := strings.Repeat(`\u0001`, 1000)
+	src := strings.Repeat("[[route]]\nname = \""+long+"\"\nhost = \""+long+"\"\n", 150)
+	_, err := Parse("gateway.toml", []byte(src))
+	problems, _ := errors.AsType[Errors](err)
+	if len(problems) != 101 || problems[0].Error() != "gateway.toml: there are more problems, only 100 are told" {
+		t.Fatalf("%d problems, the first %.200v", len(problems), problems[0])
+	}
+	if n := len(err.Error()); n > 128<<10 {
+		t.Errorf("they are %d bytes", n)
+	}
+	_, err = Parse("gateway.toml", []byte("a = "+strings.Repeat("1_", 100_000)))
+	if n := len(err.Error()); n > 2<<10 {
+		t.Errorf("a syntax error of %d bytes", n)
+	}
+}
+
 // Each testdata/NAME.bad.toml begins with the problems it must give, one
 // "# want: LINE: KEY: MESSAGE" each, and gives no others.
 func TestBadFiles(t *testing.T) {

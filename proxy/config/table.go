@@ -8,22 +8,50 @@ import (
 	"time"
 )
 
+// Bounds of what is told of a document: it goes into one line of the log.
+const (
+	maxProblems = 100
+	maxMessage  = 1 << 10 // bytes of one
+)
+
 // decoder collects what is wrong with one document.
 type decoder struct {
 	file  string
 	lines lines
-	errs  Errors
+	errs  Errors // maxProblems at most
+	more  bool   // there are others
 }
 
 // fail reports a problem with the key at path.
 func (d *decoder) fail(path, format string, args ...any) {
-	d.errs = append(d.errs, Error{File: d.file, Line: d.lines.of(path), Key: path, Message: fmt.Sprintf(format, args...)})
+	d.unread(path, fmt.Sprintf(format, args...), nil)
 }
 
 // unread reports that the file that the key at path names cannot be read, and why.
 func (d *decoder) unread(path, message string, cause error) {
-	d.fail(path, "%s", message)
-	d.errs[len(d.errs)-1].cause = cause
+	if len(d.errs) == maxProblems {
+		d.more = true
+		return
+	}
+	d.errs = append(d.errs, Error{File: d.file, Line: d.lines.of(path), Key: path, Message: clip(message, maxMessage), cause: cause})
+}
+
+// problems returns what was found, in the order of the file, and says so when that
+// is not all.
+func (d *decoder) problems() Errors {
+	if d.more {
+		d.errs = append(d.errs, Error{File: d.file, Message: fmt.Sprintf("there are more problems, only %d are told", maxProblems)})
+	}
+	d.errs.sort()
+	return d.errs
+}
+
+// clip cuts s to at most n bytes, and says that it did.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
 }
 
 // failed tells whether a problem with the key at path was reported, so that
