@@ -30,8 +30,14 @@ func (d *decoder) document(m map[string]any, dir string, cfg *Config) {
 	if s, ok := t.sub("limits"); ok {
 		s.limits(&cfg.Limits, new(Own))
 	}
+	rated := d.rated("limits", &cfg.Limits)
 	for _, s := range t.subs("route") {
-		cfg.Routes = append(cfg.Routes, s.route(cfg.Limits))
+		r := s.route(cfg.Limits)
+		cfg.Routes = append(cfg.Routes, r)
+		rated = rated || d.rated(s.at("limits"), &r.Limits)
+	}
+	if cfg.Limits.MessageBurst != Unlimited && !rated {
+		d.fail("limits.message_burst", "has no meaning without message_rate, here or in a route; set it too, or leave this out")
 	}
 	cfg.Limits.settle()
 	t.named("upstream", func(name string, s *table) {
@@ -89,6 +95,9 @@ func (t *table) route(top Limits) Route {
 	})
 	if l, ok := t.sub("limits"); ok {
 		l.limits(&r.Limits, &r.Own)
+		if l.has("message_burst") && !t.rated(l.path, &r.Limits) && !t.failed("limits.message_rate") {
+			t.fail(l.at("message_burst"), "has no meaning without message_rate; set it too, or leave this out")
+		}
 	}
 	r.Limits.settle()
 	t.done()

@@ -79,11 +79,12 @@ func (t *table) limits(l *Limits, own *Own) {
 			*k.own(own) = t.has(k.name)
 		}
 	}
-	rate := t.m["message_rate"]
-	if t.has("message_burst") && l.MessageRate == Unlimited && (rate == nil || rate == none) {
-		t.fail(t.at("message_burst"), "has no meaning without message_rate; set message_rate too, or leave it out")
-	}
 	t.done()
+}
+
+// rated tells whether the limits at path have a message_rate, or were to have one.
+func (d *decoder) rated(path string, l *Limits) bool {
+	return l.MessageRate != Unlimited || d.failed(join(path, "message_rate"))
 }
 
 // settle fills in the burst that follows from the rate.

@@ -243,6 +243,7 @@ func TestMessageBurst(t *testing.T) {
 		}
 	}
 	f(``, ``, Unlimited, Unlimited)
+	f(`message_burst = 5`, `message_rate = 7`, Unlimited, 5)
 	f(`message_rate = 100`, ``, 100, 100)
 	f(`message_rate = 100`, `message_rate = 10`, 100, 10)
 	f(`message_rate = 100`, `message_rate = "none"`, 100, Unlimited)
