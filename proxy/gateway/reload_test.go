@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,6 +166,51 @@ func TestPoliciesThatBehaveAlikeAreShared(t *testing.T) {
 		if key(change) == same {
 			t.Errorf("another %s makes no other policy", what)
 		}
+	}
+}
+
+// gate is a context at which whoever looks at it first waits.
+type gate struct {
+	context.Context
+	once          sync.Once
+	reached, open chan struct{}
+}
+
+func (g *gate) Done() <-chan struct{} {
+	g.once.Do(func() { close(g.reached); <-g.open })
+	return g.Context.Done()
+}
+
+func (g *gate) Err() error { g.Done(); return g.Context.Err() }
+
+// A reload that is under way when the gateway ends is waited for: what it publishes
+// would be closed by nobody.
+func TestTheEndWaitsForAReload(t *testing.T) {
+	r := start(t, plainRoute)
+	ctx := &gate{Context: context.Background(), reached: make(chan struct{}), open: make(chan struct{})}
+	r.write(policyRoute("", ""))
+	reloaded, stopped := make(chan error, 1), make(chan struct{})
+	go func() { reloaded <- r.g.Reload(ctx) }()
+	<-ctx.reached
+	go func() { r.stop(); close(stopped) }()
+	until(t, "the end has come to the reload", func() bool {
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		return r.g.stopping() || bytes.Contains(stacks, []byte("gateway.(*Gateway).close("))
+	})
+	if r.g.stopping() {
+		t.Error("it did not wait")
+	}
+	close(ctx.open)
+	if err := <-reloaded; err != nil {
+		t.Error(err)
+	}
+	<-stopped
+	if n := instances(t, r.g); n != 0 {
+		t.Errorf("%v instances of policies are left", n)
+	}
+	if err := r.g.Reload(t.Context()); err == nil {
+		t.Error("a reload after the end")
 	}
 }
 
