@@ -150,7 +150,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // close ends whatever is left, and joins every goroutine.
 func (g *Gateway) close() {
-	g.setDraining() // when accepting failed, nobody has: what begins from here on ends at once
+	g.setDraining()    // when accepting failed, nobody has: what begins from here on ends at once
 	g.reloading.Lock() // what a reload under way publishes is closed below
 	close(g.stop)
 	g.reloading.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -167,6 +168,33 @@ func TestPoliciesThatBehaveAlikeAreShared(t *testing.T) {
 			t.Errorf("another %s makes no other policy", what)
 		}
 	}
+}
+
+// Names of policies are the operator's, and may be new with each reload: their series
+// go with them.
+func TestSeriesOfAPolicyGoWithIt(t *testing.T) {
+	r := start(t, policyRoute("", ""))
+	for _, name := range []string{"q", "r"} {
+		r.write(strings.NewReplacer("[policy.p]", "[policy."+name+"]", `policy = "p"`, `policy = "`+name+`"`).Replace(policyRoute("", "")))
+		if err := r.g.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "only the last one's are left", func() bool {
+		families, err := r.g.metrics.Registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]int{}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if l := m.GetLabel(); len(l) == 1 && l[0].GetName() == "policy" {
+					names[l[0].GetValue()]++
+				}
+			}
+		}
+		return maps.Equal(names, map[string]int{"r": 3})
+	})
 }
 
 // gate is a context at which whoever looks at it first waits.

@@ -5,6 +5,7 @@ package metrics
 import (
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"weir/hostabi"
@@ -38,6 +39,8 @@ type Set struct {
 	policyInstances *prometheus.GaugeVec
 	policyCached    *prometheus.GaugeVec
 	policyUnasked   *prometheus.CounterVec
+	policiesMu      sync.Mutex
+	policyHeld      map[string]int // generations by name of the policy; guarded by policiesMu
 
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -46,7 +49,7 @@ type Set struct {
 // New registers every metric in a registry of its own, with Go's and the
 // process' collectors. version is Weir's, for weir_build_info.
 func New(version string) *Set {
-	s := &Set{Registry: prometheus.NewRegistry()}
+	s := &Set{Registry: prometheus.NewRegistry(), policyHeld: map[string]int{}}
 	s.Registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

@@ -42,9 +42,7 @@ var designed = map[string]string{
 
 func TestNamesAndLabelsAreTheDesigns(t *testing.T) {
 	s := New("1.2.3")
-	s.PolicyInstances("standard").Add(2)
-	s.PolicyCachedRules("standard").Add(2)
-	s.PolicyUnasked("standard").Inc()
+	s.Policy("standard")
 	families, err := s.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -82,9 +80,7 @@ func TestTheGuideNamesEveryMetric(t *testing.T) {
 		told[row[1]] = row[2] + " " + strings.NewReplacer("`", "", " ", "").Replace(row[3])
 	}
 	s := New("1.2.3")
-	s.PolicyInstances("standard").Add(2)
-	s.PolicyCachedRules("standard").Add(1)
-	s.PolicyUnasked("standard").Add(1)
+	s.Policy("standard")
 	families, err := s.Registry.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +98,7 @@ func TestTheGuideNamesEveryMetric(t *testing.T) {
 
 func TestPromlintFindsNothing(t *testing.T) {
 	s := New("1.2.3")
-	s.PolicyInstances("standard").Add(1)
+	s.Policy("standard")
 	problems, err := testutil.GatherAndLint(s.Registry, slices.Sorted(maps.Keys(designed))...)
 	if err != nil {
 		t.Fatal(err)
@@ -202,9 +198,11 @@ func TestPolicyCallsAreBounded(t *testing.T) {
 
 func TestGenerationsOfAPolicyShareItsInstances(t *testing.T) {
 	s := New("1.2.3")
-	s.PolicyInstances("p").Add(2) // the old pool
-	s.PolicyInstances("p").Add(4) // the new one
-	s.PolicyInstances("p").Sub(2) // the old one drained
+	was, is := s.Policy("p"), s.Policy("p")
+	was.Instances.Add(2)
+	is.Instances.Add(4)
+	was.Instances.Sub(2) // it drained
+	s.PolicyGone("p")
 	if got := series(t, s, "weir_policy_instances", "policy=p"); got != 4 {
 		t.Errorf("%v instances, want 4", got)
 	}

@@ -54,21 +54,32 @@ func (s *Set) PolicyCall(hook hostabi.Hook, result string, d time.Duration) {
 	s.policyDuration[hook].Observe(d.Seconds())
 }
 
-// PolicyInstances is the number of instances of the policy. Generations of one
-// policy overlap while the old one drains: add what a pool opens, subtract what
-// it closes, never set.
-func (s *Set) PolicyInstances(policy string) prometheus.Gauge {
-	return s.policyInstances.WithLabelValues(policy)
+// PolicySeries are the series of one policy. Generations of it overlap while the old
+// one drains, and share them: add what begins, subtract what ends, never set.
+type PolicySeries struct {
+	Instances   prometheus.Gauge   // that are loaded
+	CachedRules prometheus.Gauge   // event keys with one
+	Unasked     prometheus.Counter // messages whose event key it was not asked about for a bound
 }
 
-// PolicyCachedRules is the number of rules that the policy has cached, like
-// PolicyInstances.
-func (s *Set) PolicyCachedRules(policy string) prometheus.Gauge {
-	return s.policyCached.WithLabelValues(policy)
+// Policy returns the series of a generation of the policy, until its PolicyGone.
+func (s *Set) Policy(name string) PolicySeries {
+	s.policiesMu.Lock()
+	defer s.policiesMu.Unlock()
+	s.policyHeld[name]++
+	return PolicySeries{s.policyInstances.WithLabelValues(name), s.policyCached.WithLabelValues(name), s.policyUnasked.WithLabelValues(name)}
 }
 
-// PolicyUnasked counts messages whose event key the policy was not asked about
-// for a bound.
-func (s *Set) PolicyUnasked(policy string) prometheus.Counter {
-	return s.policyUnasked.WithLabelValues(policy)
+// PolicyGone removes the series with the last generation of the policy: names come
+// and go with reloads.
+func (s *Set) PolicyGone(name string) {
+	s.policiesMu.Lock()
+	defer s.policiesMu.Unlock()
+	if s.policyHeld[name]--; s.policyHeld[name] > 0 {
+		return
+	}
+	delete(s.policyHeld, name)
+	s.policyInstances.DeleteLabelValues(name)
+	s.policyCached.DeleteLabelValues(name)
+	s.policyUnasked.DeleteLabelValues(name)
 }

@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"weir/hostabi"
 	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
@@ -54,7 +52,7 @@ type Policy struct {
 	faults  atomic.Int64           // answers that were refused here, not by the host
 	unasked atomic.Int64           // misses that were answered natively for a bound
 
-	unaskedTotal prometheus.Counter // of all generations; nil: not counted
+	series metrics.PolicySeries // where metrics is not nil
 
 	room      room // for rules of all views
 	closed    atomic.Bool
@@ -119,10 +117,10 @@ func load(ctx context.Context, o Options, g guest, report *reporter) (*Policy, e
 	}
 	p.ready = true
 	p.instances = g.Info().Instances
-	p.countInstances(p.instances)
 	if p.metrics != nil {
-		p.unaskedTotal = p.metrics.PolicyUnasked(p.name)
-		p.room.counted(p.metrics.PolicyCachedRules(p.name))
+		p.series = p.metrics.Policy(p.name)
+		p.series.Instances.Add(float64(p.instances))
+		p.room.counted(p.series.CachedRules)
 	}
 	return p, nil
 }
@@ -136,13 +134,6 @@ func (p *Policy) configured(c *config.Policy) error {
 		return fmt.Errorf("hook %s: %w", hostabi.Configure, err)
 	}
 	return nil
-}
-
-// countInstances adds n to the policy's gauge.
-func (p *Policy) countInstances(n int) {
-	if p.metrics != nil {
-		p.metrics.PolicyInstances(p.name).Add(float64(n))
-	}
 }
 
 // configureInput encodes the operator's table for weir_configure.
@@ -173,8 +164,11 @@ func (p *Policy) Close() {
 	}
 	p.guest.Close()
 	p.behind.Wait()
-	p.countInstances(-p.instances)
-	p.room.counted(nil)
+	if p.metrics != nil {
+		p.series.Instances.Sub(float64(p.instances))
+		p.room.counted(nil)
+		p.metrics.PolicyGone(p.name)
+	}
 	p.report.flush()
 }
 

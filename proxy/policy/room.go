@@ -111,8 +111,8 @@ func (p *Policy) crowd(now time.Time) {
 // countUnasked notes a message whose key is answered natively for a bound.
 func (p *Policy) countUnasked() {
 	p.unasked.Add(1)
-	if p.unaskedTotal != nil {
-		p.unaskedTotal.Inc()
+	if p.metrics != nil {
+		p.series.Unasked.Inc()
 	}
 }
 

@@ -90,6 +90,7 @@ func TestAFullCacheIsTold(t *testing.T) {
 	want(t, "lines a minute later", strings.Count(r.log.all(), "\n"), 2)
 	want(t, "unasked", r.sum(t, "weir_policy_unasked_total"), int(r.Info().Unasked))
 	want(t, "cached", r.sum(t, "weir_policy_cached_rules"), r.Info().CachedRules)
+	r.set.Policy("p") // of another generation, which shares them
 	r.Close()
 	want(t, "cached when closed", r.sum(t, "weir_policy_cached_rules"), 0)
 }

@@ -319,6 +319,7 @@ func TestCloseLeavesViewsUsable(t *testing.T) {
 		return hostabi.Rule{Class: hostabi.Droppable}, forSeconds(1)
 	}
 	v.Rule(hostabi.ToUpstream, []byte("old"), nil)
+	r.set.Policy("p") // of another generation, which shares them
 	r.Close()
 	r.Close()
 	r.time.advance(time.Minute)
