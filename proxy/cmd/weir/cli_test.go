@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,5 +84,18 @@ func TestVersion(t *testing.T) {
 	lines := strings.Split(out, "\n")
 	if status != exitOK || len(lines) != 4 || lines[0] != "weir v1.2.3" || !strings.HasPrefix(lines[1], "go   go1.") || lines[2] != "abi  1.0" {
 		t.Errorf("status %d, %q", status, out)
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+func TestWhatCannotBeWrittenIsNoUsageError(t *testing.T) {
+	var problems bytes.Buffer
+	status := execute([]string{"version"}, cli{out: full{}, err: &problems})
+	if status != exitFailure || problems.String() != "weir version: no space left\n" {
+		t.Errorf("status %d, %q", status, problems.String())
 	}
 }

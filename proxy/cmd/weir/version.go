@@ -22,9 +22,11 @@ built for any minor version of the same major.`,
   abi  1.0`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(c.out, "weir %s\ngo   %s %s/%s\nabi  %d.%d\n",
-				c.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hostabi.Major, hostabi.Minor)
-			return err
+			if _, err := fmt.Fprintf(c.out, "weir %s\ngo   %s %s/%s\nabi  %d.%d\n",
+				c.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hostabi.Major, hostabi.Minor); err != nil {
+				return failure{err}
+			}
+			return nil
 		},
 	}
 }
