@@ -52,9 +52,9 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	if g.stopping() {
 		return false, errors.New("the server is shutting down")
 	}
+	g.followNamed()
 	cfg, err := g.files.Load(g.path)
 	if err != nil {
-		g.followNamed()
 		return false, err
 	}
 	old := g.current.Load()
@@ -66,7 +66,6 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	}
 	gen, err := g.build(ctx, cfg, old)
 	if err != nil {
-		g.watcher.Load().also(cfg)
 		return false, err
 	}
 	g.publish(gen)

@@ -23,10 +23,9 @@ import (
 // over it is seen as well, and so is a symbolic link on the way to it that is
 // switched.
 type watcher struct {
-	fs    *fsnotify.Watcher
-	only  config.Files
-	log   *slog.Logger
-	again chan struct{} // other files are followed now: what changed meanwhile?
+	fs   *fsnotify.Watcher
+	only config.Files
+	log  *slog.Logger
 
 	mu    sync.Mutex
 	files map[string]bool // followed; absolute paths
@@ -44,52 +43,41 @@ func (g *Gateway) watch() {
 		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
 		return
 	}
-	w := &watcher{fs: fs, only: g.files, log: g.log, again: make(chan struct{}, 1), files: map[string]bool{}}
+	w := &watcher{fs: fs, only: g.files, log: g.log}
 	w.follow(g.current.Load().cfg)
 	g.watcher.Store(w)
 	g.done.Go(func() { g.followFiles(w) })
 }
 
-// followNamed follows also the files that a configuration names which can not
-// be loaded: what is wrong may be one of them, and be put right.
+// followNamed follows also the files that the configuration names as it now stands,
+// before they are read: what changes behind that is told. It may be what is wrong
+// with it, and be put right.
 func (g *Gateway) followNamed() {
 	src, err := g.files.Read(g.path)
 	if err != nil {
 		return
 	}
 	if cfg, err := config.Parse(g.path, src); err == nil {
-		g.watcher.Load().also(cfg)
+		g.watcher.Load().follow(g.current.Load().cfg, cfg)
 	}
 }
 
-// follow watches the files of cfg in place of those before.
-func (w *watcher) follow(cfg *config.Config) {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	w.files = map[string]bool{}
-	w.mu.Unlock()
-	w.also(cfg)
-	select {
-	case w.again <- struct{}{}:
-	default:
-	}
-}
-
-// also watches the files of cfg beside those before.
-func (w *watcher) also(cfg *config.Config) {
+// follow watches the files of the configurations in place of those before.
+func (w *watcher) follow(cfgs ...*config.Config) {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
-		if f == "" || !w.only.Hold(f) {
-			continue
-		}
-		if abs, err := filepath.Abs(f); err == nil {
-			w.files[abs] = true
+	w.files = map[string]bool{}
+	for _, cfg := range cfgs {
+		for _, f := range append(modules(cfg), cfg.Path, cfg.Server.TLSCert, cfg.Server.TLSKey) {
+			if f == "" || !w.only.Hold(f) {
+				continue
+			}
+			if abs, err := filepath.Abs(f); err == nil {
+				w.files[abs] = true
+			}
 		}
 	}
 	w.look()
@@ -198,8 +186,7 @@ const (
 // followFiles ends when the watcher is closed.
 func (g *Gateway) followFiles(w *watcher) {
 	look := firstLook
-	quiet := time.NewTimer(time.Hour)
-	quiet.Stop()
+	quiet := time.NewTimer(settle) // what changed before they were followed?
 	defer quiet.Stop()
 	for {
 		select {
@@ -216,8 +203,6 @@ func (g *Gateway) followFiles(w *watcher) {
 			}
 			g.log.Warn("watching files", "error", err.Error())
 			quiet.Reset(settle) // events may be lost
-		case <-w.again:
-			quiet.Reset(settle)
 		case <-quiet.C:
 			w.lookAgain()
 			if _, err := g.reloadFor(context.Background(), false); sock.Lack(err) != "" { // logged and counted there

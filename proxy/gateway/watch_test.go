@@ -137,3 +137,21 @@ func TestAFileThatIsChangedByAnotherName(t *testing.T) {
 	put(t, elsewhere, 3)
 	r.runs("it changes again", 3)
 }
+
+// The files of a configuration that failed are followed until the next one: who
+// writes one after the other could have any number watched.
+func TestFilesOfAFailedReloadAreLeftBehind(t *testing.T) {
+	r := start(t, plainRoute)
+	until(t, "files are followed", func() bool { return r.g.watcher.Load() != nil })
+	first, second := t.TempDir(), t.TempDir()
+	for _, dir := range []string{first, second} {
+		r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", dir+"/none.wasm"))
+		if err := r.g.Reload(t.Context()); err == nil {
+			t.Fatal("there is no module")
+		}
+	}
+	got := r.g.watcher.Load().fs.WatchList()
+	if !slices.Contains(got, second) || slices.Contains(got, first) {
+		t.Errorf("watched: %q; %s should be, %s not", got, second, first)
+	}
+}
