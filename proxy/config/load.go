@@ -93,6 +93,9 @@ func syntax(file string, err error) Error {
 		e.Line, e.Key, e.Message = max(p.Position.Line, 1), clip(p.LastKey, maxPath), p.Message
 	}
 	e.Message = clip(e.Message, maxMessage)
+	if e.Key == "admin.token" { // the library repeats what it cannot read
+		e.Message = `cannot be read; write it once, on one line and in quotes: '...' takes a \ as it is`
+	}
 	return e
 }
 

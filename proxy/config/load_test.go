@@ -343,6 +343,19 @@ func TestTokenIsNeverRepeated(t *testing.T) {
 	}
 }
 
+// Nor where the quotes around it were left out.
+func TestATokenWithoutQuotesIsNotRepeated(t *testing.T) {
+	for _, secret := range []string{"hunter", "123456789012345678901234567890", "0x1hunter", "1987-13-45", "truehunter"} {
+		for _, form := range []string{"[admin]\ntoken = %s", "admin.token = %s", "admin = { token = %s }", "admin = {\n listen = 'none', token = %s\n}", "[ admin ]\n'token' = %s"} {
+			src := fmt.Sprintf(form, secret)
+			_, err := Parse("gateway.toml", []byte(src+"\n"))
+			if err == nil || strings.Contains(err.Error(), secret) {
+				t.Errorf("%s: %v", src, err)
+			}
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	files, _ := filepath.Glob("testdata/*.toml")
 	for _, file := range append(files, "../../gateway.toml") {
