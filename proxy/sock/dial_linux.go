@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,13 +71,25 @@ func (d Dialer) connect(ap netip.AddrPort) (*Socket, error) {
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	s := newSocket(d.Loops, d.near(), fd, net.TCPAddrFromAddrPort(ap))
+	if err := d.join(s, sa); err != nil {
+		_ = s.Close()
+		if errno, ok := err.(unix.Errno); ok {
+			err = os.NewSyscallError("connect", errno)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// join connects s to sa.
+func (d Dialer) join(s *Socket, sa unix.Sockaddr) (err error) {
 	// The second call tells how the first one went: over loopback it is done when
 	// that returns.
 	again := func(fd uintptr) bool {
 		err = unix.Connect(int(fd), sa)
 		return err != unix.EALREADY && err != unix.EINPROGRESS
 	}
-	if err = unix.Connect(fd, sa); err == unix.EINPROGRESS && !again(uintptr(fd)) {
+	if err = unix.Connect(s.fd.fd, sa); err == unix.EINPROGRESS && !again(uintptr(s.fd.fd)) {
 		s.BindWrite(d.Task)
 		s.limit(&s.out, time.Now().Add(d.Timeout))
 		d.Waits(func() { _ = s.Close() })
@@ -87,13 +100,29 @@ func (d Dialer) connect(ap netip.AddrPort) (*Socket, error) {
 		s.limit(&s.out, time.Time{})
 	}
 	if err != nil && err != unix.EISCONN {
-		_ = s.Close()
-		if errno, ok := err.(unix.Errno); ok {
-			err = os.NewSyscallError("connect", errno)
-		}
-		return nil, err
+		return err
 	}
-	return s, nil
+	if s.withItself() {
+		_ = s.SetLinger(0) // a server that comes back is not to find its port taken for a minute
+		return unix.ECONNREFUSED
+	}
+	return nil
+}
+
+// withItself tells whether s is both ends of its connection: where nobody listens on
+// a port, the kernel may choose that one for who dials it from the same address
+// (RFC 9293 §3.5, simultaneous open).
+func (s *Socket) withItself() (same bool) {
+	_ = s.control("getsockname", func(fd int) error {
+		local, err := syscall.Getsockname(fd)
+		if err != nil {
+			return err
+		}
+		remote, err := syscall.Getpeername(fd)
+		same = err == nil && tcpAddr(local).String() == tcpAddr(remote).String()
+		return err
+	})
+	return same
 }
 
 func sockaddr(ap netip.AddrPort) (family int, sa unix.Sockaddr) {
