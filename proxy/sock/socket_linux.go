@@ -40,6 +40,7 @@ type side struct {
 	alarm   atomic.Pointer[poll.Alarm]
 	gate    chan struct{} // of capacity 1, made by the first goroutine that waits
 	drained bool          // the read under way said that there is no more
+	told    bool          // the loop tells what comes
 }
 
 // expired is the due of a side whose deadline has passed: one value for both, so
@@ -122,6 +123,7 @@ func (s *Socket) wait(d *side, e poll.Events) error {
 	if err := s.src.Want(e); err != nil {
 		return err
 	}
+	d.told = true
 	if d.gate == nil && d.task.Load() == nil {
 		d.gate = make(chan struct{}, 1)
 	}
@@ -177,7 +179,7 @@ func (s *Socket) try(d *side, e poll.Events, f func(fd uintptr) bool) error {
 			done := f(uintptr(s.fd.fd))
 			s.fd.release()
 			if done {
-				if !d.drained {
+				if !d.drained || !d.told {
 					d.maybe.Store(true)
 				}
 				return nil

@@ -204,6 +204,36 @@ func TestSocketReadEmptyIsDry(t *testing.T) {
 	})
 }
 
+// A socket that has never waited is on no loop, and nobody is told what comes.
+func TestASocketThatNeverWaitedIsNotDry(t *testing.T) {
+	by(t, func(t *testing.T, s *Socket, peer *net.TCPConn) {
+		c := fd.New(&s.raw, nil, nil)
+		buf := make([]byte, 16)
+		for range 2 {
+			_, _ = peer.Write([]byte("here"))
+			here(s)
+			if n, err := c.Read(buf); n != 4 || err != nil {
+				t.Fatalf("Read = %d, %v", n, err)
+			}
+		}
+		_, _ = peer.Write([]byte("unasked"))
+		here(s)
+		if s.raw.Dry() {
+			t.Error("a socket that has something to read is dry")
+		}
+	})
+}
+
+// here returns when s has something to read, and is not told of that.
+func here(s *Socket) {
+	for there := false; !there; {
+		_ = s.raw.Control(func(fd uintptr) {
+			n, _, _ := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			there = n > 0
+		})
+	}
+}
+
 // asker is the owner of a Lookout.
 type asker struct {
 	fd.Lookout
