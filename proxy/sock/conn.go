@@ -111,8 +111,10 @@ func (c *Conn) Handshake(ctx context.Context) error {
 		t.Leave()
 	}
 	err := c.tls.conn.HandshakeContext(ctx)
-	c.tls.shaken = err == nil
-	if err != nil && c.unshaken != nil {
+	if err == nil {
+		_ = c.tcp.SetWriteDeadline(time.Time{})
+		c.tls.shaken.Store(true)
+	} else if c.unshaken != nil {
 		c.unshaken(err)
 	}
 	return err
@@ -198,7 +200,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.tls == nil {
 		return c.tcp.Read(p)
 	}
-	if !c.tls.shaken {
+	if !c.tls.shaken.Load() {
 		if err := c.Handshake(context.Background()); err != nil {
 			return 0, err
 		}
@@ -224,7 +226,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if c.tls == nil {
 		return c.tcp.Write(p)
 	}
-	if !c.tls.shaken {
+	if !c.tls.shaken.Load() {
 		if err := c.Handshake(context.Background()); err != nil {
 			return 0, err
 		}
@@ -260,8 +262,14 @@ func (c *Conn) RemoteAddr() net.Addr { return c.tcp.RemoteAddr() }
 // SetDeadline implements net.Conn.
 func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
 
-// SetReadDeadline implements net.Conn; it also ends a ReadTo that waits.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.tcp.SetReadDeadline(t) }
+// SetReadDeadline implements net.Conn; it also ends a ReadTo that waits. A read that
+// shakes hands writes too, and has no longer for that.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if c.tls != nil && !c.tls.shaken.Load() {
+		return c.tcp.SetDeadline(t)
+	}
+	return c.tcp.SetReadDeadline(t)
+}
 
 // SetWriteDeadline implements net.Conn; it also ends a Drain that waits.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.tcp.SetWriteDeadline(t) }

@@ -175,7 +175,8 @@ func TestAnswersAreBoundedThoughSomeAreTaken(t *testing.T) {
 	defer unix.Close(pair[0])
 	defer unix.Close(pair[1])
 	_ = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 1) // the least
-	s := &secure{shaken: true}
+	s := new(secure)
+	s.shaken.Store(true)
 	var came, went bytes.Buffer
 	b := make([]byte, maxOut)
 	for round := byte(0); came.Len() < 10*maxOut; round++ {

@@ -34,10 +34,10 @@ type secure struct {
 	tcp  TCP
 	ctl  func(func(uintptr)) error
 
-	shaken    bool // Handshake has succeeded
-	heard     bool // the peer has sent something
-	fin       bool // TCP has ended, and no closure alert came before; until unblock
-	dry       bool // exhausted asks: nothing more comes from TCP
+	shaken    atomic.Bool // Handshake has succeeded
+	heard     bool        // the peer has sent something
+	fin       bool        // TCP has ended, and no closure alert came before; until unblock
+	dry       bool        // exhausted asks: nothing more comes from TCP
 	records   records
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
@@ -243,7 +243,7 @@ func (b *beneath) Read(p []byte) (int, error) {
 }
 
 func (b *beneath) Write(p []byte) (int, error) {
-	if !b.shaken {
+	if !b.shaken.Load() {
 		return b.tcp.Write(p)
 	}
 	b.mu.Lock()

@@ -1,0 +1,56 @@
+package sock
+
+import (
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// deaf is a connection whose peer is not listened to.
+type deaf struct{ net.Conn }
+
+func (deaf) Read([]byte) (int, error) { return 0, net.ErrClosed }
+
+// The deadline of a read holds for the handshake that it begins, also while that
+// waits for the peer to take what it is sent: a certificate may be longer than what
+// the kernel holds.
+func TestAHandshakeThatIsNotTakenEnds(t *testing.T) {
+	cert := certificate(t)
+	cert.Certificate = append(cert.Certificate, make([]byte, 8<<20))
+	x, y := tcpPair(t)
+	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	client := tls.Client(deaf{x}, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
+	_ = client.Handshake()                                               // as far as that goes
+	_ = server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	ended := make(chan error, 1)
+	go func() {
+		_, err := server.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits on")
+	}
+}
+
+// The deadline of the read that began it is none for what is written behind it.
+func TestAHandshakeLeavesNoDeadlineForWrites(t *testing.T) {
+	cert := certificate(t)
+	x, y := tcpPair(t)
+	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	_ = server.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+	shake(t, tls.Client(x, &tls.Config{InsecureSkipVerify: true}), server) //nolint:gosec // a test's own
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	if _, err := server.Write([]byte("answer")); err != nil {
+		t.Error(err)
+	}
+}
