@@ -63,10 +63,14 @@ func TestLongTurnsComeAfterOthers(t *testing.T) {
 	}
 	<-enough
 	var order []int
+	begun, known := map[int]bool{}, false
 	for n := 0; len(took) > 0; n++ {
-		// Of the first turns the loop can not know that they are long.
 		c := <-took
-		if n < 2*many {
+		if !known {
+			// Of its first turn the loop can not know that it is long, and another
+			// turn may come before it looks for others.
+			known = len(begun) == many
+			begun[c.who] = true
 			continue
 		}
 		if c.served != 0 {
