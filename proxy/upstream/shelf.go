@@ -76,25 +76,34 @@ func (s *shelf) put(c *conn, panicked crash.Report) {
 	}
 }
 
-// reap closes what was idle for too long; it runs again while there is more.
-func (s *shelf) reap() {
+// reap closes what was idle for too long; it runs again while there is more. A
+// loop that takes or puts does not wait for that.
+func (s *shelf) reap() { closeAll(s.expired(time.Now())) }
+
+func (s *shelf) expired(now time.Time) []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return
+		return nil
 	}
-	now := time.Now()
 	n := 0
 	for n < len(s.idle) && now.Sub(s.idle[n].idleSince) >= idleExpiry {
-		_ = s.idle[n].nc.Close()
 		n++
 	}
+	old := slices.Clone(s.idle[:n])
 	s.idle = slices.Delete(s.idle, 0, n)
 	if len(s.idle) == 0 {
 		s.expire = nil
-		return
+	} else {
+		s.expire.Reset(idleExpiry - now.Sub(s.idle[0].idleSince))
 	}
-	s.expire.Reset(idleExpiry - now.Sub(s.idle[0].idleSince))
+	return old
+}
+
+func closeAll(conns []*conn) {
+	for _, c := range conns {
+		_ = c.nc.Close()
+	}
 }
 
 func (s *shelf) count() int {
@@ -105,13 +114,12 @@ func (s *shelf) count() int {
 
 func (s *shelf) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
 	if s.expire != nil {
 		s.expire.Stop()
 	}
-	for _, c := range s.idle {
-		_ = c.nc.Close()
-	}
+	idle := s.idle
 	s.idle = nil
+	s.mu.Unlock()
+	closeAll(idle)
 }

@@ -1,10 +1,13 @@
 package upstream
 
 import (
+	"net"
 	"testing"
+	"time"
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/sock"
 )
 
 // used is a connection that an exchange was on, and how its peer sees it end.
@@ -105,5 +108,37 @@ func TestConnectionsOfOtherLoops(t *testing.T) {
 	}
 	if target.take(c.idleSince.Add(spareAfter), true, nil) != c {
 		t.Error("what is not needed is not taken from another loop")
+	}
+}
+
+// slow is a connection that takes its time to close.
+type slow struct {
+	net.TCPConn
+	begun, over chan struct{}
+}
+
+func (s *slow) Close() error {
+	close(s.begun)
+	<-s.over
+	return nil
+}
+
+// To close a thousand connections takes tens of milliseconds, and an exchange on a
+// loop may want the shelf meanwhile.
+func TestNobodyWaitsForWhatAShelfCloses(t *testing.T) {
+	for name, end := range map[string]func(*shelf){"reap": (*shelf).reap, "close": (*shelf).close} {
+		t.Run(name, func(t *testing.T) {
+			tcp := &slow{begun: make(chan struct{}), over: make(chan struct{})}
+			s := &shelf{idle: []*conn{{nc: sock.Wrap(tcp), idleSince: time.Now().Add(-idleExpiry)}}}
+			ended, taken := make(chan struct{}), make(chan *conn, 1)
+			go func() { end(s); close(ended) }()
+			within(t, tcp.begun, "the close")
+			go func() { taken <- s.pop() }()
+			if c := within(t, taken, "an exchange's look at the shelf"); c != nil {
+				t.Error("what is closed is taken")
+			}
+			close(tcp.over)
+			within(t, ended, "the end")
+		})
 	}
 }
