@@ -101,19 +101,27 @@ func (s *Server) remove(c *conn) {
 // Drain closes idle connections, answers the others with Connection: close and
 // takes no new ones.
 func (s *Server) Drain() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.draining.Store(true)
-	for c := range s.conns {
-		if !c.state.CompareAndSwap(stateIdle, stateEnded) {
-			continue
-		}
+	for _, c := range s.idle() {
 		if c.plain {
 			_ = c.nc.Close()
 		} else {
 			c.interrupt() // it says TLS's own end, which may take a while
 		}
 	}
+}
+
+// idle ends what is idle, and lets nothing begin. It closes nothing: whoever serves
+// another connection that ends waits for the lock.
+func (s *Server) idle() (ended []*conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining.Store(true)
+	for c := range s.conns {
+		if c.state.CompareAndSwap(stateIdle, stateEnded) {
+			ended = append(ended, c)
+		}
+	}
+	return ended
 }
 
 // Close ends every connection at once, but for the detached ones.

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -287,6 +290,51 @@ func TestPanicEndsItsConnectionOnly(t *testing.T) {
 	c.expectEnd()
 	other.send(get)
 	other.expect(gotA)
+}
+
+// lasting is a connection that takes its time to be told that it is idle no more.
+type lasting struct {
+	net.Conn
+	begun, over chan struct{}
+	once        sync.Once
+}
+
+func (l *lasting) SetReadDeadline(t time.Time) error {
+	if t.Equal(past) {
+		l.once.Do(func() {
+			close(l.begun)
+			<-l.over
+		})
+	}
+	return l.Conn.SetReadDeadline(t)
+}
+
+// To end thousands of idle connections takes long, and a loop may serve another that
+// ends meanwhile.
+func TestNobodyWaitsForADrain(t *testing.T) {
+	s := &Server{Handler: hello}
+	near, far := net.Pipe()
+	defer near.Close()
+	idle := &lasting{Conn: far, begun: make(chan struct{}), over: make(chan struct{})}
+	var all sync.WaitGroup
+	all.Go(func() { s.ServeConn(idle) })
+	for !s.has(1) {
+		runtime.Gosched()
+	}
+	all.Go(s.Drain)
+	within(t, idle.begun, "the end of an idle connection")
+	looked := make(chan int, 1)
+	go func() { looked <- s.Requests() }()
+	within(t, looked, "a look at the connections")
+	close(idle.over)
+	all.Wait()
+}
+
+// has tells whether n connections are served.
+func (s *Server) has(n int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns) == n
 }
 
 func TestDrain(t *testing.T) {
