@@ -12,10 +12,13 @@ type model struct {
 	items []*item
 	told  bool // gaps are told
 	tally Tally
+	came  int // messages and control frames
+	begun int // that one and those before have begun
 }
 
 // item is one message, control frame or notice.
 type item struct {
+	number     int // 0: a notice
 	wire       []byte
 	off, fixed int
 	kind       kind
@@ -133,8 +136,14 @@ func (m *model) push(msg Message) bool {
 	if old := m.newest(msg.Conflate); old != nil {
 		old.superseded = true
 	}
-	m.items = append(m.items, i)
+	m.append(i)
 	return true
+}
+
+func (m *model) append(i *item) {
+	m.came++
+	i.number = m.came
+	m.items = append(m.items, i)
 }
 
 func (m *model) lend(msg Message) *item {
@@ -143,7 +152,7 @@ func (m *model) lend(msg Message) *item {
 	if msg.Begun {
 		i.fixed = len(i.wire)
 	}
-	m.items = append(m.items, i)
+	m.append(i)
 	return i
 }
 
@@ -242,6 +251,7 @@ func (m *model) wrote(n, pending int) {
 		i := m.items[0]
 		took := min(n, len(i.rest()))
 		n -= took
+		m.begun = max(m.begun, i.number)
 		if i.kind != notice && i.kind != envelope {
 			m.tally.WrittenBytes += int64(took)
 		}
@@ -260,6 +270,7 @@ func (m *model) wrote(n, pending int) {
 		ahead := min(pending, len(i.rest()))
 		i.fixed = max(i.fixed, i.off+ahead)
 		i.touched = true
+		m.begun = max(m.begun, i.number)
 		pending -= ahead
 	}
 }
@@ -280,6 +291,15 @@ func (m *model) clear() (dropped int) {
 		return !begun
 	})
 	return dropped
+}
+
+func (m *model) retract(mark int) bool {
+	if m.begun > mark {
+		return false
+	}
+	m.items = slices.DeleteFunc(m.items, func(i *item) bool { return i.number > mark })
+	m.mend()
+	return true
 }
 
 func (m *model) shedAll() {

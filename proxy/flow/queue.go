@@ -329,6 +329,29 @@ func (q *Queue) Clear() (messages int) {
 	return before - q.messages
 }
 
+// Mark names the place behind everything that has come, for Retract.
+func (q *Queue) Mark() uint64 { return q.number }
+
+// Retract takes back what came behind mark, parts of one message that was cut short,
+// and counts no message for it. False: some of it is beyond recall, and all of it
+// stays.
+func (q *Queue) Retract(mark uint64) bool {
+	if q.begunTo > mark {
+		return false
+	}
+	q.withdraw()
+	q.rewind()
+	for c := q.oldest(); c != nil; c = q.oldest() {
+		if c.at.number > mark {
+			q.gap += c.at.gap
+			q.drop(c)
+		}
+		c.step()
+	}
+	q.tidy()
+	return true
+}
+
 // Close gives every reservation back and every loan up. The queue is empty
 // afterwards.
 func (q *Queue) Close() {

@@ -143,6 +143,27 @@ func (s *script) rare(arg uint32) {
 			s.q.Recall(s.loans[i].loan)
 			s.scribble(i)
 		}
+	case 6:
+		s.cutShort(arg)
+	}
+}
+
+// cutShort passes on parts of a message, and takes them back.
+func (s *script) cutShort(arg uint32) {
+	mark, number := s.q.Mark(), s.m.came
+	for range 1 + arg>>3%3 {
+		if part := (Message{Wire: s.wire(20 + int(arg>>5%1000)), Begun: true}); arg>>6%2 == 0 {
+			s.lend(part)
+		} else {
+			s.push(part)
+		}
+	}
+	if arg>>7%2 == 0 {
+		s.write(2, int(arg>>8))
+	}
+	s.log = append(s.log, "retract")
+	if got, want := s.q.Retract(mark), s.m.retract(number); got != want {
+		s.fatalf("retract: %v, want %v", got, want)
 	}
 }
 

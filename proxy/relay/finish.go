@@ -111,7 +111,7 @@ func (t *Tunnel) answerLost() {
 	}, hostabi.ToClient)
 	down.mu.Lock()
 	defer down.mu.Unlock()
-	if !down.closing && !(down.inMessage && down.parted) {
+	if !down.closing && down.takeBack() {
 		down.queue.Lend(flow.Message{Wire: wire, Own: true})
 	}
 }
@@ -144,7 +144,7 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() { s.over = true }()
-	if s.err != nil || (s.inMessage && s.parted) {
+	if s.err != nil || !s.takeBack() {
 		return s.abandon()
 	}
 	if s.severed {

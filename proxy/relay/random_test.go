@@ -78,27 +78,32 @@ func (h *heard) listen(r *rand.Rand, p *peer, lazy int) {
 		if !g.fin {
 			continue
 		}
-		var m struct {
-			Type  string
-			ID    int
-			Gap   int
-			Error struct{ Code string }
-		}
-		if err := json.Unmarshal([]byte(message), &m); err != nil {
-			p.t.Errorf("%s received %.100q: %v", p.name, message, err)
-			return
-		}
+		h.note(p, message)
 		message = ""
-		switch {
-		case m.Gap > 0:
-			h.gaps += m.Gap
-		case m.Type == "error":
-			h.codes[m.Error.Code]++
-		case m.Type == "end":
-			close(h.ended)
-		default:
-			h.ids = append(h.ids, m.ID)
-		}
+	}
+}
+
+// note takes in one message.
+func (h *heard) note(p *peer, message string) {
+	var m struct {
+		Type  string
+		ID    int
+		Gap   int
+		Error struct{ Code string }
+	}
+	if err := json.Unmarshal([]byte(message), &m); err != nil {
+		p.t.Errorf("%s received %.100q: %v", p.name, message, err)
+		return
+	}
+	switch {
+	case m.Gap > 0:
+		h.gaps += m.Gap
+	case m.Type == "error":
+		h.codes[m.Error.Code]++
+	case m.Type == "end":
+		close(h.ended)
+	default:
+		h.ids = append(h.ids, m.ID)
 	}
 }
 

@@ -34,8 +34,9 @@ type sink struct {
 	stalled int // pumps that wait: for what they lent, or for room
 
 	inMessage bool     // a large message is being passed through: nothing comes between
-	parted    bool     // a part of it was passed on
-	torn      bool     // and another could not be: nothing sensible can follow
+	mark      uint64   // what waits of it is behind this
+	parted    bool     // a part of it went out at once
+	torn      bool     // one could not be passed on: nothing of it may follow
 	deferred  [][]byte // envelopes that wait for its end
 	waiting   int      // bytes of them
 
@@ -239,13 +240,13 @@ func (s *sink) part(p *pump, wire []byte, last bool) {
 		m.Ends = 1
 	}
 	if s.gone() || s.closing {
-		s.torn = s.parted
+		s.torn = true
 		p.lose(int64(m.Ends))
 		return
 	}
-	s.parted = true
 	if s.idle() {
 		n, err := s.leg.tr.TryWrite(wire)
+		s.parted = s.parted || n > 0 || s.leg.tr.Pending() > 0
 		if err != nil {
 			s.torn = true
 			s.fail(err)
@@ -269,16 +270,29 @@ func (s *sink) lockMessage(p *pump, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.awaitRoom(p, n)
-	s.inMessage, s.parted = true, false
+	s.inMessage, s.mark, s.parted = true, s.queue.Mark(), false
 }
 
-// unlockMessage ends it and sends what waited for that.
+// unlockMessage ends it, unless it was cut short, which is finish's to see to.
 func (s *sink) unlockMessage() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.torn {
-		return // finish must not put a close frame into it
+	if !s.torn {
+		s.messageOver()
 	}
+}
+
+// takeBack ends a message that was cut short. False: a part of it is on the wire, and
+// nothing sensible can follow.
+func (s *sink) takeBack() bool {
+	if s.inMessage && !s.parted && s.queue.Retract(s.mark) {
+		s.messageOver()
+	}
+	return !s.inMessage
+}
+
+// messageOver sends what waited for the end of a large message.
+func (s *sink) messageOver() {
 	s.inMessage = false
 	for _, wire := range s.deferred {
 		s.queue.Lend(flow.Message{Wire: wire, Own: true})
