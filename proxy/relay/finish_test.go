@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"weir/hostabi"
+	"weir/proxy/config"
 	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
 )
@@ -350,5 +351,26 @@ func TestACloseFrameInTwoPieces(t *testing.T) {
 				t.Errorf("%s received %v behind a close frame", to.name, g)
 			}
 		}, kernel(500))
+	}
+}
+
+// Who has sent a close frame and reads no more, though the other side talks on, has
+// closed, and is no slow consumer.
+func TestAPeerThatHasClosedIsNoSlowConsumer(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			from.close(4000, "leaving")
+			for i := range 100 {
+				to.send(event("critical", i, 1000))
+			}
+			<-r.ended
+			if n := r.metric("weir_ws_closes_total", closeLabel(4000), sender(hostabi.Direction(way)).String()); n != 1 {
+				t.Error(r.log)
+			}
+			if n := r.metric("weir_faults_total", "slow_consumer"); n != 0 {
+				t.Errorf("%v faults counted as slow_consumer", n)
+			}
+		}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.SlowConsumerGrace = time.Second }))
 	}
 }

@@ -156,7 +156,7 @@ func (s *sink) graceOver() {
 	queued := s.queue.Bytes()
 	s.mu.Unlock()
 	if stuck {
-		s.t.end(*s.t.slowConsumer(s.dir, queued))
+		s.t.end(s.t.slowConsumer(s.dir, queued))
 	}
 }
 
@@ -190,12 +190,16 @@ func (s *sink) lastMoved() int64 {
 }
 
 // slowConsumer is the cause when the peer that messages of direction d go to
-// takes nothing: what waits toward it is dropped, the other leg is finished in
-// order.
-func (t *Tunnel) slowConsumer(d hostabi.Direction, queued int64) *Cause {
-	l := &t.o.Route.Load().Limits
-	c := t.messageFault(d, hostabi.SlowConsumer, fmt.Sprintf(
-		"nothing read for %v, %d bytes wait, max_buffered_bytes is %d", l.SlowConsumerGrace, queued, l.MaxBufferedBytes))
+// takes nothing, unless there is an earlier one: what waits toward it is dropped, the
+// other leg is finished in order.
+func (t *Tunnel) slowConsumer(d hostabi.Direction, queued int64) Cause {
+	first := t.known()
+	if first == nil {
+		l := &t.o.Route.Load().Limits
+		first = t.messageFault(d, hostabi.SlowConsumer, fmt.Sprintf(
+			"nothing read for %v, %d bytes wait, max_buffered_bytes is %d", l.SlowConsumerGrace, queued, l.MaxBufferedBytes))
+	}
+	c := *first
 	c.skip[d^1] = true
 	return c
 }
