@@ -177,14 +177,19 @@ func (s *sink) endWith(code uint16, reason string) {
 	s.control(wsframe.AppendClose(nil, code, reason, newMask(s.dir)))
 }
 
-// sayClose is endWith while the tunnel goes on. False: a frame cannot be sent now.
+// sayClose is endWith while the tunnel goes on, behind a large message that is being
+// passed through. False: nothing can be sent any more.
 func (s *sink) sayClose(code uint16, reason string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone() || s.closing || s.inMessage {
+	switch {
+	case s.gone() || s.closing:
 		return false
+	case s.inMessage:
+		s.farewell = func() { s.endWith(code, reason) }
+	default:
+		s.endWith(code, reason)
 	}
-	s.endWith(code, reason)
 	return true
 }
 

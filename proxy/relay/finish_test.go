@@ -354,6 +354,34 @@ func TestACloseFrameInTwoPieces(t *testing.T) {
 	}
 }
 
+// A large message on its way to the upstream has the time that a drain gives to end:
+// the upstream has it whole, and then the close frame.
+func TestADrainInsideALargeMessage(t *testing.T) {
+	for _, ends := range []bool{true, false} {
+		inTunnel(t, func(r *rig) {
+			wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))
+			r.c.raw(wire[:large/2])
+			synctest.Wait()
+			r.Drain(0)
+			sleep(4900)
+			r.c.silent()
+			if ends {
+				r.c.raw(wire[large/2:])
+				r.u.expectBytes(wire)
+				r.u.expectFrame(got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=0")})
+				r.u.close(1012, "")
+				r.u.end()
+			}
+			sleep(200)
+			r.c.closed(1012, "draining")
+			<-r.ended
+			if !ends && !r.u.w.out.reset {
+				t.Error("not reset")
+			}
+		})
+	}
+}
+
 // Who has sent a close frame and reads no more, though the other side talks on, has
 // closed, and is no slow consumer.
 func TestAPeerThatHasClosedIsNoSlowConsumer(t *testing.T) {

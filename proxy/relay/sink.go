@@ -39,6 +39,7 @@ type sink struct {
 	torn      bool     // one could not be passed on: nothing of it may follow
 	deferred  [][]byte // envelopes that wait for its end
 	waiting   int      // bytes of them
+	farewell  func()   // a close frame that does, behind them
 
 	writing bool // a writer goroutine runs
 	stopped bool // the tunnel is ending: only finish sends
@@ -298,6 +299,9 @@ func (s *sink) messageOver() {
 		s.queue.Lend(flow.Message{Wire: wire, Own: true})
 	}
 	s.deferred, s.waiting = nil, 0
+	if s.farewell != nil {
+		s.farewell()
+	}
 	s.write()
 	s.wake.Broadcast()
 }
