@@ -37,16 +37,12 @@ type buffer struct {
 // message is one whole message (or control frame) of a run, or many that were
 // found alike; it begins where the one before it ends.
 type message struct {
-	rule    *policy.Rule // nil when uncounted, and of many
+	rule    *policy.Rule // nil of control frames, and of many
 	end     int          // of its frames, in the run's bytes
 	many    int          // that it stands for; 0: it is one
 	control bool
 	closing bool // a close frame
-	own     bool // an envelope in a message's place
 }
-
-// uncounted reports whether m is no message of a peer's.
-func (m *message) uncounted() bool { return m.rule == nil && m.many == 0 }
 
 // judge adds one to what is to be sent.
 func (b *buffer) judge(m message) {

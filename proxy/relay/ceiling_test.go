@@ -254,6 +254,9 @@ func TestEnvelopeGoesWhereThePolicySays(t *testing.T) {
 			if f := r.carried(hostabi.ToClient); f.Messages != 3 {
 				t.Errorf("%d messages counted, want 3: envelopes are none", f.Messages)
 			}
+			if f := r.carried(hostabi.ToUpstream); f.Bytes != 3*(2+4+1) {
+				t.Errorf("%d bytes counted, want those of 3 messages", f.Bytes)
+			}
 		}, maxMessage(1000), under(p))
 	}
 }

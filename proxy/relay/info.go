@@ -23,7 +23,7 @@ func (p *pump) count(ms []message, bytes int) {
 		switch {
 		case ms[i].many > 0:
 			n += ms[i].many
-		case !ms[i].uncounted():
+		case !ms[i].control:
 			n++
 		}
 	}

@@ -236,7 +236,7 @@ func TestEachIsJudgedByItsOwnKey(t *testing.T) {
 }
 
 func sameJudgement(a, b message) bool {
-	return a.end == b.end && a.own == b.own && a.rule.Class == b.rule.Class && a.rule.Priority == b.rule.Priority && a.rule.MaxSize == b.rule.MaxSize
+	return a.end == b.end && a.closing == b.closing && a.rule.Class == b.rule.Class && a.rule.Priority == b.rule.Priority && a.rule.MaxSize == b.rule.MaxSize
 }
 
 // randomFrames are messages of a few kinds whose keys and what stands before them are
@@ -295,7 +295,7 @@ func whole(seq *wsframe.Sequence, wire []byte) (h wsframe.Header, end int, ok bo
 }
 
 // byItself judges the messages of wire, most at most, up to the first that is no whole
-// one, without a memory of any. Those that are refused are marked as Weir's own.
+// one, without a memory of any. Those that are refused are marked as closing.
 func byItself(set *Settings, d hostabi.Direction, wire []byte, most int) (ms []message) {
 	seq := wsframe.NewSequence(d == hostabi.ToUpstream)
 	for at := 0; len(ms) < most; {
@@ -312,7 +312,7 @@ func byItself(set *Settings, d hostabi.Direction, wire []byte, most int) (ms []m
 		rule := set.View.Rule(d, key, nil)
 		at += size
 		refused := h.Length > set.Limits.MaxMessageSize || rule.MaxSize > 0 && h.Length > rule.MaxSize
-		ms = append(ms, message{rule: rule, end: at, own: refused})
+		ms = append(ms, message{rule: rule, end: at, closing: refused})
 	}
 	return ms
 }
@@ -342,7 +342,7 @@ func judged(b *buffer, set *Settings, d hostabi.Direction, wire []byte, most int
 		rule := p.rule(&h, wire[b.r+h.Size:b.r+size])
 		code, _ := p.exceeds(h.Length, rule)
 		b.r += size
-		b.judge(message{rule: rule, end: b.r, own: code != ""})
+		b.judge(message{rule: rule, end: b.r, closing: code != ""})
 	}
 	p.noteUsed(&b.memos[d])
 	return p.each(wire[:b.r], b.msgs), alike

@@ -145,16 +145,11 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix [
 			}
 		}
 	}
-	to := p.dir
+	to := &p.out.sink
 	if env.Recipient == hostabi.ToSender {
-		to = p.dir ^ 1
+		to = &p.in.sink
 	}
-	wire := envelopeFrame(env, &v, to)
-	if env.Recipient == hostabi.ToReceiver {
-		p.out.sink.send(p, wire, []message{{end: len(wire), own: true}})
-	} else {
-		p.in.sink.inject(p, wire)
-	}
+	to.inject(p, envelopeFrame(env, &v, to.dir))
 	return nil
 }
 

@@ -145,7 +145,7 @@ func (s *sink) cut(p *pump, wire []byte, ms []message, n int) (done int) {
 	for ; done < len(ms) && start < fixed; done++ {
 		start = ms[done].end
 		rest.Wire = wire[n:start]
-		if !ms[done].uncounted() {
+		if !ms[done].control {
 			rest.Ends++
 		}
 		s.closing = ms[done].closing
@@ -157,12 +157,12 @@ func (s *sink) cut(p *pump, wire []byte, ms []message, n int) (done int) {
 // pass queues one message that could not be written at once, by its rule.
 func (s *sink) pass(p *pump, wire []byte, m *message) {
 	if s.gone() || s.closing {
-		if !m.uncounted() {
+		if !m.control {
 			p.lose(1)
 		}
 		return
 	}
-	fm := flow.Message{Wire: wire, Control: m.control, Own: m.own}
+	fm := flow.Message{Wire: wire, Control: m.control}
 	switch {
 	case m.control:
 		s.closing = m.closing
@@ -170,7 +170,6 @@ func (s *sink) pass(p *pump, wire []byte, m *message) {
 			s.lend(p, fm)
 			return
 		}
-	case m.own:
 	default:
 		if m.rule.Class == hostabi.Droppable {
 			prefix := p.quotable(wire)
@@ -306,9 +305,9 @@ func (s *sink) messageOver() {
 	s.wake.Broadcast()
 }
 
-// inject sends an envelope to this leg's peer, which sent p a message that is
-// refused. When it does not fit p waits: a peer that reads no answers is not
-// read.
+// inject sends an envelope about a message of p's that is refused: to its sender, or
+// to its receiver in its place. When it does not fit p waits: a peer that reads no
+// answers is not read.
 func (s *sink) inject(p *pump, wire []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
