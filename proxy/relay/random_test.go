@@ -3,8 +3,10 @@ package relay
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,15 +17,16 @@ import (
 )
 
 // talk sends n random messages with ids, cut into random pieces, with pauses.
-// It returns what was sent, by id; a kind that is not "critical" may be shed.
-func talk(r *rand.Rand, p *peer, n int, sizes []int) []string {
+// It returns what was sent, by id; a kind that is not "critical" may be shed. When
+// hush is set it ends, between two messages.
+func talk(r *rand.Rand, p *peer, n int, sizes []int, hush *atomic.Bool) []string {
 	kinds := []string{"critical", "presence", "pp", "state", "small"}
 	sent := make([]string, n)
 	var rest []byte
 	flush := func(all bool) {
 		for len(rest) > 0 && (all || r.IntN(4) > 0) {
 			k := min(len(rest), 1+r.IntN(1+r.IntN(100_000)))
-			p.raw(rest[:k])
+			_, _ = p.w.in.put(rest[:k]) // the tunnel may have ended
 			rest = rest[k:]
 			if r.IntN(3) == 0 {
 				sleep(r.IntN(40))
@@ -34,21 +37,28 @@ func talk(r *rand.Rand, p *peer, n int, sizes []int) []string {
 		kind := kinds[r.IntN(len(kinds))]
 		s := event(kind, i, r.IntN(sizes[r.IntN(len(sizes))]), fmt.Sprintf(`,"of":%d`, r.IntN(3)))
 		sent[i] = kind
-		cut := r.IntN(3 * len(s))
-		if cut < len(s) && r.IntN(2) == 0 {
-			rest = append(rest, p.frame(false, wsframe.Text, s[:cut])...)
+		op := wsframe.Text
+		for cut := r.IntN(3 * len(s)); cut < len(s) && r.IntN(2) == 0; cut = r.IntN(2*len(s) + 1) {
+			rest = append(rest, p.frame(false, op, s[:cut])...)
 			if r.IntN(2) == 0 {
 				rest = append(rest, p.frame(true, wsframe.Ping, "between")...)
 			}
-			rest = append(rest, p.frame(true, wsframe.Continuation, s[cut:])...)
-		} else {
-			rest = append(rest, p.frame(true, wsframe.Text, s)...)
+			s, op = s[cut:], wsframe.Continuation
 		}
+		rest = append(rest, p.frame(true, op, s)...)
 		flush(false)
+		if hush.Load() {
+			flush(true)
+			return sent[:i+1]
+		}
 	}
 	flush(true)
-	sleep(30 * 60_000) // until then the slowest has read everything
-	p.send(`{"type":"end"}`)
+	for range 30 * 60 { // until then the slowest has read everything
+		if sleep(1000); hush.Load() {
+			return sent
+		}
+	}
+	_, _ = p.w.in.put(p.frame(true, wsframe.Text, `{"type":"end"}`))
 	return sent
 }
 
@@ -57,7 +67,9 @@ type heard struct {
 	ended chan struct{} // closed at the end of the other's talk
 	ids   []int
 	gaps  int
+	ends  int
 	codes map[string]int
+	close bool // at the end came a close frame, and nothing behind it
 }
 
 // listen reads, slowly, until the tunnel is closed.
@@ -68,7 +80,15 @@ func (h *heard) listen(r *rand.Rand, p *peer, lazy int) {
 			sleep(r.IntN(lazy))
 		}
 		g, err := p.next()
-		if err != nil || g.op == wsframe.Close {
+		if err != nil {
+			return
+		}
+		if g.op == wsframe.Close {
+			if r.IntN(2) == 0 {
+				p.end()
+			}
+			_, err := p.next()
+			h.close = err == io.EOF
 			return
 		}
 		if g.op == wsframe.Ping {
@@ -101,6 +121,7 @@ func (h *heard) note(p *peer, message string) {
 	case m.Type == "error":
 		h.codes[m.Error.Code]++
 	case m.Type == "end":
+		h.ends++
 		close(h.ended)
 	default:
 		h.ids = append(h.ids, m.ID)
@@ -115,7 +136,7 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		record := []int{0, 0, 700, 16_000}[round%4]
 		o := []option{
-			kernel(200 + r.IntN(5000)), under(events(t)), maxMessage(60_000), func(s *setup) { s.record = record },
+			kernel(200 + r.IntN(5000)), under(events(t)), maxMessage([]int64{60_000, 300_000}[r.IntN(2)]), func(s *setup) { s.record = record },
 			with(func(l *config.Limits) {
 				l.MaxBufferedBytes = int64(500 + r.IntN(40_000))
 				l.MaxPendingBytes = l.MaxBufferedBytes
@@ -130,6 +151,7 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 			o = append(o, memory(int64(20_000+r.IntN(200_000))))
 		}
 		sizes := [][]int{{100}, {100, 1000}, {100, 2000, 90_000}}[round%3]
+		again := events(t)
 		t.Run(fmt.Sprintf("round %d", round), func(t *testing.T) {
 			inTunnel(t, func(rg *rig) {
 				peers := [2]*peer{rg.c, rg.u}
@@ -145,8 +167,18 @@ func TestEverythingIsAccountedFor(t *testing.T) {
 					if r.IntN(2) == 0 {
 						lazy *= 20
 					}
-					wg.Go(func() { sent[d] = talk(mine[0], peers[d], 150, sizes) })
+					wg.Go(func() { sent[d] = talk(mine[0], peers[d], 150, sizes, new(atomic.Bool)) })
 					listeners.Go(func() { got[d].listen(mine[1], peers[d^1], lazy) })
+				}
+				for range r.IntN(2) * r.IntN(10) { // reloads
+					sleep(r.IntN(800))
+					set := *rg.route.Load()
+					set.Limits.MaxMessageSize = []int64{3000, 60_000, 300_000}[r.IntN(3)]
+					set.Limits.MaxBufferedBytes = int64(500 + r.IntN(1+r.IntN(400_000)))
+					set.Limits.MaxPendingBytes = set.Limits.MaxBufferedBytes / int64(1+r.IntN(2))
+					set.Limits.MaxInbox = 1 + r.IntN(200)
+					set.View = again.View("r")
+					rg.route.Store(&set)
 				}
 				wg.Wait()
 				<-got[0].ended
