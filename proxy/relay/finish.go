@@ -161,9 +161,11 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	}
 	s.write()
 	end := time.Now().Add(over)
+	s.look()
 	for s.writing {
 		before := s.moved
 		s.waitWriter(min(patience, time.Until(end)))
+		s.look()
 		if s.writing && (s.moved.Equal(before) || !time.Now().Before(end)) {
 			return s.abandon()
 		}

@@ -241,6 +241,7 @@ func (p *peer) read(n int) []byte {
 		if k := min(n-len(got), len(s.buf)); k > 0 {
 			got = append(got, s.buf[:k]...)
 			s.buf = s.buf[k:]
+			s.taken += uint64(k)
 			s.changed.Broadcast()
 		} else if s.eof || s.reset {
 			break

@@ -19,8 +19,10 @@ type stream struct {
 	changed sync.Cond
 	room    int // bytes the buffer takes; 0: any number
 	buf     []byte
-	eof     bool // no more will come
-	reset   bool // nothing passes any more
+	taken   uint64 // bytes read from it by a peer
+	lazy    bool   // a writer is not woken before half of it is free
+	eof     bool   // no more will come
+	reset   bool   // nothing passes any more
 }
 
 func newStream(room int) *stream {
@@ -56,6 +58,11 @@ func (s *stream) put(p []byte) (int, error) {
 	s.buf = append(s.buf, p[:n]...)
 	s.changed.Broadcast()
 	return n, nil
+}
+
+// full reports whether a writer has to wait still.
+func (s *stream) full() bool {
+	return s.room > 0 && (len(s.buf) >= s.room || s.lazy && len(s.buf) > s.room/2)
 }
 
 // deadline is a moment at which waits on a stream end.
@@ -151,12 +158,18 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 
 func (w *wire) Pending() int { return w.accepted }
 
+func (w *wire) Acked() (n uint64) {
+	w.hurt("Acked")
+	w.out.change(func() { n = w.out.taken })
+	return n
+}
+
 func (w *wire) Drain(more func() bool) error {
 	w.hurt("Drain")
 	s := w.out
 	for {
 		s.mu.Lock()
-		for !s.reset && !s.eof && !w.write.passed() && s.room > 0 && len(s.buf) >= s.room {
+		for !s.reset && !s.eof && !w.write.passed() && s.full() {
 			s.changed.Wait()
 		}
 		late := w.write.passed()

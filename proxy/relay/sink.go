@@ -48,7 +48,8 @@ type sink struct {
 	over    bool // finished: no writer starts any more
 	err     error
 
-	moved time.Time // last time the kernel took bytes while writing
+	moved time.Time // last time the kernel or, as far as was looked, the peer took bytes while writing
+	acked uint64    // by the peer, when that was looked at last
 	grace *time.Timer
 
 	bytes, queued atomic.Int64 // wire bytes and messages in the queue, for /connections

@@ -379,6 +379,55 @@ func TestSlowButMoving(t *testing.T) {
 	}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
 }
 
+// Nor is one that is closed, or pinged in vain, when the kernel wakes a writer only
+// behind half of what it holds, which takes longer than slow_consumer_grace: neither
+// while the tunnel is open, nor when it has ended and the rest is on its way.
+func TestSlowButMovingInTheKernel(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		inTunnel(t, func(r *rig) {
+			r.c.w.out.change(func() { r.c.w.out.lazy = true })
+			const n = 80
+			go func() {
+				for i := range n {
+					r.u.send(event("critical", i, 1000))
+				}
+				if ends {
+					r.u.end()
+				}
+			}()
+			var all []byte
+			for len(all) < n*1004 {
+				sleep(100)
+				more := r.c.read(min(200, n*1004-len(all)))
+				if len(more) == 0 {
+					r.t.Fatalf("the end came behind %d bytes", len(all))
+				}
+				all = append(all, more...)
+				if len(all) == 30_000 { // what is left waits in the kernel in the end, and nobody looks there
+					set := *r.route.Load()
+					set.Limits.PingInterval, set.Limits.IdleTimeout = config.Unlimited, time.Hour
+					r.route.Store(&set)
+				}
+			}
+			for i := range n {
+				if !strings.Contains(string(all), event("critical", i, 1000)) {
+					t.Errorf("message %d is lost", i)
+				}
+			}
+			if ends {
+				r.c.closed(1012, "upstream_closed")
+				return
+			}
+			// Then it takes nothing more.
+			for range 50 {
+				r.u.send(event("critical", 0, 1000))
+			}
+			sleep(11_000)
+			r.u.closed(1013, "slow_consumer")
+		}, kernel(24_000), buffered(20_000), with(func(l *config.Limits) { l.PingInterval = 2 * time.Second; l.IdleTimeout = 4 * time.Second }))
+	}
+}
+
 // max_inbox bounds messages that wait toward the upstream: what exceeds it is
 // answered and not forwarded.
 func TestInbox(t *testing.T) {

@@ -124,6 +124,7 @@ func (s *sink) awaitRoom(p *pump, n int64) {
 func (s *sink) stall(p *pump, over func() bool) {
 	p.in.paused.Store(true)
 	if s.stalled++; s.stalled == 1 {
+		s.acked = s.leg.tr.Acked()
 		s.armGrace(s.set.Limits.SlowConsumerGrace)
 	}
 	for !over() && !s.gone() {
@@ -146,17 +147,31 @@ func (s *sink) armGrace(wait time.Duration) {
 }
 
 func (s *sink) graceOver() {
-	s.mu.Lock()
-	stuck := s.stalled > 0 && !s.gone()
-	left := s.set.Limits.SlowConsumerGrace - time.Since(s.moved)
-	if stuck && left > 0 {
-		s.armGrace(left)
-		stuck = false
-	}
-	queued := s.queue.Bytes()
-	s.mu.Unlock()
-	if stuck {
+	if queued, stuck := s.stuck(); stuck {
 		s.t.end(s.t.slowConsumer(s.dir, queued))
+	}
+}
+
+// stuck reports whether it is over, and how much waits; else it is looked at again.
+func (s *sink) stuck() (queued int64, stuck bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stalled == 0 || s.gone() {
+		return 0, false
+	}
+	s.look()
+	left := s.set.Limits.SlowConsumerGrace - time.Since(s.moved)
+	if left > 0 {
+		s.armGrace(left)
+	}
+	return s.queue.Bytes(), left <= 0
+}
+
+// look notes whether the peer has taken anything since it was looked at last. The
+// kernel, which may hold megabytes, says so only when half of them are gone.
+func (s *sink) look() {
+	if n := s.leg.tr.Acked(); n != s.acked {
+		s.acked, s.moved = n, time.Now()
 	}
 }
 
@@ -178,11 +193,14 @@ func (s *sink) stop() {
 	s.mu.Unlock()
 }
 
-// lastMoved returns when the kernel last took queued bytes, in nanoseconds
-// since the tunnel's start: a peer that reads slowly is alive.
+// lastMoved returns when queued bytes were last taken, in nanoseconds since the
+// tunnel's start: a peer that reads slowly is alive.
 func (s *sink) lastMoved() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.writing {
+		s.look()
+	}
 	if s.moved.IsZero() {
 		return 0
 	}

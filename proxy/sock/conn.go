@@ -354,6 +354,14 @@ func (c *Conn) Pending() int {
 	return c.tls.accepted
 }
 
+// Acked returns how many bytes the peer has taken so far, as far as is known. They
+// grow while a peer reads slowly, though the kernel takes more of ours in long
+// strides only.
+func (c *Conn) Acked() (n uint64) {
+	_ = c.raw.Control(func(fd uintptr) { n = acked(int(fd)) }) //nolint:gosec // a descriptor
+	return n
+}
+
 // Drain calls more each time the kernel may take bytes again, until it returns
 // true. more uses TryWrite. Drain returns os.ErrDeadlineExceeded when a write
 // deadline passes.

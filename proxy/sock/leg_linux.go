@@ -184,6 +184,13 @@ func (l *Leg) Pending() int {
 	return l.tls.accepted
 }
 
+// Acked is Conn.Acked.
+func (l *Leg) Acked() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return acked(l.fd)
+}
+
 // Drain is Conn.Drain.
 func (l *Leg) Drain(more func() bool) error {
 	for !more() {
