@@ -434,3 +434,17 @@ func TestClearDropsLargeMessagesThatWait(t *testing.T) {
 		t.Errorf("%d messages are dropped, %q stays, %d bytes are reserved", n, rest, budget.Used())
 	}
 }
+
+// Behind the rest of an envelope or of a ping no message has begun, though each part
+// of a large one says so.
+func TestClearDropsLargeMessagesBehindAnEnvelope(t *testing.T) {
+	var q Queue
+	q.Init(1<<20, nil)
+	for _, m := range []Message{{Wire: []byte("ee"), Own: true}, {Wire: []byte("aa")}, {Wire: []byte("AA"), Ends: 1}} {
+		m.Begun = true
+		q.Push(m)
+	}
+	if n, rest := q.Clear(), drained(&q); n != 1 || rest != "ee" {
+		t.Errorf("%d messages are dropped, %q stays", n, rest)
+	}
+}

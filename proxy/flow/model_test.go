@@ -283,7 +283,7 @@ func (m *model) clear() (dropped int) {
 		}
 		begun = begun && i.begun() && (goesOn || i.touched)
 		if i.kind != notice {
-			goesOn = i.rests && i.ends == 0
+			goesOn = i.rests && i.ends == 0 && i.kind != envelope
 		}
 		if !begun {
 			dropped += i.ends

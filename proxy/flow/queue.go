@@ -320,7 +320,7 @@ func (q *Queue) Clear() (messages int) {
 			q.drop(c)
 		}
 		if !stays {
-			goesOn = r.flags&unfinished != 0 || r.flags&begun != 0 && r.arg == 0
+			goesOn = r.flags&unfinished != 0 || r.flags&(begun|own) == begun && r.arg == 0
 		}
 		c.step()
 	}
