@@ -13,10 +13,15 @@ func TestStaticBoundsOfABIEqualTheCode(t *testing.T) {
 	})
 	HoldNumbers(t, rows, 0, 1, map[string]int{
 		"tables": maxTables,
-		"locals of a function, beside its parameters": maxLocals,
-		"code of a function":                          maxBody,
-		"blocks of a function":                        maxBlocks,
-		"blocks × variables of a function":            maxBlockVars,
-		"nested loops × variables of a function":      maxLoopVars,
+		"locals of a function, beside its parameters":               maxLocals,
+		"locals of all functions":                                   maxAllLocals,
+		"entries of a section, such as functions, types or globals": maxEntries,
+		"data segments":                          maxData,
+		"parameters and results of a function":   maxSignature,
+		"name of an import or export":            maxName,
+		"code of a function":                     maxBody,
+		"blocks of a function":                   maxBlocks,
+		"blocks × variables of a function":       maxBlockVars,
+		"nested loops × variables of a function": maxLoopVars,
 	})
 }

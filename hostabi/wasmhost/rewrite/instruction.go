@@ -9,6 +9,7 @@ type copier struct {
 	meter
 	limit   uint32 // number of globals that code may name
 	scratch uint32 // the function's extra local
+	locals  uint64 // of all functions
 	nesting nesting
 	out     []byte
 	refused error

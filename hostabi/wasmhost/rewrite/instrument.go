@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"bytes"
+	"strings"
 
 	"weir/hostabi/wasmhost/wasm"
 )
@@ -251,7 +252,8 @@ func (d *Draft) rewriteCode(m meter, f Form) error {
 }
 
 // rewriteNames moves the function names, which appear in the guest's stack
-// traces, and drops the others. Names that make no sense are dropped too.
+// traces, up to 30 for each trap, cut to maxName; it drops the others. Names that
+// make no sense are dropped too.
 func (m meter) rewriteNames(section []byte) []byte {
 	r := &reader{b: section}
 	for r.more() {
@@ -263,7 +265,8 @@ func (m meter) rewriteNames(section []byte) []byte {
 		out := wasm.AppendU32(nil, n)
 		for range n {
 			out = wasm.AppendU32(out, m.moved(part.u32()))
-			out = wasm.AppendName(out, part.name())
+			name := part.take(part.u32())
+			out = wasm.AppendName(out, strings.ToValidUTF8(string(name[:min(len(name), maxName)]), "?"))
 		}
 		if part.err != nil || part.more() {
 			return nil
@@ -286,6 +289,9 @@ func (c *copier) function(r *reader, params uint32) error {
 		if locals > maxLocals {
 			return refuse("use fewer variables in one function", "a function has more than %d locals", maxLocals)
 		}
+	}
+	if c.locals += locals; c.locals > maxAllLocals {
+		return refuse("use fewer variables", "functions have more than %d locals together", maxAllLocals)
 	}
 	// One more local, to hold the length of a bulk instruction.
 	c.scratch = params + uint32(locals)

@@ -18,8 +18,13 @@ var order = [numSections]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 10}
 
 // Bounds that ABI.md §8 gives to what a module declares.
 const (
-	maxTables = 16
-	maxLocals = 4096 // of one function, beside its parameters
+	maxTables    = 16
+	maxEntries   = 1 << 16 // of a section, such as functions or globals; the engine takes up to 2 KiB for one
+	maxData      = 1 << 18 // segments; linkers write many: a Go guest of 2 MiB has 26,000
+	maxSignature = 128     // parameters and results of a function; the engine looks at all for each call
+	maxLocals    = 4096    // of one function, beside its parameters
+	maxAllLocals = 1 << 19 // of all; the interpreter takes 260 bytes for one, a Go guest of 2 MiB has 6,500
+	maxName      = 1024    // bytes of the name of an import or export
 )
 
 // remedyWasm2 is for what the engine may know and the rewriter does not.
@@ -116,6 +121,9 @@ func (d *Draft) split(module []byte) error {
 		if id >= numSections {
 			return refuse(remedyWasm2, "section %d is unknown", id)
 		}
+		if err := boundEntries(id, body); err != nil {
+			return err
+		}
 		if order[id] <= last {
 			return malformed(id, errors.New("it is repeated or out of order"))
 		}
@@ -124,6 +132,21 @@ func (d *Draft) split(module []byte) error {
 	}
 	if r.err != nil {
 		return refuse("build it again", "the module is malformed: %v", r.err)
+	}
+	return nil
+}
+
+// boundEntries refuses a section with more entries than a policy has.
+func boundEntries(id int, section []byte) error {
+	most := uint32(maxEntries)
+	switch id {
+	case wasm.SecStart:
+		return nil // an index
+	case wasm.SecData, wasm.SecDataCount:
+		most = maxData
+	}
+	if n := (&reader{b: section}).u32(); n > most {
+		return refuse("build it smaller", "section %d has %d entries, more than %d", id, n, most)
 	}
 	return nil
 }
@@ -180,6 +203,9 @@ func (d *Draft) readTypes() error {
 			return refuse(remedyWasm2, "type of form %#x is unknown", form)
 		}
 		t := wasm.Signature{Params: string(r.take(r.u32())), Results: string(r.take(r.u32()))}
+		if n := len(t.Params) + len(t.Results); n > maxSignature {
+			return refuse("pass them in memory", "a function type has %d parameters and results, more than %d", n, maxSignature)
+		}
 		for _, b := range []byte(t.Params + t.Results) {
 			if !wasm.IsValueType(b) {
 				return refuse(remedyWasm2, "value type %#x is unknown", b)

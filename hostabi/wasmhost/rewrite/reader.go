@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"errors"
+	"fmt"
 	"unicode/utf8"
 )
 
@@ -17,6 +18,7 @@ var (
 	errShort = errors.New("the binary ends too early")
 	errLEB   = errors.New("an integer is not valid LEB128")
 	errName  = errors.New("a name is not valid UTF-8")
+	errLong  = fmt.Errorf("a name is longer than %d bytes", maxName)
 	errCount = errors.New("a count exceeds its section")
 )
 
@@ -88,11 +90,15 @@ func (r *reader) count() uint32 {
 
 func (r *reader) name() string {
 	b := r.take(r.u32())
-	if !utf8.Valid(b) {
+	switch {
+	case len(b) > maxName:
+		r.fail(errLong)
+	case !utf8.Valid(b):
 		r.fail(errName)
-		return ""
+	default:
+		return string(b)
 	}
-	return string(b)
+	return ""
 }
 
 // limits reads the limits of a table or memory; hasMax is false for an open end.

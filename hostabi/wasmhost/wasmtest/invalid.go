@@ -2,6 +2,7 @@ package wasmtest
 
 import (
 	"slices"
+	"strings"
 
 	"weir/hostabi"
 	"weir/hostabi/wasmhost/wasm"
@@ -16,6 +17,9 @@ type Invalid struct {
 // InvalidModules are modules that must not be served, by what is wrong with them.
 func InvalidModules() map[string]Invalid {
 	without := func(name string) []byte { return With(func(g *Guest) { delete(g.Exports, name) }) }
+	many := func(n int, locals ...byte) []byte {
+		return With(func(g *Guest) { g.Helpers = slices.Repeat([]*Func{{Locals: locals}}, n) })
+	}
 	return map[string]Invalid{
 		"empty":                  {nil, []string{"not a WebAssembly module"}},
 		"a component":            {[]byte("\x00asm\x0d\x00\x01\x00"), []string{"component", "core module"}},
@@ -44,6 +48,13 @@ func InvalidModules() map[string]Invalid {
 		"the host's global out":  {With(func(g *Guest) { g.Raw["g"] = Export{Kind: 3, Index: 0} }), []string{"global 0"}},
 		"a tail call":            {With(func(g *Guest) { g.Hook(hostabi.Admit, []byte{0x12, 0}) }), []string{"0x12", "tail calls"}},
 		"too many locals":        {With(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 0x81, 0x20, 0x7F} }), []string{"4096"}},
+		"too many locals in all": {many(129, 1, 0x80, 0x20, 0x7F), []string{"524288"}},
+		"too many functions":     {many(1 << 16), []string{"section 3", "65536"}},
+		"too many data segments": {With(func(g *Guest) { g.Custom = []byte{wasm.SecData, 3, 0x81, 0x80, 0x10} }), []string{"section 11", "262145", "262144"}},
+		"too many parameters":    {With(func(g *Guest) { g.Types = []wasm.Signature{{Params: strings.Repeat("\x7F", 129)}} }), []string{"129", "128"}},
+		"too many results":       {With(func(g *Guest) { g.Types = []wasm.Signature{{Params: "\x7F", Results: strings.Repeat("\x7F", 128)}} }), []string{"129", "128"}},
+		"an import's long name":  {With(func(g *Guest) { g.Importing("env", strings.Repeat("n", 1025), wasm.Signature{}) }), []string{"section 2", "1024"}},
+		"an export's long name":  {With(func(g *Guest) { g.Export("weir_"+strings.Repeat("n", 1020), wasm.Signature{}) }), []string{"section 7", "1024"}},
 		"a typed reference":      {With(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 1, 0x63, 0} }), []string{"0x63"}},
 	}
 }

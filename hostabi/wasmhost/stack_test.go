@@ -1,0 +1,65 @@
+package wasmhost
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+
+	"weir/hostabi"
+	. "weir/hostabi/wasmhost/wasm"
+	. "weir/hostabi/wasmhost/wasmtest"
+)
+
+// A trap costs what its stack takes to be written, and the guest chose the names.
+func TestLongNamesMakeNoLongTrap(t *testing.T) {
+	names := AppendName(AppendU32(AppendU32(nil, 1), 0), strings.Repeat("n", 1<<20)+"\xFF")
+	g := NewGuest()
+	g.Custom = AppendSection(nil, SecCustom, Join(AppendName(nil, "name"), []byte{1}, AppendName(nil, string(names))))
+	deeper := g.Helper(Sig("i", ""), OpLocalGet, 0, OpIf, BlockEmpty,
+		OpLocalGet, 0, OpI32Const, 1, OpI32Sub, OpCall, 0, OpElse, OpUnreachable, OpEnd)
+	wasm := g.Hook(hostabi.Classify, When(Join(I32(50), deeper))).Build()
+	engines(t, func(t *testing.T, engine string) {
+		m := load(t, engine, wasm)
+		_, _, err := m.Call(hostabi.Classify, []byte("x"), nil)
+		if err == nil || len(err.Error()) > 64<<10 || !strings.Contains(err.Error(), "nnnn") {
+			t.Errorf("the error has %d bytes: %.100v", len(err.Error()), err)
+		}
+	})
+}
+
+// A call that needed much stack leaves none of it to its instance.
+func TestDeepStacksComeBack(t *testing.T) {
+	const most = 16 << 20 // bytes; the calls take more than 100 MB each
+	build := func(depth int32, locals []byte) *Guest {
+		g := NewGuest()
+		deeper := g.Helper(Sig("i", "i"), OpLocalGet, 0, OpIf, 0x7F,
+			OpLocalGet, 0, OpLocalGet, 0, OpI32Const, 1, OpI32Sub, OpCall, 0, 0x6A, OpElse, OpLocalGet, 0, OpEnd)
+		g.Helpers[0].Locals = locals
+		deep := Join(I32(depth), deeper, []byte{0x1A})
+		return g.Hook(hostabi.Configure, Join(deep, Echo)).Hook(hostabi.Classify, When(deep))
+	}
+	for engine, wasm := range map[string][]byte{
+		Interpreter: build(1900, Join([]byte{1}, AppendU32(nil, 4096), []byte{0x7B})).Build(),
+		Compiler:    build(1<<20, nil).Build(),
+	} {
+		t.Run(engine, func(t *testing.T) {
+			heap := func() int64 {
+				var s runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&s)
+				return int64(s.HeapAlloc)
+			}
+			before := heap()
+			m := load(t, engine, wasm, func(o *Options) { o.CallTimeout = o.InitTimeout })
+			if more := heap() - before; more > most {
+				t.Errorf("%d bytes more after weir_configure", more)
+			}
+			if _, _, err := m.Call(hostabi.Classify, []byte("x"), nil); err != nil {
+				t.Fatal(err)
+			}
+			if more := heap() - before; more > most {
+				t.Errorf("%d bytes more after a call", more)
+			}
+		})
+	}
+}
