@@ -53,9 +53,10 @@ var codes = struct {
 	m map[codeKey]*code
 }{m: map[codeKey]*code{}}
 
-// acquire returns the code of o's module, made by the first caller, who is told,
+// acquire returns the code of m's module, made by the first caller, who is told,
 // and shared by the others. Each success is followed by one release.
-func acquire(ctx context.Context, o *Options) (c *code, compiled bool, err error) {
+func acquire(ctx context.Context, m *Module) (c *code, compiled bool, err error) {
+	o := &m.opts
 	if len(o.Wasm) > hostabi.MaxModuleBytes {
 		return nil, false, refuse("build it smaller: strip symbols, leave out what is not used", "module of %d bytes exceeds %d", len(o.Wasm), hostabi.MaxModuleBytes)
 	}
@@ -70,7 +71,7 @@ func acquire(ctx context.Context, o *Options) (c *code, compiled bool, err error
 	codes.Unlock()
 
 	c.once.Do(func() {
-		c.err = c.make(context.WithoutCancel(ctx), o.Wasm)
+		c.err = m.contain(func() error { return c.make(context.WithoutCancel(ctx), o.Wasm) })
 		compiled = true
 	})
 	if c.err != nil {

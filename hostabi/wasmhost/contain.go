@@ -5,18 +5,24 @@ import (
 	"runtime/debug"
 )
 
-// contain calls f, which works for a slot of the pool: a panic in the host
-// itself is reported once and becomes an error, so that the slot is filled again
-// as after any fault, and Close does not wait for it for ever.
+// contain calls f, which loads the module or works for a slot of the pool: a panic
+// in the host itself is reported once and becomes an error, so that the bytes can be
+// loaded again, or the slot is filled again as after any fault, and Close does not
+// wait for it for ever.
 func (m *Module) contain(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			m.panicked(v, debug.Stack())
-			err = fmt.Errorf("panic in the host: %v", v)
+			err = panicError{v}
 		}
 	}()
 	return f()
 }
+
+// panicError is a panic in the host.
+type panicError struct{ v any }
+
+func (e panicError) Error() string { return fmt.Sprintf("panic in the host: %.200v", e.v) }
 
 func (m *Module) panicked(v any, stack []byte) {
 	if m.opts.Panic == nil {

@@ -1,6 +1,8 @@
 package wasmhost
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -91,5 +93,57 @@ func TestAPanicInTheHostIsAFault(t *testing.T) {
 		if m.renewing.Load() {
 			t.Error("it is still renewing")
 		}
+	})
+}
+
+// panicky is a context in which the n-th question for a value panics.
+type panicky struct {
+	context.Context
+	left *int
+}
+
+func (p panicky) Value(key any) any {
+	if *p.left--; *p.left == 0 {
+		panic("a value")
+	}
+	return p.Context.Value(key)
+}
+
+// A panic wherever a module is loaded is why it does not load, and told. What was
+// made until then is given back, and the same bytes load the next time.
+func TestAPanicWhileLoadingIsContained(t *testing.T) {
+	engines(t, func(t *testing.T, engine string) {
+		wasm := NewGuest().Build()
+		panics := 0
+		o := on(engine, Options{Name: "p", Wasm: wasm, Instances: 2, Panic: func(any, []byte) { panics++ }})
+		loaded := func(ctx context.Context, o Options) bool {
+			t.Helper()
+			held, before := CompiledModules(), panics
+			m, err := Load(ctx, o)
+			if err == nil {
+				m.Close()
+			} else if le, ok := errors.AsType[*LoadError](err); !ok || le.Policy != "p" || !strings.Contains(le.Reason, "panic") || panics != before+1 {
+				t.Errorf("%d panics told: %v", panics-before, err)
+			}
+			if n := CompiledModules(); n != held {
+				t.Errorf("%d compiled modules are left, %d were", n, held)
+			}
+			return err == nil
+		}
+		places := 0
+		for n := 1; !loaded(panicky{t.Context(), &n}, o); places++ {
+			n = places + 2
+		}
+		if places == 0 {
+			t.Error("no context was asked")
+		}
+		if o.leanFrom > 0 {
+			rehearsed := o
+			rehearsed.Rehearse = func(*Rehearsal) { panic("rehearsed") }
+			if loaded(t.Context(), rehearsed) {
+				t.Error("it loads though its rehearsal panics")
+			}
+		}
+		load(t, engine, wasm)
 	})
 }

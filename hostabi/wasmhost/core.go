@@ -43,8 +43,13 @@ func (c *code) compile(ctx context.Context, engine string, rewritten []byte, f r
 		WithCoreFeatures(api.CoreFeaturesV2).
 		WithMemoryLimitPages(hostabi.MaxMemoryPages).
 		WithDebugInfoEnabled(false))
+	compiled := false
+	defer func() {
+		if !compiled { // also when it panics
+			k.free()
+		}
+	}()
 	if err := addHostModules(ctx, k.runtime); err != nil {
-		k.free()
 		return nil, err
 	}
 	// With more than one worker the compiler looks at its context between
@@ -60,9 +65,9 @@ func (c *code) compile(ctx context.Context, engine string, rewritten []byte, f r
 		err = &LoadError{Stage: Compile, Reason: "the module is not valid WebAssembly 2.0: " + firstLine(err), Err: err}
 	}
 	if err != nil {
-		k.free()
 		return nil, err
 	}
+	compiled = true
 	return k, nil
 }
 

@@ -3,6 +3,8 @@ package wasmhost
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -125,4 +127,66 @@ func TestInitialisingIsBounded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "_initialize: the guest ran for ") || !strings.Contains(err.Error(), "have 20ms of execution together") {
 		t.Error(err)
 	}
+}
+
+// overAfter is a context that is over when it is asked once more than left.
+type overAfter struct {
+	context.Context
+	left int
+}
+
+func (o *overAfter) Err() error {
+	if o.left--; o.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A load that fails leaves nothing, whatever the stage and however often: no
+// instance, no memory, no compiled module, no file of an image.
+func TestALoadThatFailsLeavesNothing(t *testing.T) {
+	const between = "between two instances"
+	all := refusedModules()
+	all[between] = refused{wasm: NewGuest().Build()}
+	stages := map[string]Stage{"cut off": Validate, "not valid": Compile, "trap in start": Instantiate, "trap in configure": Configure, between: ""}
+	for name, stage := range stages {
+		if all[name].stage != stage {
+			t.Fatalf("%s fails at %q", name, all[name].stage)
+		}
+		engines(t, func(t *testing.T, engine string) {
+			held, files, mapped := CompiledModules(), descriptors(), addresses()
+			for range 100 {
+				m := newModule(on(engine, Options{Wasm: all[name].wasm, Instances: 2}))
+				var ctx context.Context = t.Context()
+				if name == between {
+					ctx = &overAfter{ctx, 1}
+				}
+				if m.load(ctx) == nil {
+					t.Fatalf("%s: it loads", name)
+				}
+				if live, memory, modules := m.live.Load(), m.memBytes.Load(), CompiledModules(); live != 0 || memory != 0 || modules != held {
+					t.Fatalf("%s: %d instances, %d bytes of memory, %d compiled modules are left", name, live, memory, modules-held)
+				}
+			}
+			if n := descriptors(); n > files {
+				t.Errorf("%s: %d descriptors, %d before", name, n, files)
+			}
+			if n := addresses(); n > mapped+100*hostabi.MaxMemoryPages<<16/2 {
+				t.Errorf("%s: %d bytes of addresses, %d before", name, n, mapped)
+			}
+		})
+	}
+}
+
+// descriptors is how many are open; 0 where nobody says.
+func descriptors() int {
+	files, _ := os.ReadDir("/proc/self/fd")
+	return len(files)
+}
+
+// addresses is how many bytes are mapped; 0 where nobody says.
+func addresses() (n int) {
+	b, _ := os.ReadFile("/proc/self/statm")
+	_, _ = fmt.Sscan(string(b), &n)
+	return n * os.Getpagesize()
 }

@@ -106,6 +106,25 @@ var processors = runtime.GOMAXPROCS(0)
 // Load validates o.Wasm, compiles it, fills the pool, and configures every
 // instance. Its errors are *LoadError, or ctx's.
 func Load(ctx context.Context, o Options) (*Module, error) {
+	m := newModule(o)
+	if o.Background {
+		ctx = withBackground(ctx)
+	}
+	if err := m.load(ctx); err != nil {
+		m.closeLogs()
+		if p, ok := errors.AsType[panicError](err); ok {
+			err = &LoadError{Stage: Compile, Reason: p.Error(), Remedy: "this is a fault of Weir's: report it with the stack that the log has", Err: p}
+		}
+		if le, ok := errors.AsType[*LoadError](err); ok {
+			le.Policy = o.Name
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// newModule is a module that is to be loaded.
+func newModule(o Options) *Module {
 	o.Engine = cmp.Or(o.Engine, Interpreter)
 	o.CallTimeout = cmp.Or(o.CallTimeout, DefaultCallTimeout)
 	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
@@ -120,34 +139,37 @@ func Load(ctx context.Context, o Options) (*Module, error) {
 		done:    make(chan struct{}),
 	}
 	m.growth.Store(growthFirst)
-	if o.Background {
-		ctx = withBackground(ctx)
-	}
 	m.log = newLogger(o.Log, m.now)
 	m.guestLog = newLogger(o.Log, m.now)
-	if err := m.load(ctx); err != nil {
-		m.closeLogs()
-		if le, ok := errors.AsType[*LoadError](err); ok {
-			le.Policy = o.Name
-		}
-		return nil, err
-	}
-	return m, nil
+	return m
 }
 
 func (m *Module) load(ctx context.Context) (err error) {
 	var compiled bool
-	if m.code, compiled, err = acquire(ctx, &m.opts); err != nil {
+	if m.code, compiled, err = acquire(ctx, m); err != nil {
 		return err
 	}
+	if err := m.contain(func() error { return m.fill(ctx) }); err != nil {
+		for range len(m.slots) {
+			(<-m.slots).close()
+		}
+		m.code.release()
+		return err
+	}
+	if compiled && len(m.opts.Wasm) >= trimFrom {
+		m.trimLater()
+	}
+	m.opts.Wasm = nil // the engine has its own
+	return nil
+}
+
+// fill rehearses the module, if it is to be, and makes every instance.
+func (m *Module) fill(ctx context.Context) error {
 	if m.code.draft != nil {
 		if err := m.code.rehearse(ctx, m); err != nil {
-			m.code.release()
 			return err
 		}
 	}
-	large := len(m.opts.Wasm) >= trimFrom
-	m.opts.Wasm = nil // the engine has its own
 	for _, name := range m.code.Unknown {
 		m.log.say("warn", fmt.Sprintf("the module exports %s, which this host (ABI %d.%d) does not know and never calls", name, hostabi.Major, hostabi.Minor))
 	}
@@ -155,24 +177,17 @@ func (m *Module) load(ctx context.Context) (err error) {
 		m.down[h] = &Fault{Policy: m.opts.Name, Hook: h, Kind: Unavailable, Err: errBreakerOpen}
 	}
 	for n := range cap(m.slots) {
-		if err = ctx.Err(); err == nil {
-			var in *instance
-			var shape []byte
-			if in, shape, err = makeInstance(m); err == nil {
-				m.slots <- in
-				err = m.agree(n, shape)
-			}
-		}
-		if err != nil {
-			for range len(m.slots) {
-				(<-m.slots).close()
-			}
-			m.code.release()
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-	}
-	if compiled && large {
-		m.trimLater()
+		in, shape, err := makeInstance(m)
+		if err != nil {
+			return err
+		}
+		m.slots <- in
+		if err := m.agree(n, shape); err != nil {
+			return err
+		}
 	}
 	return nil
 }
