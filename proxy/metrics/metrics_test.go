@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"regexp"
@@ -193,6 +194,10 @@ func TestPolicyCallsAreBounded(t *testing.T) {
 	}
 	if got := series(t, s, "weir_policy_call_duration_seconds", "hook=classify"); got != 3 {
 		t.Errorf("%v durations, want 3", got)
+	}
+	families, err := s.Registry.Gather()
+	if err != nil || strings.Contains(fmt.Sprint(families), "configure") { // it would stay 0
+		t.Errorf("there are calls of configure; %v", err)
 	}
 }
 

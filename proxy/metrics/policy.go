@@ -33,8 +33,8 @@ func (s *Set) policies() {
 	}, []string{"policy"})
 	s.policyUnasked = s.counters("weir_policy_unasked_total", "Messages whose event key a policy was not asked about for a bound; they get the native default.", "policy")
 	s.Registry.MustRegister(duration, s.policyInstances, s.policyCached)
-	for i := range s.policyCalls {
-		hook := hostabi.Hook(i).String()
+	for i := hostabi.Classify; i < hostabi.NumHooks; i++ { // a loaded policy has answered configure
+		hook := i.String()
 		s.policyDuration[i] = duration.WithLabelValues(hook)
 		s.policyCalls[i] = make(map[string]prometheus.Counter, len(callResults))
 		for _, r := range callResults {
@@ -43,8 +43,8 @@ func (s *Set) policies() {
 	}
 }
 
-// PolicyCall notes one call into a guest. It fits wasmhost.Options.OnCall. A
-// result outside the known ones counts in "other".
+// PolicyCall notes one call into a guest of a hook other than configure. A result
+// outside the known ones counts in "other".
 func (s *Set) PolicyCall(hook hostabi.Hook, result string, d time.Duration) {
 	c, ok := s.policyCalls[hook][result]
 	if !ok {
