@@ -8,6 +8,7 @@ import (
 )
 
 func TestBrokenPoliciesAreFound(t *testing.T) {
+	t.Parallel()
 	wasm := BuildGo(t, "./testdata/broken")
 	f := func(how, want string) {
 		t.Helper()
@@ -41,6 +42,7 @@ func TestBrokenPoliciesAreFound(t *testing.T) {
 }
 
 func TestStandardPolicyConforms(t *testing.T) {
+	t.Parallel()
 	wasm := BuildGo(t, "weir/plugins/standard")
 	Run(t, wasm, []byte("{}"))
 	Run(t, wasm, []byte(`{

@@ -45,6 +45,11 @@ func samplesOf(h hostabi.Hook, shape *hostabi.Shape) (s []sample) {
 	return s
 }
 
+// malformed are inputs that are cut off.
+func malformed(s sample) [][]byte {
+	return [][]byte{nil, {1}, {1, 0, 0xFF, 0xFF}, s.in[:len(s.in)-1]}
+}
+
 // codes are the catalogue's, the gap notice and one from a later minor.
 func codes() (c []hostabi.FaultCode) {
 	for _, f := range hostabi.Catalogue {
