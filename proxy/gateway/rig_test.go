@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -17,43 +16,38 @@ import (
 
 	"github.com/coder/websocket"
 
+	"weir/hostabi/conformance"
 	"weir/proxy/config"
 	"weir/proxy/leak"
 )
 
 // TestMain fails when a test leaves a goroutine of Weir's behind.
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir := standardDir; dir != "" {
-		_ = os.RemoveAll(dir)
+	var err error
+	if buildDir, err = os.MkdirTemp("", "weir-gateway"); err != nil {
+		panic(err)
 	}
+	code := m.Run()
+	_ = os.RemoveAll(buildDir)
 	http.DefaultClient.CloseIdleConnections()
 	leak.Exit(code, leak.Goroutines("weir/"))
 }
 
 var (
+	buildDir     string // the directory of what is built once for all tests
 	standardOnce sync.Once
-	standardDir  string
-	standardErr  error
 )
 
 // standard returns the path of the standard policy, built once.
 func standard(t testing.TB) string {
 	t.Helper()
+	path := filepath.Join(buildDir, "standard.wasm")
 	standardOnce.Do(func() {
-		if standardDir, standardErr = os.MkdirTemp("", "weir-gateway"); standardErr != nil {
-			return
-		}
-		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", filepath.Join(standardDir, "standard.wasm"), "weir/plugins/standard")
-		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			standardErr = fmt.Errorf("%w: %s", err, out)
+		if err := os.WriteFile(path, conformance.BuildGo(t, "weir/plugins/standard"), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	})
-	if standardErr != nil {
-		t.Fatal(standardErr)
-	}
-	return filepath.Join(standardDir, "standard.wasm")
+	return path
 }
 
 // rig is a gateway under test with the file it was started from.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"weir/hostabi"
+	"weir/hostabi/conformance"
 	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
 )
@@ -63,7 +64,7 @@ func TestTheStandardPolicyIsRehearsedWell(t *testing.T) {
 		}},
 	}
 	p, err := Load(t.Context(), Options{
-		Config:      config.Policy{Name: "standard", Bytes: buildStandard(t), Engine: wasmhost.Interpreter, Config: table},
+		Config:      config.Policy{Name: "standard", Bytes: conformance.BuildGo(t, "weir/plugins/standard"), Engine: wasmhost.Interpreter, Config: table},
 		Log:         slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		CallTimeout: time.Second, InitTimeout: time.Minute,
 	})

@@ -2,39 +2,21 @@ package policy
 
 import (
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"weir/hostabi"
+	"weir/hostabi/conformance"
 	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
 	"weir/proxy/metrics"
 )
 
-// buildStandard compiles the policy that ships.
-func buildStandard(t *testing.T) []byte {
-	t.Helper()
-	out := filepath.Join(t.TempDir(), "standard.wasm")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildmode=c-shared", "-buildvcs=false", "-o", out, "weir/plugins/standard")
-	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
-	if b, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, b)
-	}
-	wasm, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return wasm
-}
-
 // TestStandardPolicy drives the module that ships through everything this
 // package asks of a policy.
 func TestStandardPolicy(t *testing.T) {
-	wasm := buildStandard(t)
+	wasm := conformance.BuildGo(t, "weir/plugins/standard")
 	options := func(table map[string]any) Options {
 		return Options{
 			Config: config.Policy{Name: "standard", Bytes: wasm, Engine: wasmhost.Interpreter, Config: table},
