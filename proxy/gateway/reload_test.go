@@ -328,7 +328,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for n := range 100 {
+	const reloads = 40
+	for n := range reloads {
 		// Loading a policy takes most of a reload's time: every fifth has a new one.
 		r.write(policyRoute(fmt.Sprintf(`"b%d"`, n/5), fmt.Sprintf("[limits]\nmax_inbox = %d\n", 100+n)))
 		if err := r.g.Reload(t.Context()); err != nil {
@@ -341,8 +342,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 		t.Fatalf("%d messages, %d requests: there was no load", messages.Load(), requests.Load())
 	}
 	gen := r.g.current.Load()
-	if gen.number < 100 {
-		t.Errorf("generation %d after 100 reloads", gen.number)
+	if gen.number < reloads {
+		t.Errorf("generation %d after %d reloads", gen.number, reloads)
 	}
 	until(t, "old generations are closed", func() bool {
 		return instances(t, r.g) == float64(gen.policies["p"].part.Info().Instances)
