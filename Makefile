@@ -14,7 +14,7 @@ SOAK     ?= 10m
 CC_FOUND := $(shell command -v "$$(go env CC)" 2>/dev/null)
 RACE     := $(if $(CC_FOUND),-race)
 
-# Linux on x86-64 also runs what is built where an int has 32 bits.
+# Linux on x86-64 also runs what is built where an int has 32 bits, in e2e.
 X86 := $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m))
 
 # What runs whole guests in one goroutine gains nothing from the detector and
@@ -57,7 +57,6 @@ test: plugins ## all tests of Go packages, with the race detector where there is
 	go test -vet=off $(RACE) -timeout 4m $$(go list ./... | grep -vE '$(SINGLE)')
 	go test -vet=off -timeout 4m $$(go list ./... | grep -E '$(SINGLE)')
 	go test -vet=off -timeout 4m -run 'GoGuest|Allocat|Thousand' ./hostabi/wasmhost ./proxy/gateway ./proxy/http1 ./proxy/relay ./proxy/upstream
-	$(if $(X86),GOARCH=386 go test -vet=off -timeout 4m ./proxy/flow ./proxy/http1 ./proxy/relay ./proxy/wsframe)
 
 lint: ## formatting, vet, staticcheck, direction of imports, known vulnerabilities
 	@unformatted="$$($(TOOL) gofumpt -l hostabi plugins proxy $(wildcard bench e2e examples))"; \
@@ -81,6 +80,7 @@ e2e/node/node_modules/ws/package.json: e2e/node/package-lock.json
 
 e2e: build e2e/node/node_modules/ws/package.json ## end-to-end tests on real sockets, with Node's ws package among the clients; then fuzz
 	go test -tags e2e -count=1 -timeout 20m ./e2e/...
+	$(if $(X86),GOARCH=386 go test -vet=off -timeout 4m ./proxy/flow ./proxy/http1 ./proxy/relay ./proxy/wsframe)
 	@$(MAKE) fuzz
 
 soak: build e2e/node/node_modules/ws/package.json ## everything at once at random for SOAK=10m, or once from SEED=n, each message accounted for
