@@ -44,7 +44,13 @@ type conn struct {
 	writeLimit time.Duration
 	idleLimit  time.Duration // of the exchange at hand, for the wait behind it; 0: the server's
 	writeArmed time.Time     // write deadline on nc; zero: none
+	writeSince time.Time     // since when the client has taken nothing, as far as was looked; zero: a write is to say
+	acks       acks          // nc, if it can say; nil: only what the kernel takes is known
+	acked      uint64        // when that was looked at last
 }
+
+// acks is a connection that knows how many bytes its peer has taken so far.
+type acks interface{ Acked() uint64 }
 
 // States of a conn. Who takes it from idle decides what becomes of it: its own
 // loop to active, Drain to ended.
@@ -57,8 +63,7 @@ const (
 // past is a deadline that is over.
 var past = time.Unix(1, 0)
 
-// maxWrite is what one write may have, so that write_timeout bounds a stall
-// and not the size of the body.
+// maxWrite is what one write may have, in bytes.
 const maxWrite = 64 << 10
 
 // readers are kept by size: what a head may have, rounded up to a power of two.
@@ -188,40 +193,73 @@ func (c *conn) resume() {
 	}
 }
 
-// write sends p in pieces, each of which has writeLimit from when it first
-// waits. Where a wait cannot be seen, under TLS, the deadline is renewed when
-// less than the limit is left, to a quarter more: a stall lasts between one and
-// five quarters of it.
+// write sends p in pieces, as long as the client takes some of it every writeLimit.
 func (c *conn) write(p []byte) error {
 	for len(p) > 0 {
-		n := min(len(p), maxWrite)
-		if !c.plain && c.writeLimit > 0 {
-			if now := time.Now(); c.writeArmed.Sub(now) < c.writeLimit {
-				c.writeArmed = now.Add(c.writeLimit + c.writeLimit/4)
-				if err := c.nc.SetWriteDeadline(c.writeArmed); err != nil {
-					return err
-				}
-			}
-		}
-		if _, err := c.rw.Write(p[:n]); err != nil {
-			return err
-		}
-		if c.plain && !c.writeArmed.IsZero() {
-			c.writeArmed = time.Time{}
-			if err := c.nc.SetWriteDeadline(time.Time{}); err != nil {
+		if !c.plain { // no wait can be seen
+			if err := c.armWrite(); err != nil {
 				return err
 			}
 		}
+		n, err := c.rw.Write(p[:min(len(p), maxWrite)])
 		p = p[n:]
+		if isTimeout(err) && !c.stalled(n) {
+			c.writeArmed = time.Time{}
+			err = c.armWrite()
+		} else if err == nil {
+			err = c.wrote()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// armWrite is called when a write to a plain socket is about to wait.
+// armWrite sees to it that a write that waits is looked at, four times in writeLimit.
+// On a plain socket it is called when one is about to wait; else before each, and a
+// deadline that is near does for the next.
 func (c *conn) armWrite() error {
-	if c.writeLimit <= 0 || !c.writeArmed.IsZero() {
+	if c.writeLimit <= 0 || c.plain && !c.writeArmed.IsZero() {
 		return nil
 	}
-	c.writeArmed = time.Now().Add(c.writeLimit)
+	now, step := time.Now(), c.writeLimit/4
+	first := c.writeSince.IsZero()
+	if first {
+		c.writeSince = now
+	}
+	if c.writeArmed.Sub(now) > step/2 {
+		return nil
+	}
+	if first && c.acks != nil {
+		c.acked = c.acks.Acked()
+	}
+	c.writeArmed = now.Add(step)
 	return c.nc.SetWriteDeadline(c.writeArmed)
+}
+
+// stalled tells, of a write that waited until it was to be looked at and had n bytes
+// taken, whether the client has taken nothing for writeLimit. The kernel, which may
+// hold megabytes for it, takes more only when a third of them are gone.
+func (c *conn) stalled(n int) bool {
+	now, moved := time.Now(), n > 0
+	if c.acks != nil {
+		acked := c.acks.Acked()
+		moved = moved || acked != c.acked
+		c.acked = acked
+	}
+	if moved {
+		c.writeSince = now
+	}
+	return now.Sub(c.writeSince) >= c.writeLimit
+}
+
+// wrote ends the wait of a write, if it did. No deadline is left on a plain socket.
+func (c *conn) wrote() error {
+	c.writeSince = time.Time{}
+	if !c.plain || c.writeArmed.IsZero() {
+		return nil
+	}
+	c.writeArmed = time.Time{}
+	return c.nc.SetWriteDeadline(time.Time{})
 }

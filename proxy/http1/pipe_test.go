@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,7 +100,7 @@ func TestTimeoutsToTheSecond(t *testing.T) {
 	}, 2*time.Minute+set.IdleTimeout)
 	run("a client that takes nothing", hello, func(_ *testing.T, c net.Conn) {
 		_, _ = io.WriteString(c, get)
-	}, set.WriteTimeout+set.WriteTimeout/4)
+	}, set.WriteTimeout)
 }
 
 // A write that had to wait leaves no deadline behind for a later one.
@@ -132,4 +133,71 @@ type deadlines struct {
 func (d *deadlines) SetWriteDeadline(t time.Time) error {
 	d.set = append(d.set, t)
 	return nil
+}
+
+// A client that takes something every now and then is served to the end, however
+// slowly its kernel, or TLS, lets writes go on; one that stops has write_timeout.
+func TestSlowClientsAreNoStalls(t *testing.T) {
+	for _, plain := range []bool{true, false} {
+		for _, stops := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				nc := &slow{most: 900}
+				if stops {
+					nc.most = 300
+				}
+				c := &conn{nc: nc, plain: plain, writeLimit: 4 * time.Second, acks: nc}
+				nc.c = c
+				c.rw = nc
+				start := time.Now()
+				err := c.write(make([]byte, 900))
+				if stops && (!isTimeout(err) || time.Since(start) != 34*time.Second) || !stops && (err != nil || nc.held != 900) {
+					t.Errorf("plain %v, stops %v: %v after %v, %d bytes written", plain, stops, err, time.Since(start), nc.held)
+				}
+			})
+		}
+	}
+}
+
+// slow is a socket whose client takes 10 bytes a second, most of them at all, and
+// whose writes go on when it has taken all that is there.
+type slow struct {
+	deadlines
+	c     *conn
+	began time.Time
+	held  int // bytes written
+	taken int
+	most  int
+}
+
+func (s *slow) Acked() uint64 {
+	if !s.began.IsZero() {
+		s.taken = min(s.held, s.most, int(time.Since(s.began)/time.Second)*10)
+	}
+	return uint64(s.taken) //nolint:gosec // none is below 0
+}
+
+func (s *slow) Read([]byte) (int, error) { return 0, io.EOF }
+
+func (s *slow) Write(p []byte) (n int, err error) {
+	if s.began.IsZero() {
+		s.began = time.Now()
+	}
+	for {
+		if s.Acked(); s.taken == s.held {
+			k := min(len(p)-n, 300) // what the kernel holds
+			n, s.held = n+k, s.held+k
+		}
+		if n == len(p) {
+			return n, nil
+		}
+		if s.c.plain {
+			if err := s.c.armWrite(); err != nil {
+				return n, err
+			}
+		}
+		if due := s.set[len(s.set)-1]; !time.Now().Before(due) {
+			return n, os.ErrDeadlineExceeded
+		}
+		time.Sleep(time.Second / 2)
+	}
 }

@@ -22,7 +22,7 @@ const DefaultMaxHeadBytes = 16 << 10
 type Settings struct {
 	HeadTimeout  time.Duration // first byte to blank line; also the wait for the first byte of a connection
 	IdleTimeout  time.Duration // between requests, and a request body without progress
-	WriteTimeout time.Duration // one blocked write of at most 64 KiB
+	WriteTimeout time.Duration // of a client that takes nothing of an answer
 	MaxHeadBytes int           // 0: DefaultMaxHeadBytes
 }
 
@@ -60,6 +60,7 @@ func (s *Server) panicked() crash.Report { return crash.Report(s.Panic) }
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{nc: nc, rw: nc, srv: s}
 	c.looped, _ = nc.(looped)
+	c.acks, _ = nc.(acks)
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}

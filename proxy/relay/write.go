@@ -137,8 +137,10 @@ func (s *sink) stall(p *pump, over func() bool) {
 	p.in.paused.Store(false)
 }
 
-// armGrace ends the tunnel when nothing moves for slow_consumer_grace.
+// armGrace ends the tunnel when nothing moves for slow_consumer_grace. It looks four
+// times in that, to see when something did.
 func (s *sink) armGrace(wait time.Duration) {
+	wait = min(wait, s.set.Limits.SlowConsumerGrace/4)
 	if s.grace == nil {
 		s.grace = time.AfterFunc(wait, func() { s.t.guard(s.graceOver) })
 		return

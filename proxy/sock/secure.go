@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -111,47 +112,21 @@ func (r *records) follow(p []byte) (begun int) {
 // whole reports whether the last one is.
 func (r *records) whole() bool { return r.n == 0 && r.left == 0 }
 
-// writeAll encrypts p a stretch at a time and waits until TCP has taken it.
-func (s *secure) writeAll(p []byte) (total int, err error) {
-	for len(p) > 0 {
-		n := min(len(p), maxAhead)
-		if _, err := s.conn.Write(p[:n]); err != nil {
-			return total, err
-		}
-		if err := s.push(); err != nil {
-			return total, err
-		}
-		total += n
-		p = p[n:]
-	}
-	return total, nil
+// writeAll encrypts p a stretch at a time and waits until TCP has taken it. Behind a
+// deadline that has passed it can be called again with what is left of p.
+func (s *secure) writeAll(p []byte) (int, error) { return s.encrypt(p, s.push) }
+
+// write encrypts p a stretch at a time and pushes the ciphertext to fd.
+func (s *secure) write(fd uintptr, p []byte) (int, error) {
+	return s.encrypt(p, func() (int, error) { return s.flush(fd) })
 }
 
-// push waits until TCP has taken what was encrypted.
-func (s *secure) push() error {
-	s.mu.Lock()
-	out, err := s.out, s.err
-	s.out = nil
-	s.mu.Unlock()
-	if out == nil || err != nil {
-		return err
-	}
-	_, err = s.tcp.Write(out.b[out.off:])
-	out.giveBack()
-	if err != nil {
-		s.mu.Lock()
-		s.err = err
-		s.mu.Unlock()
-	}
-	return err
-}
-
-// write encrypts p a stretch at a time and pushes the ciphertext to fd. What is
-// encrypted is reported when all its ciphertext is taken; until then p must
-// begin with the same bytes.
-func (s *secure) write(fd uintptr, p []byte) (total int, err error) {
+// encrypt has send send p, encrypted a stretch at a time, until some is left. What is
+// encrypted is reported when all its ciphertext is taken; until then p must begin
+// with the same bytes.
+func (s *secure) encrypt(p []byte, send func() (left int, err error)) (total int, err error) {
 	for {
-		left, err := s.flush(fd)
+		left, err := send()
 		if err != nil || left > 0 {
 			return total, err
 		}
@@ -168,6 +143,36 @@ func (s *secure) write(fd uintptr, p []byte) (total int, err error) {
 		}
 		s.accepted = n
 	}
+}
+
+// push waits until TCP has taken what was encrypted, or its deadline has passed: what
+// is left goes first the next time.
+func (s *secure) push() (left int, err error) {
+	s.mu.Lock()
+	out, err := s.out, s.err
+	s.out = nil
+	s.mu.Unlock()
+	if out == nil || err != nil {
+		return 0, err
+	}
+	n, err := s.tcp.Write(out.b[out.off:])
+	out.off += n
+	if err == nil {
+		out.giveBack()
+		return 0, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		s.err = err
+		return 0, err
+	}
+	if s.out != nil { // answers to key updates that came meanwhile
+		out.b = append(out.b, s.out.b...)
+		s.out.giveBack()
+	}
+	s.out = out
+	return len(out.b) - out.off, err
 }
 
 // flush writes ciphertext and returns what is left. Its memory is given back
@@ -215,7 +220,7 @@ func (s *secure) closeNotify() {
 		return
 	}
 	_ = s.tcp.SetWriteDeadline(time.Now().Add(closeNotifyWait))
-	_ = s.push()
+	_, _ = s.push()
 }
 
 // closeNotifyWait bounds a blocking close_notify toward a peer that does not
