@@ -2,17 +2,20 @@ package upstream
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"weir/proxy/fd"
+	"weir/proxy/http1"
 	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
@@ -37,6 +40,7 @@ type conn struct {
 	began      bool  // a byte of the present answer has come
 	failed     error // of a read that AwaitBody made; nil: none
 	idleSince  time.Time
+	keep       time.Duration // while it may be idle
 
 	look fd.Lookout // on a plain socket
 
@@ -148,12 +152,29 @@ func (c *conn) open(now time.Time, again bool) bool {
 	if again && idle < trusted && !c.bodiless && c.quiet != nil && c.quiet.Dry() {
 		return true
 	}
-	if idle >= idleExpiry {
+	if idle >= c.keep {
 		return false
 	}
 	c.gone = true
 	err := c.raw.Control(c.test)
 	return err == nil && !c.gone
+}
+
+// keepFor is how long the connection that resp came on may be idle: less than the
+// upstream says that it keeps it (Keep-Alive, RFC 2068 §19.7.1.1), so that no request
+// meets its end, and idleExpiry at most. Node's servers say 5 s.
+func keepFor(resp *http1.Response) time.Duration {
+	for part := range bytes.SplitSeq(resp.Get("keep-alive"), []byte{','}) {
+		name, value, _ := bytes.Cut(bytes.TrimSpace(part), []byte{'='})
+		if !bytes.EqualFold(name, []byte("timeout")) {
+			continue
+		}
+		if seconds, err := strconv.ParseUint(string(bytes.Trim(value, `"`)), 10, 16); err == nil {
+			keep := time.Duration(seconds) * time.Second
+			return min(idleExpiry, keep-min(time.Second, keep/2))
+		}
+	}
+	return idleExpiry
 }
 
 // testFD finds out whether there is something to read: the end, or bytes that

@@ -221,6 +221,7 @@ func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 		}
 		info.Close = info.Close || closes
 		e.Info, e.gotHead = info, true
+		e.c.keep = keepFor(resp)
 		if !info.NoBody && (info.Chunked || info.ContentLength != 0) {
 			e.body.Reset(br, &e.Info)
 			e.Body = &e.body

@@ -11,7 +11,7 @@ import (
 
 const (
 	maxIdle    = 1024                   // idle connections kept on a shelf
-	idleExpiry = 50 * time.Second       // below the 60 s after which common servers close
+	idleExpiry = 50 * time.Second       // below the 60 s after which common servers close, unless they say another time
 	spareAfter = 100 * time.Millisecond // unused, what a shelf has may serve another loop
 )
 

@@ -76,6 +76,35 @@ func TestAShelfIsReaped(t *testing.T) {
 	within(t, endedLate, "its end")
 }
 
+// An upstream that says how long it keeps a connection is sent nothing on it when that
+// is nearly over.
+func TestWhatAnUpstreamKeepsIsUsedForNoLonger(t *testing.T) {
+	for says, keep := range map[string]time.Duration{
+		"":                   idleExpiry,
+		"timeout=5":          4 * time.Second,
+		"max=9, Timeout = 5": idleExpiry, // no such field
+		`max=9,TIMEOUT="30"`: 29 * time.Second,
+		"timeout=1":          time.Second / 2,
+		"timeout=0":          0,
+		"timeout=600":        idleExpiry,
+		"timeout=-1":         idleExpiry,
+		"timeout=99999999":   idleExpiry,
+		"timeout":            idleExpiry,
+	} {
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			p.head()
+			p.send("HTTP/1.1 200 OK\r\nKeep-Alive: " + says + "\r\nContent-Length: 2\r\n\r\nok")
+			_ = p.ended()
+		}))
+		expectFetch(t, u, request("/", nil), "ok")
+		c := u.targets[0].shelves[0].pop()
+		if c.open(c.idleSince.Add(keep), false) || keep > 0 && !c.open(c.idleSince.Add(keep-1), false) {
+			t.Errorf("%q: it is not used for %v", says, keep)
+		}
+		_ = c.nc.Close()
+	}
+}
+
 // As a reload closes an upstream that exchanges are still on.
 func TestAClosedUpstreamKeepsNothing(t *testing.T) {
 	ended := make(chan error, 1)
