@@ -230,7 +230,7 @@ func TestAnErrorDoesNotWaitForItsBody(t *testing.T) {
 			p.send("HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n%s", begun)
 			select {
 			case <-rest:
-				p.send("%s", ("5\r\nwhat?\r\n0\r\n\r\n")[len(begun):])
+				p.send("%s", "5\r\nwhat?\r\n0\r\n\r\n"[len(begun):])
 			case <-time.After(patience):
 			}
 		}), withView(policy))
