@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -13,10 +15,10 @@ import (
 )
 
 const (
-	closeTimeout  = 5 * time.Second  // for the other peer's close frame, and for ours to be taken
-	lossTimeout   = time.Second      // for messages of a peer that takes none any more
-	lingerTimeout = time.Second      // for a peer to close its side after ours
-	finishTimeout = 30 * time.Second // for what waits to be delivered, while it moves
+	closeTimeout  = 5 * time.Second // for the other peer's close frame, and for ours to be taken
+	lossTimeout   = time.Second     // for messages of a peer that takes none any more
+	lingerTimeout = time.Second     // for a peer to close its side after ours
+	finishTimeout = 5 * time.Minute // for what waits to be delivered, while it moves
 )
 
 // closeReceived notes that the leg of direction d sent a close frame, before it
@@ -117,8 +119,10 @@ func (t *Tunnel) answerLost() {
 }
 
 // finishLeg delivers what waits toward one leg, sends the close frame unless
-// one was sent, and closes the connection so that the peer can read it all. A
-// peer that takes nothing is reset: the kernel would keep its bytes for long.
+// one was sent, and closes the connection so that the peer can read it all: not while
+// the kernel still has something for it, since a message that the peer sends would then
+// have it reset. A peer that takes nothing is reset: the kernel would keep its bytes
+// for long.
 func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	l := &t.legs[d]
 	end := l.tr.Abort
@@ -129,11 +133,16 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	}
 	end = l.tr.Close
 	_ = l.tr.CloseWrite()
-	_ = l.tr.SetReadDeadline(time.Now().Add(lingerTimeout))
 	rest := discard{buf: gatherers.Get().(*[gatherSize]byte)}
 	defer gatherers.Put(rest.buf)
+	began := time.Now()
 	for {
-		if _, err := l.tr.ReadTo(rest); err != nil {
+		_ = l.tr.SetReadDeadline(time.Now().Add(lingerTimeout))
+		var err error
+		for err == nil {
+			_, err = l.tr.ReadTo(rest)
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) >= finishTimeout || !l.sink.delivering(began) {
 			return
 		}
 	}

@@ -164,6 +164,12 @@ func (w *wire) Acked() (n uint64) {
 	return n
 }
 
+func (w *wire) Unsent() (some bool) {
+	w.hurt("Unsent")
+	w.out.change(func() { some = len(w.out.buf) > 0 })
+	return some
+}
+
 func (w *wire) Drain(more func() bool) error {
 	w.hurt("Drain")
 	s := w.out

@@ -48,9 +48,10 @@ type sink struct {
 	over    bool // finished: no writer starts any more
 	err     error
 
-	moved time.Time // last time the kernel or, as far as was looked, the peer took bytes while writing
-	acked uint64    // by the peer, when that was looked at last
-	grace *time.Timer
+	moved  time.Time // last time the kernel or, as far as was looked, the peer took bytes while writing
+	acked  uint64    // by the peer, when that was looked at last
+	unsent bool      // the kernel waited for room at the peer then
+	grace  *time.Timer
 
 	bytes, queued atomic.Int64 // wire bytes and messages in the queue, for /connections
 	room          atomic.Int64 // bytes that the queue takes still; MaxInt64 when nothing waits

@@ -428,6 +428,58 @@ func TestSlowButMovingInTheKernel(t *testing.T) {
 	}
 }
 
+// What is left for a slow peer in the kernel only, with nothing in a queue any more, is
+// not lost either: it is no half-open peer for not answering a ping that waits behind
+// that, nor an idle one, and a tunnel that has ended is not closed before.
+func TestWhatTheKernelHoldsIsTaken(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		inTunnel(t, func(r *rig) {
+			const n = 40
+			for i := range n {
+				r.u.send(event("critical", i, 1000))
+			}
+			synctest.Wait()
+			if ends {
+				r.u.close(1000, "done")
+			} else {
+				go func() {
+					for {
+						g, err := r.u.next()
+						if err != nil || g.op != wsframe.Ping {
+							return
+						}
+						r.u.pong(g.payload)
+					}
+				}()
+			}
+			var all []byte
+			for len(all) < n*1004 {
+				sleep(1000)
+				if ends { // a connection that is closed resets who sends, and what is on its way is lost
+					r.c.send("meanwhile")
+				}
+				more := r.c.read(min(500, n*1004-len(all)))
+				if len(more) == 0 {
+					t.Fatalf("the end came behind %d bytes", len(all))
+				}
+				all = append(all, more...)
+			}
+			for i := range n {
+				if !strings.Contains(string(all), event("critical", i, 1000)) {
+					t.Errorf("message %d is lost", i)
+				}
+			}
+			if ends {
+				r.c.closed(1000, "done")
+				return
+			}
+			if r.Info().Closing {
+				t.Error("closed")
+			}
+		}, with(func(l *config.Limits) { l.PingInterval = 10 * time.Second; l.IdleTimeout = 15 * time.Second }))
+	}
+}
+
 // max_inbox bounds messages that wait toward the upstream: what exceeds it is
 // answered and not forwarded.
 func TestInbox(t *testing.T) {

@@ -28,6 +28,7 @@ type Transport interface {
 	TryWrite(p []byte) (int, error)
 	Pending() int
 	Acked() uint64
+	Unsent() bool
 	Drain(more func() bool) error
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error

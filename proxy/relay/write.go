@@ -170,11 +170,26 @@ func (s *sink) stuck() (queued int64, stuck bool) {
 }
 
 // look notes whether the peer has taken anything since it was looked at last. The
-// kernel, which may hold megabytes, says so only when half of them are gone.
+// kernel, which may hold megabytes, says so only when half of them are gone. What went
+// without waiting for the peer does not count: it says nothing of who reads it.
 func (s *sink) look() {
-	if n := s.leg.tr.Acked(); n != s.acked {
-		s.acked, s.moved = n, time.Now()
+	n := s.leg.tr.Acked()
+	if n != s.acked && (s.writing || s.unsent) {
+		s.moved = time.Now()
 	}
+	s.acked, s.unsent = n, s.leg.tr.Unsent()
+}
+
+// delivering reports whether the peer goes on taking what waits for it in the kernel
+// alone; since is when it was to begin.
+func (s *sink) delivering(since time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look()
+	if s.moved.After(since) {
+		since = s.moved
+	}
+	return s.unsent && time.Since(since) < s.set.Limits.SlowConsumerGrace
 }
 
 // fail notes that nothing more can be written to this leg. Its reader, which
@@ -195,14 +210,12 @@ func (s *sink) stop() {
 	s.mu.Unlock()
 }
 
-// lastMoved returns when queued bytes were last taken, in nanoseconds since the
-// tunnel's start: a peer that reads slowly is alive.
+// lastMoved returns when bytes that waited were last taken, in nanoseconds since the
+// tunnel's start: a peer that reads slowly is alive, and a ping waits behind them.
 func (s *sink) lastMoved() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.writing {
-		s.look()
-	}
+	s.look()
 	if s.moved.IsZero() {
 		return 0
 	}

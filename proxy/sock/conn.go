@@ -362,6 +362,13 @@ func (c *Conn) Acked() (n uint64) {
 	return n
 }
 
+// Unsent reports whether the kernel holds bytes that it could not send yet, as far as
+// is known: the peer's buffers are full, or the way to it.
+func (c *Conn) Unsent() (some bool) {
+	_ = c.raw.Control(func(fd uintptr) { some = unsent(int(fd)) > 0 }) //nolint:gosec // a descriptor
+	return some
+}
+
 // Drain calls more each time the kernel may take bytes again, until it returns
 // true. more uses TryWrite. Drain returns os.ErrDeadlineExceeded when a write
 // deadline passes.

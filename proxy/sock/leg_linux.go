@@ -191,6 +191,13 @@ func (l *Leg) Acked() uint64 {
 	return acked(l.fd)
 }
 
+// Unsent is Conn.Unsent.
+func (l *Leg) Unsent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return unsent(l.fd) > 0
+}
+
 // Drain is Conn.Drain.
 func (l *Leg) Drain(more func() bool) error {
 	for !more() {
