@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -411,5 +412,86 @@ func BenchmarkKeepAlive(b *testing.B) {
 			b.Fatal(err)
 		}
 		e.Finish(true)
+	}
+}
+
+// An upstream is not late while it takes what the kernel holds of a body for it, which
+// may be megabytes; from the last of it on it has response_timeout. One that takes
+// nothing is late.
+func TestAnUpstreamThatTakesTheBodySlowly(t *testing.T) {
+	for _, takes := range []bool{true, false} {
+		step, read := make(chan int64), make(chan error)
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			for n := range step {
+				_, err := io.CopyN(io.Discard, p.br, n)
+				read <- err
+			}
+		}))
+		c, err := u.targets[0].dial(nil, patience, func(func()) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.nc.Close()
+		defer close(step)
+		e := &Exchange{u: u, timeout: time.Minute}
+		if !e.attach(c, nil) {
+			t.Fatal("not attached")
+		}
+		var size int64
+		for { // until neither kernel takes more
+			n, err := c.nc.TryWrite(make([]byte, 64<<10))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if size += int64(n); n == 0 && c.nc.Unsent() {
+				break
+			}
+		}
+		began := time.Now()
+		after := func(d time.Duration) error {
+			_, err := e.tick(began.Add(d))
+			return err
+		}
+		e.began, e.sender = began, &sender{began: began} // which sent the last of it now
+		if err := after(watchAfter); err != nil {
+			t.Fatal(err)
+		}
+		if due := e.due(began); due.After(began.Add(time.Minute / 2)) {
+			t.Errorf("the upstream is looked at again only in %v", due.Sub(began))
+		}
+		if takes {
+			before := c.nc.Acked()
+			step <- size / 2
+			if err := <-read; err != nil {
+				t.Fatal(err)
+			}
+			for c.nc.Acked() == before { // the test's deadline bounds it
+			}
+			if err := after(59 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if err := after(118 * time.Second); err != nil {
+				t.Errorf("an upstream that took half of the body: %v", err)
+			}
+			step <- size - size/2
+			if err := <-read; err != nil {
+				t.Fatal(err)
+			}
+			for c.nc.Unsent() {
+			}
+			if err := after(118 * time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if err := after(177 * time.Second); err != nil {
+				t.Errorf("an upstream that took it all a while ago: %v", err)
+			}
+			if err := after(179 * time.Second); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("an upstream that took it all, a minute after: %v", err)
+			}
+			continue
+		}
+		if err := after(time.Minute); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("an upstream that takes nothing: %v", err)
+		}
 	}
 }

@@ -16,6 +16,10 @@ import (
 // the upstream too: quick answers cost neither.
 const watchAfter = 100 * time.Millisecond
 
+// lookAgain is how often it is asked whether an upstream goes on taking a body that
+// the kernel holds for it.
+const lookAgain = time.Second
+
 // Exchange is an answer under way. It is not valid any more behind Finish.
 type Exchange struct {
 	Info http1.ResponseInfo
@@ -34,6 +38,11 @@ type Exchange struct {
 	bodyDue  time.Time // what AwaitBody waits until; zero: nothing does
 	looped   bool      // a loop serves the client
 	detached bool
+
+	// What the upstream has taken of the body, as far as that was looked at.
+	taken  time.Time // last time it took what had waited for it
+	acked  uint64
+	unsent bool // something waits for it in the kernel
 
 	mu       sync.Mutex
 	c        *conn
@@ -130,6 +139,9 @@ func (e *Exchange) detachConn() (c *conn, canceled bool) {
 // due is when a read that begins now is to be looked at; zero: never.
 func (e *Exchange) due(now time.Time) time.Time {
 	due := e.limit(now)
+	if t := now.Add(lookAgain); e.unsent && !e.gotHead && t.Before(due) {
+		due = t
+	}
 	if e.watch != nil && e.stop == nil || e.gotHead && !e.c.kept {
 		if t := now.Add(watchAfter); due.IsZero() || t.Before(due) {
 			due = t
@@ -147,8 +159,8 @@ func (e *Exchange) limit(now time.Time) time.Time {
 }
 
 // headDue is when the response head is late: counted from the end of the
-// request, or from the last progress of its body; while a client is slow to
-// send, the upstream is not.
+// request, or from the last progress of its body, the kernel's or the upstream's;
+// while a client is slow to send, the upstream is not.
 func (e *Exchange) headDue(now time.Time) time.Time {
 	if e.began.IsZero() {
 		e.began = now
@@ -161,12 +173,29 @@ func (e *Exchange) headDue(now time.Time) time.Time {
 			from = t
 		}
 	}
+	if e.taken.After(from) {
+		from = e.taken
+	}
 	return from.Add(e.timeout)
+}
+
+// look notes whether the upstream takes what the kernel holds of the body for it. That
+// may be megabytes, which are gone for who writes them.
+func (e *Exchange) look(now time.Time) {
+	if e.sender == nil || e.gotHead {
+		return
+	}
+	n := e.c.nc.Acked()
+	if n != e.acked && e.unsent {
+		e.taken = now
+	}
+	e.acked, e.unsent = n, e.c.nc.Unsent()
 }
 
 // tick is called when a read waited until its due time: it returns the next,
 // starts the watch if there is one to start, and looks itself where none can.
 func (e *Exchange) tick(now time.Time) (time.Time, error) {
+	e.look(now)
 	if limit := e.limit(now); !limit.IsZero() && !limit.After(now) {
 		return time.Time{}, os.ErrDeadlineExceeded
 	}
