@@ -152,11 +152,7 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	}
 	c.Bind(t)
 	c.count(g.metrics.Connections(metrics.StateHTTP))
-	server := g.http
-	if g.isDraining() {
-		server = g.late
-	}
-	server.ServeConn(c)
+	g.http.ServeConn(c)
 }
 
 func within(nets []netip.Prefix, ip netip.Addr) bool {

@@ -77,6 +77,10 @@ func (g *Gateway) setDraining() {
 // one after the other, so that their clients do not come back at once: half.
 const drainShare = 2
 
+// firstRequest is how long, in a drain, a connection may take for its first request: it
+// may be on its way already, or a TLS handshake.
+const firstRequest = time.Second
+
 // drain refuses new work, lets what is in flight finish and tells every tunnel
 // to leave, for at most drain_timeout.
 func (g *Gateway) drain() {
@@ -101,7 +105,13 @@ func (g *Gateway) drain() {
 			}
 		}
 	}
-	err := g.http.Wait(ctx) // first: a handshake under way becomes a tunnel, which start has told to leave
+	soon, cancel := context.WithTimeout(ctx, firstRequest)
+	defer cancel()
+	err := g.http.Wait(soon) // first: a handshake under way becomes a tunnel, which start has told to leave
+	if err != nil {
+		g.http.Dismiss()
+		err = g.http.Wait(ctx)
+	}
 	g.waitTunnels(ctx)
 	if left := g.count(); err != nil || left > 0 {
 		g.log.Warn("drain_timeout passed with work in flight", "drain_timeout_ms", timeout.Milliseconds(),

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -23,9 +24,18 @@ func TestDraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
+	fresh, err := net.Dial("tcp", r.g.Addr().String()) // whose request is on its way
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
-	until(t, "new work is refused", func() bool { return r.g.isDraining() })
+	until(t, "new work is refused", func() bool { return strings.Contains(r.logs.String(), `"msg":"draining"`) })
+	_, _ = io.WriteString(fresh, "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n")
+	if b, err := io.ReadAll(fresh); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 503 ") || !strings.Contains(string(b), `"draining"`) {
+		t.Errorf("who had connected: %s %v", b, err)
+	}
 
 	if c, err := http.Post(r.base+"/echo", "text/plain", strings.NewReader("late")); err != nil {
 		t.Errorf("late: %v", err)

@@ -95,6 +95,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, Allow: g.faults.Allow}
 	g.http = g.newServer(g.serve)
 	g.late = g.newServer(g.refuseLate)
+	g.http.Late = g.late
 	g.startLoops()
 	g.metrics.SetQueueBytes(func() float64 { return float64(g.memory.Queued()) })
 	g.metrics.SetMemoryBytes(func() float64 { return float64(g.memory.Used()) })
@@ -157,9 +158,10 @@ func (g *Gateway) close() {
 	g.watcher.Load().close()
 	_ = g.listener.Close()
 	g.http.Close()
-	g.late.Close()
 	g.endTunnels()
-	g.done.Wait()
+	g.done.Wait() // nobody is accepted any more
+	g.waitLate()
+	g.late.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), lastWait)
 	defer cancel()
 	if err := errors.Join(g.http.Wait(ctx), g.late.Wait(ctx)); err != nil {
@@ -173,6 +175,13 @@ func (g *Gateway) close() {
 	g.closeRooms()
 	g.faults.Close()
 	g.panics.Close()
+}
+
+// waitLate has those who came last told to go elsewhere.
+func (g *Gateway) waitLate() {
+	ctx, cancel := context.WithTimeout(context.Background(), firstRequest)
+	defer cancel()
+	_ = g.late.Wait(ctx)
 }
 
 // lastWait bounds what close waits for after everything was told to end.

@@ -32,6 +32,7 @@ type Server struct {
 	Refuse   func(*Exchange, *Error) // writes the answer to a request that could not be read; the connection closes after
 	Settings func() Settings
 	Panic    func(v any, stack []byte) // Handler panicked: that connection has ended
+	Late     *Server                   // serves connections that come after Drain; nil: they are closed
 
 	draining atomic.Bool
 
@@ -44,7 +45,11 @@ type Server struct {
 func (s *Server) ServeConn(nc net.Conn) {
 	c := newConn(s, nc)
 	if !s.add(c) {
-		_ = nc.Close()
+		if s.Late != nil {
+			s.Late.ServeConn(nc)
+		} else {
+			_ = nc.Close()
+		}
 		return
 	}
 	defer s.remove(c)
@@ -57,8 +62,12 @@ func (s *Server) ServeConn(nc net.Conn) {
 // panicked is who is told of a panic that is not the handler's.
 func (s *Server) panicked() crash.Report { return crash.Report(s.Panic) }
 
+// stateFresh is that of a connection by which no request has come; else idle.
+const stateFresh = stateEnded + 1
+
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{nc: nc, rw: nc, srv: s}
+	c.state.Store(stateFresh)
 	c.looped, _ = nc.(looped)
 	c.acks, _ = nc.(acks)
 	if sc, ok := nc.(syscall.Conn); ok {
@@ -99,10 +108,24 @@ func (s *Server) remove(c *conn) {
 	}
 }
 
-// Drain closes idle connections, answers the others with Connection: close and
-// takes no new ones.
-func (s *Server) Drain() {
-	for _, c := range s.idle() {
+// Drain closes the connections that are idle behind an answer, answers the others with
+// Connection: close and takes no new ones.
+func (s *Server) Drain() { s.dismiss(stateIdle) }
+
+// Dismiss is for a while after Drain: it closes also those by which no request has
+// come.
+func (s *Server) Dismiss() {
+	s.dismiss(stateIdle)
+	s.dismiss(stateFresh)
+}
+
+// dismiss lets nothing begin, and closes what is in state: not where a request has come
+// that was not read, since the client would get a reset for an answer.
+func (s *Server) dismiss(state uint32) {
+	for _, c := range s.in(state) {
+		if c.unread() || !c.state.CompareAndSwap(state, stateEnded) {
+			continue
+		}
 		if c.plain {
 			_ = c.nc.Close()
 		} else {
@@ -111,18 +134,18 @@ func (s *Server) Drain() {
 	}
 }
 
-// idle ends what is idle, and lets nothing begin. It closes nothing: whoever serves
+// in is what is in state, and lets nothing begin. It closes nothing: whoever serves
 // another connection that ends waits for the lock.
-func (s *Server) idle() (ended []*conn) {
+func (s *Server) in(state uint32) (found []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining.Store(true)
 	for c := range s.conns {
-		if c.state.CompareAndSwap(stateIdle, stateEnded) {
-			ended = append(ended, c)
+		if c.state.Load() == state {
+			found = append(found, c)
 		}
 	}
-	return ended
+	return found
 }
 
 // Close ends every connection at once, but for the detached ones.
@@ -203,7 +226,7 @@ func (c *conn) serve() {
 			return
 		}
 		if !c.state.CompareAndSwap(stateActive, stateIdle) || c.srv.draining.Load() {
-			c.endTLS()
+			c.depart()
 			return
 		}
 	}

@@ -36,7 +36,7 @@ const (
 
 // Listen takes l over from Go's poller and calls accept, on a loop, with every
 // connection, which is on the least busy loop; leave is as for
-// poll.Handler.Ready. failed is told of errors and says whether to go on, after
+// poll.Handler.Ready, or nil in a Close. failed is told of errors and says whether to go on, after
 // a pause that doubles up to a second.
 func Listen(p *poll.Poller, l *net.TCPListener, accept func(s *Socket, leave func()), failed func(error) (goOn bool)) (*Listener, error) {
 	raw, err := l.SyscallConn()
@@ -62,12 +62,23 @@ func (a *Listener) arm(e poll.Events) {
 	}
 }
 
-// Close ends accepting.
+// maxBacklog is how many connections may wait to be accepted, on Linux.
+const maxBacklog = 4096
+
+// Close ends accepting, behind those who have connected already: the kernel would
+// reset them.
 func (a *Listener) Close() error {
 	for _, s := range a.srcs {
 		s.Remove()
 	}
 	a.retry.Set(time.Time{})
+	for range maxBacklog {
+		fd, sa, err := a.take()
+		if err != nil {
+			break
+		}
+		a.accept(newSocket(a.p, nil, fd, tcpAddr(sa)), nil)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.fd < 0 {
