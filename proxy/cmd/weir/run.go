@@ -53,14 +53,15 @@ holds for reloads too.
 Signals:
   SIGTERM, SIGINT  drain: /readyz fails, new work is refused, WebSocket peers are
                    told to come back and closed over drain_timeout, requests
-                   under way are finished; then end. A second one ends at once.
+                   under way are finished; then end. A second one ends at once,
+                   and so does one while Weir starts.
   SIGHUP           reload, as "weir reload" does
 
 Logs are JSON, one object per line, on stderr; why it could not start is plain
 text, as "weir validate" prints it.
 
-Exit status: 0 after a drain, 1 when it could not start or the drain was cut
-short, 2 for a command line that makes no sense.`,
+Exit status: 0 after a drain or when told to end while it starts, 1 when it could
+not start or the drain was cut short, 2 for a command line that makes no sense.`,
 		Example: `  weir run
   weir run -c /etc/weir/gateway.toml --log-level warn 2>>/var/log/weir.json
   weir run -c /srv/weir/gateway.toml --confine /srv/weir`,
@@ -107,28 +108,37 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 	if len(problems) > 0 {
 		return c.refused(tried(ctx, cfg, problems)) // there may be more
 	}
-	g, err := c.start(ctx, cfg, log)
-	if err != nil {
-		return c.refused(err)
-	}
-	fmt.Fprint(c.out, whatToTry(cfg, g.Addr(), g.AdminAddr()))
-
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()
-	ended := make(chan error, 1)
-	go func() { ended <- g.Run(ctx) }() // received below, unless the process ends
+	var g runner // nil: not started yet
+	type start struct {
+		g   runner
+		err error
+	}
+	started, ended := make(chan start, 1), make(chan error, 1)
+	go func() { // received below, unless the process ends
+		g, err := c.start(ctx, cfg, log)
+		started <- start{g, err}
+	}()
 
 	// Reloads are asked for one at a time; SIGHUPs meanwhile are one more.
 	var reloads sync.WaitGroup
 	hups := make(chan struct{}, 1)
-	reloads.Go(func() {
-		for range hups {
-			_ = g.Reload(ctx) // it logs and counts what comes of it
-		}
-	})
 	var told time.Time // when it was told to end
 	for {
 		select {
+		case s := <-started:
+			if s.err != nil {
+				return c.refused(s.err)
+			}
+			g = s.g
+			fmt.Fprint(c.out, whatToTry(cfg, g.Addr(), g.AdminAddr()))
+			go func() { ended <- g.Run(ctx) }() // received below, unless the process ends
+			reloads.Go(func() {
+				for range hups {
+					_ = g.Reload(ctx) // it logs and counts what comes of it
+				}
+			})
 		case err := <-ended:
 			close(hups)
 			reloads.Wait()
@@ -147,6 +157,9 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 			case told.IsZero():
 				log.Info("told to end", "signal", s.String())
 				told = time.Now()
+				if g == nil { // nothing is under way
+					return nil
+				}
 				drain()
 			case time.Since(told) >= sameSignal: // the process ends: nothing is waited for
 				close(hups)

@@ -97,6 +97,27 @@ func TestRunDrainsOnTheFirstSignal(t *testing.T) {
 	}
 }
 
+// Loading policies may take long, and nothing is served meanwhile.
+func TestRunEndsAtOnceWhileItStarts(t *testing.T) {
+	starting, signals, result := make(chan struct{}), make(chan os.Signal, 8), make(chan error, 1)
+	var out, log bytes.Buffer
+	c := cli{
+		out: &out, err: &log, config: write(t, "gateway.toml", minimal),
+		start: func(ctx context.Context, _ *config.Config, _ *slog.Logger) (runner, error) {
+			close(starting)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	}
+	go func() { result <- c.run(t.Context(), slog.New(slog.NewJSONHandler(&log, nil)), signals) }()
+	<-starting
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGTERM
+	if err := <-result; err != nil || out.Len() > 0 || !strings.Contains(log.String(), `"msg":"told to end"`) {
+		t.Errorf("%v, stdout %q, log %q", err, out.String(), log.String())
+	}
+}
+
 func TestRunEndsAtOnceOnTheSecondSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := start(t, &fakeGateway{drained: make(chan error)})
