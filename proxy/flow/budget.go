@@ -31,17 +31,6 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 // Queued returns the bytes reserved.
 func (b *Budget) Queued() int64 { return max(0, b.used.Load()-b.aside.Load()) }
 
-// Exceeded returns the ceiling that n more bytes would exceed, and what would be
-// used then: b's own, or the first above it. Zero and zero: none.
-func (b *Budget) Exceeded(n int64) (limit, used int64) {
-	for ; b != nil; b = b.parent {
-		if max, used := b.max.Load(), b.used.Load()+n; max > 0 && used > max {
-			return max, used
-		}
-	}
-	return 0, 0
-}
-
 // Full returns the ceiling that is as good as reached, b's own or the first
 // above it, with what is used and above how much nothing new should begin: what
 // waits for room never fills a ceiling to the last byte, so headroom is left
@@ -71,18 +60,24 @@ func (b *Budget) Fits(n int64) bool {
 
 // Reserve takes n bytes, or none when a ceiling would be exceeded.
 func (b *Budget) Reserve(n int64) bool {
+	limit, _ := b.Take(n)
+	return limit == 0
+}
+
+// Take is Reserve that tells why not: the ceiling that would be exceeded, b's own or
+// the first above it, and what would be used then. Zero and zero: n bytes are taken.
+func (b *Budget) Take(n int64) (limit, used int64) {
 	if b == nil {
-		return true
+		return 0, 0
 	}
-	if used := b.used.Add(n); used > b.max.Load() && b.max.Load() > 0 {
-		b.used.Add(-n)
-		return false
+	used, limit = b.used.Add(n), b.max.Load()
+	if limit <= 0 || used <= limit {
+		if limit, used = b.parent.Take(n); limit == 0 {
+			return 0, 0
+		}
 	}
-	if !b.parent.Reserve(n) {
-		b.used.Add(-n)
-		return false
-	}
-	return true
+	b.used.Add(-n)
+	return limit, used
 }
 
 // Want announces that somebody waits for n bytes that he could not reserve; with

@@ -163,6 +163,21 @@ func TestTakenAside(t *testing.T) {
 	facts("with none", 20, 20, true)
 }
 
+// Who finds no room is told the ceiling that he met, and nothing is taken.
+func TestTakeTellsTheCeiling(t *testing.T) {
+	process := NewBudget(100, nil)
+	route := NewBudget(50, process)
+	process.Reserve(60)
+	for _, f := range []struct{ n, limit, used int64 }{{51, 50, 51}, {50, 100, 110}, {40, 0, 0}, {1, 100, 101}} {
+		if limit, used := route.Take(f.n); limit != f.limit || used != f.used {
+			t.Errorf("%d bytes: %d would be used of %d, want %d of %d", f.n, used, limit, f.used, f.limit)
+		}
+	}
+	if route.Used() != 40 || process.Used() != 100 {
+		t.Errorf("%d and %d are used, want 40 and 100", route.Used(), process.Used())
+	}
+}
+
 func TestBudgetHoldsAcrossQueues(t *testing.T) {
 	process := NewBudget(2*recordSize+10, nil)
 	route := NewBudget(0, process)

@@ -141,17 +141,17 @@ func (t *Tunnel) logClosed() {
 }
 
 // logFault writes the line of one refusal; a negative actual is not known.
-func (t *Tunnel) logFault(p *pump, code hostabi.FaultCode, limit, actual int64, key []byte) {
-	n, ok := t.o.Faults.Allow(p.now, code)
+func (t *Tunnel) logFault(p *pump, br breach, key []byte) {
+	n, ok := t.o.Faults.Allow(p.now, br.code)
 	if !ok {
 		return
 	}
 	measured := slog.Attr{} // which slog leaves out
-	if actual >= 0 {
-		measured = slog.Int64("actual", actual)
+	if br.actual >= 0 {
+		measured = slog.Int64("actual", br.actual)
 	}
-	t.o.Log.Warn("refused", "suppressed", n, "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(code),
-		"direction", directionName(p.dir), "event_key", string(key), "limit", limit, measured, "trace_id", t.o.TraceID)
+	t.o.Log.Warn("refused", "suppressed", n, "tunnel", t.o.ID, "route", t.o.Route.Name, "code", string(br.code),
+		"direction", directionName(p.dir), "event_key", string(key), "limit", br.limit, measured, "trace_id", t.o.TraceID)
 }
 
 func directionName(d hostabi.Direction) string {

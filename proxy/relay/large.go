@@ -45,7 +45,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		}
 		return p.frameEnd()
 	case h.Fin && h.Opcode != wsframe.Continuation:
-		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, h.Length)
+		return p.startRefusing(h, oversize(limit, h.Length))
 	}
 	p.text.frame(h, p.set.Limits.ValidateUTF8)
 	if p.hold == nil {
@@ -57,13 +57,12 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	frames := int64(len(p.hold.wire) + h.Size)
 	switch {
 	case p.hold.payload > limit:
-		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, p.hold.payload)
+		return p.startRefusing(h, oversize(limit, p.hold.payload))
 	case frames > 2*limit+heldOverhead:
-		return p.startRefusing(h, hostabi.PayloadTooLarge, limit, frames)
+		return p.startRefusing(h, oversize(limit, frames))
 	}
-	if lacking := p.keep(header); lacking > 0 {
-		limit, used := p.t.o.Route.Memory.Exceeded(lacking)
-		return p.startRefusing(h, hostabi.PendingLimit, limit, used)
+	if br := p.keep(header); br.code != "" {
+		return p.startRefusing(h, br)
 	}
 	return p.frameEnd()
 }
@@ -75,20 +74,19 @@ func (p *pump) beginLarge(h *wsframe.Header) *Cause {
 	start := b.r + h.Size
 	payload := b.data[start:min(b.w, start+int(min(h.Length, bufferSize)))]
 	rule := p.rule(h, payload)
-	code, limit := p.exceeds(h.Length, rule)
-	actual := h.Length
+	br := p.exceeds(h.Length, rule)
 	droppable := false
-	if code == "" && p.out.sink.congested() {
+	if br.code == "" && p.out.sink.congested() {
 		droppable = rule.Class == hostabi.Droppable && recallable(rule, p.peek(h, payload, peekSize))
 		if !droppable {
-			code, limit, actual = p.out.sink.refuses(h.Length)
+			br = p.out.sink.refuses(h.Length)
 		}
 	}
 	p.left, p.fin = h.Length, true
 	switch {
-	case code != "":
+	case br.code != "":
 		b.r = start
-		return p.startRefusing(h, code, limit, actual)
+		return p.startRefusing(h, br)
 	case droppable:
 		b.r = start
 		p.state = dropping
@@ -120,15 +118,13 @@ func (p *pump) payload() *Cause {
 		}
 		p.out.sink.part(p, part, p.left == 0)
 	case holding:
-		lacking := p.keep(part)
-		if lacking == 0 {
+		br := p.keep(part)
+		if br.code == "" {
 			p.hold.at += len(part)
 			break
 		}
-		limit, used := p.t.o.Route.Memory.Exceeded(lacking)
 		mask, at := p.hold.mask, p.hold.at
-		p.takePrefix()
-		p.refusal(hostabi.PendingLimit, limit, used)
+		p.startRefusal(br)
 		p.refuse.mask, p.refuse.at, p.refuse.drained = mask, at, int64(n)+p.left
 		p.refuse.take(part)
 		p.state = refusing
@@ -161,21 +157,20 @@ func (p *pump) frameEnd() *Cause {
 	return nil
 }
 
-// keep adds bytes to the held message. Above 0: the memory budget is full, and so many
-// bytes are lacking.
-func (p *pump) keep(part []byte) (lacking int64) {
+// keep adds bytes to the held message, unless the memory budget is full.
+func (p *pump) keep(part []byte) breach {
 	h := p.hold
 	if need := len(h.wire) + len(part); need > cap(h.wire) {
 		grown := max(need, 2*cap(h.wire), heldStart)
 		more := int64(grown - cap(h.wire))
-		if !p.reserve(more) {
-			return more
+		if br := p.reserve(more); br.code != "" {
+			return br
 		}
 		h.reserved += more
 		h.wire = append(make([]byte, 0, grown), h.wire...)
 	}
 	h.wire = append(h.wire, part...)
-	return 0
+	return breach{}
 }
 
 // A fragment that finds no memory waits for others to shed: so often, so long.
@@ -186,10 +181,11 @@ const (
 
 // reserve takes n bytes of the memory budget. When it is full, every queue is
 // asked to shed what it can, and the message waits a little for that.
-func (p *pump) reserve(n int64) bool {
+func (p *pump) reserve(n int64) breach {
 	memory := p.t.o.Route.Memory
-	if memory.Reserve(n) {
-		return true
+	limit, used := memory.Take(n)
+	if limit == 0 {
+		return breach{}
 	}
 	p.leaveLoop()
 	memory.Want(n) // else those that shed would take it again at once
@@ -198,14 +194,14 @@ func (p *pump) reserve(n int64) bool {
 		p.t.o.Pressure()
 		select {
 		case <-p.t.done:
-			return false
+			return noMemory(limit, used)
 		case <-time.After(reserveWait):
 		}
-		if memory.Reserve(n) {
-			return true
+		if limit, used = memory.Take(n); limit == 0 {
+			return breach{}
 		}
 	}
-	return false
+	return noMemory(limit, used)
 }
 
 // sendHeld judges a fragmented message that is complete and sends its frames as
@@ -217,8 +213,8 @@ func (p *pump) sendHeld() *Cause {
 	}
 	prefix := p.hold.prefix(p.buf.scratch[:0])
 	rule := p.ruleOf(p.keyOf(prefix))
-	if code, limit := p.exceeds(p.hold.payload, rule); code != "" {
-		return p.refuseWhole(code, limit, p.hold.payload, prefix)
+	if br := p.exceeds(p.hold.payload, rule); br.code != "" {
+		return p.refuseWhole(br, prefix)
 	}
 	p.out.sink.send(p, p.hold.wire, []message{{rule: rule, end: len(p.hold.wire)}})
 	return nil

@@ -300,7 +300,7 @@ func TestWantOfMemoryIsMeasured(t *testing.T) {
 		r.c.raw(r.c.frame(true, wsframe.Continuation, "d"))
 		e := r.c.envelope()
 		if e.Code != string(hostabi.PendingLimit) || e.Limit != 30_000 || e.Actual != 32_000 ||
-			e.Message != "32000 bytes would be held with this message, max_memory is 30000" {
+			e.Message != "32000 bytes would wait with this message, max_memory is 30000" {
 			t.Errorf("%+v", e)
 		}
 	}, memory(30_000))

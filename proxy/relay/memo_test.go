@@ -340,9 +340,9 @@ func judged(b *buffer, set *Settings, d hostabi.Direction, wire []byte, most int
 			break
 		}
 		rule := p.rule(&h, wire[b.r+h.Size:b.r+size])
-		code, _ := p.exceeds(h.Length, rule)
+		br := p.exceeds(h.Length, rule)
 		b.r += size
-		b.judge(message{rule: rule, end: b.r, closing: code != ""})
+		b.judge(message{rule: rule, end: b.r, closing: br.code != ""})
 	}
 	p.noteUsed(&b.memos[d])
 	return p.each(wire[:b.r], b.msgs), alike

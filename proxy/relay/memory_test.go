@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"weir/hostabi"
+	"weir/proxy/config"
 	"weir/proxy/flow"
 	"weir/proxy/policy/policytest"
 	"weir/proxy/wsframe"
@@ -252,4 +253,40 @@ func TestWhatFindsNoMemoryIsQuoted(t *testing.T) {
 		}
 		r.memory.Release(9000)
 	}, memory(10_000), under(p))
+}
+
+// What is said of a refused message names the ceiling that it broke and what that was
+// then, whatever else is as large or is reloaded meanwhile.
+func TestARefusalNamesItsCeiling(t *testing.T) {
+	said := func(r *rig, want string) {
+		r.t.Helper()
+		if e := r.c.envelope(); e.Message != want {
+			r.t.Errorf("%q, want %q", e.Message, want)
+		}
+	}
+	inTunnel(t, func(r *rig) {
+		r.memory.Reserve(10_000)
+		r.c.raw(r.c.frame(false, wsframe.Text, "x"))
+		r.c.raw(r.c.frame(true, wsframe.Continuation, "x"))
+		said(r, "10512 bytes would wait with this message, max_memory is 10000")
+		r.memory.Release(10_000)
+	}, memory(10_000), with(func(l *config.Limits) { l.MaxPendingBytes = 10_000 }))
+
+	inTunnel(t, func(r *rig) {
+		r.c.raw(r.c.frame(true, wsframe.Text, strings.Repeat("x", 300))[:200])
+		synctest.Wait()
+		set := Settings{View: r.route.Load().View, Limits: limits()}
+		set.Limits.MaxMessageSize = 200
+		r.route.Store(&set)
+		r.c.raw(make([]byte, 108))
+		said(r, "message of 300 bytes exceeds max_message_size 200")
+
+		r.c.raw(r.c.frame(true, wsframe.Text, strings.Repeat("x", 300))[:200])
+		synctest.Wait()
+		wider := set
+		wider.Limits.MaxMessageSize = 1000
+		r.route.Store(&wider)
+		r.c.raw(make([]byte, 108))
+		said(r, "message of 300 bytes exceeds max_message_size 200")
+	})
 }

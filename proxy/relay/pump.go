@@ -228,9 +228,9 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 	end := b.r + h.Size + int(h.Length)
 	payload := b.data[b.r+h.Size : end]
 	rule := p.rule(h, payload)
-	if code, limit := p.exceeds(h.Length, rule); code != "" {
+	if br := p.exceeds(h.Length, rule); br.code != "" {
 		p.send(*run)
-		c := p.refuseWhole(code, limit, h.Length, p.peek(h, payload, peekSize))
+		c := p.refuseWhole(br, p.peek(h, payload, peekSize))
 		b.r, *run = end, end
 		return c
 	}
@@ -244,22 +244,22 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 	return nil
 }
 
-// exceeds names the ceiling that a message of size bytes breaks.
-func (p *pump) exceeds(size int64, rule *policy.Rule) (hostabi.FaultCode, int64) {
-	if size > p.set.Limits.MaxMessageSize {
-		return hostabi.PayloadTooLarge, p.set.Limits.MaxMessageSize
+// exceeds returns the ceiling that a message of size bytes breaks.
+func (p *pump) exceeds(size int64, rule *policy.Rule) breach {
+	if limit := p.set.Limits.MaxMessageSize; size > limit {
+		return oversize(limit, size)
 	}
 	if rule.MaxSize > 0 && size > rule.MaxSize {
-		return hostabi.PayloadTooLarge, rule.MaxSize
+		return breach{code: hostabi.PayloadTooLarge, ceiling: "the policy's max_size of its kind,", limit: rule.MaxSize, actual: size}
 	}
 	if p.dir == hostabi.ToUpstream {
 		if l := p.t.limiter.Load(); l != nil && !l.AllowN(p.now, 1) {
 			p.limited++
-			return hostabi.RateLimited, int64(l.Limit())
+			return breach{code: hostabi.RateLimited, limit: int64(l.Limit()), actual: -1}
 		}
 		p.limited = 0
 	}
-	return "", 0
+	return breach{}
 }
 
 // peek returns at most n bytes of the beginning of a frame's payload, unmasked

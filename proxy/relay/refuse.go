@@ -19,18 +19,33 @@ const (
 	limitedRow    = 64       // bursts refused in a row before message_rate closes 1008
 )
 
+// breach is a ceiling that a message breaks, as it was then; without a code it
+// breaks none.
+type breach struct {
+	code          hostabi.FaultCode
+	ceiling       string // its name, where a code has several
+	limit, actual int64  // actual below 0: nothing of the message was measured
+	least         bool   // more fragments follow: actual is no more than what came until then
+}
+
+func oversize(limit, actual int64) breach {
+	return breach{code: hostabi.PayloadTooLarge, ceiling: "max_message_size", limit: limit, actual: actual}
+}
+
+func noMemory(limit, used int64) breach {
+	return breach{code: hostabi.PendingLimit, ceiling: "max_memory", limit: limit, actual: used}
+}
+
 // refusal is a message that is refused and being drained.
 type refusal struct {
-	code          hostabi.FaultCode
-	limit, actual int64
-	least         bool  // more fragments follow: actual is no more than what came until then
-	drained       int64 // payload declared so far
-	headers       int64 // bytes of its frames' headers, which may be all that comes
-	ceiling       int64
-	prefix        []byte // beginning of the message, unmasked; at most peekSize
-	mask          [4]byte
-	at            int // in the current frame's payload
-	answered      bool
+	breach
+	drained  int64  // payload declared so far
+	headers  int64  // bytes of its frames' headers, which may be all that comes
+	most     int64  // bytes of payload that are drained
+	prefix   []byte // beginning of the message, unmasked; at most peekSize
+	mask     [4]byte
+	at       int // in the current frame's payload
+	answered bool
 }
 
 func (r *refusal) header(h *wsframe.Header) {
@@ -40,7 +55,7 @@ func (r *refusal) header(h *wsframe.Header) {
 }
 
 // tooMuch reports whether no more of it is to be drained.
-func (r *refusal) tooMuch() bool { return r.drained > r.ceiling || r.headers > headerCeiling }
+func (r *refusal) tooMuch() bool { return r.drained > r.most || r.headers > headerCeiling }
 
 // sum adds declared lengths, which may be anything up to 2^63-1.
 func sum(a, b int64) int64 {
@@ -62,10 +77,9 @@ func (r *refusal) take(part []byte) {
 }
 
 // startRefusing begins to drain the message whose frame header is h.
-func (p *pump) startRefusing(h *wsframe.Header, code hostabi.FaultCode, limit, actual int64) *Cause {
-	p.takePrefix()
-	p.refusal(code, limit, actual)
-	p.refuse.least = !h.Fin
+func (p *pump) startRefusing(h *wsframe.Header, br breach) *Cause {
+	br.least = !h.Fin
+	p.startRefusal(br)
 	p.refuse.header(h)
 	p.state = refusing
 	if p.refuse.tooMuch() {
@@ -74,24 +88,19 @@ func (p *pump) startRefusing(h *wsframe.Header, code hostabi.FaultCode, limit, a
 	return p.frameEnd()
 }
 
-// takePrefix moves what an envelope may quote from a held message to the
+// startRefusal moves what an envelope may quote from a held message to the
 // refusal that follows, and drops the rest.
-func (p *pump) takePrefix() {
-	p.refuse = &refusal{}
+func (p *pump) startRefusal(br breach) {
+	p.refuse = &refusal{breach: br, most: min(drainFactor*p.set.Limits.MaxMessageSize, drainCeiling)}
 	if p.hold != nil {
 		p.refuse.prefix = p.hold.prefix(make([]byte, 0, peekSize))
 		p.dropHeld()
 	}
 }
 
-func (p *pump) refusal(code hostabi.FaultCode, limit, actual int64) {
-	p.refuse.code, p.refuse.limit, p.refuse.actual = code, limit, actual
-	p.refuse.ceiling = min(drainFactor*p.set.Limits.MaxMessageSize, drainCeiling)
-}
-
 func (p *pump) drainedTooMuch() *Cause {
 	why := fmt.Sprintf("message of %d bytes exceeds max_message_size %d and the drain ceiling %d",
-		p.refuse.drained, p.set.Limits.MaxMessageSize, p.refuse.ceiling)
+		p.refuse.drained, p.set.Limits.MaxMessageSize, p.refuse.most)
 	if p.refuse.headers > headerCeiling {
 		why = fmt.Sprintf("a refused message came with %d bytes of frame headers, above %d", p.refuse.headers, headerCeiling)
 	}
@@ -106,25 +115,22 @@ func (p *pump) answerWhenKnown(end bool) *Cause {
 		return nil
 	}
 	r.answered = true
-	c := p.refuseWhole(r.code, r.limit, r.actual, r.prefix)
+	c := p.refuseWhole(r.breach, r.prefix)
 	r.prefix = nil
 	return c
 }
 
 // refuseWhole counts a refused message that begins with prefix and answers it
 // with its envelope.
-func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix []byte) *Cause {
-	if code == hostabi.RateLimited {
-		actual = -1 // the message's size is none of messages per second
-	}
-	key := p.keyOf(prefix)
+func (p *pump) refuseWhole(br breach, prefix []byte) *Cause {
+	code, key := br.code, p.keyOf(prefix)
 	p.leaveLoop() // to write a line, and perhaps to ask the guest
 	p.refused.add(1)
 	p.t.o.Metrics.Fault(code).Inc()
 	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
-	p.t.logFault(p, code, limit, actual, key)
+	p.t.logFault(p, br, key)
 	if code == hostabi.RateLimited && p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
-		return p.t.messageFault(p.dir, code, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, limit))
+		return p.t.messageFault(p.dir, code, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, br.limit))
 	}
 	view := p.set.View
 	env := view.Envelope(code, hostabi.WebSocket, p.dir)
@@ -133,9 +139,9 @@ func (p *pump) refuseWhole(code hostabi.FaultCode, limit, actual int64, prefix [
 	}
 	fault := view.Fault(code)
 	v := policy.Values{
-		Code: code, Message: p.faultMessage(code, limit, actual), Status: env.Status,
+		Code: code, Message: br.String(), Status: env.Status,
 		Retryable: fault.Retryable, RetryAfterMS: fault.RetryAfter.Milliseconds(),
-		Limit: limit, Actual: actual, TraceID: p.t.o.TraceID, Key: key,
+		Limit: br.limit, Actual: br.actual, TraceID: p.t.o.TraceID, Key: key,
 	}
 	if keep := view.Keep(); len(keep) > 0 {
 		v.Fields = make([][]byte, len(keep))
@@ -174,29 +180,23 @@ func newMask(d hostabi.Direction) *[4]byte {
 	return &m
 }
 
-// faultMessage says what was measured, what is allowed and who allows it.
-func (p *pump) faultMessage(code hostabi.FaultCode, limit, actual int64) string {
-	switch code {
+// String says what was measured, what is allowed and who allows it.
+func (br breach) String() string {
+	switch br.code {
 	case hostabi.PayloadTooLarge:
-		least, ceiling := "", "max_message_size"
-		if p.refuse != nil && p.refuse.least { // more was to come
+		least := ""
+		if br.least {
 			least = "at least "
 		}
-		if limit != p.set.Limits.MaxMessageSize {
-			ceiling = "the policy's max_size of its kind,"
-		}
-		return fmt.Sprintf("message of %s%d bytes exceeds %s %d", least, actual, ceiling, limit)
+		return fmt.Sprintf("message of %s%d bytes exceeds %s %d", least, br.actual, br.ceiling, br.limit)
 	case hostabi.InboxFull:
-		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", actual, limit)
+		return fmt.Sprintf("%d messages wait for the upstream, max_inbox is %d", br.actual, br.limit)
 	case hostabi.PendingLimit:
-		if limit == p.set.Limits.MaxPendingBytes {
-			return fmt.Sprintf("%d bytes would wait with this message, max_pending_bytes is %d", actual, limit)
-		}
-		return fmt.Sprintf("%d bytes would be held with this message, max_memory is %d", actual, limit)
+		return fmt.Sprintf("%d bytes would wait with this message, %s is %d", br.actual, br.ceiling, br.limit)
 	case hostabi.RateLimited:
-		return fmt.Sprintf("more than message_rate %d messages per second", limit)
+		return fmt.Sprintf("more than message_rate %d messages per second", br.limit)
 	}
-	f, _ := hostabi.Lookup(code)
+	f, _ := hostabi.Lookup(br.code)
 	return f.Title
 }
 

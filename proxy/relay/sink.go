@@ -179,12 +179,12 @@ func (s *sink) pass(p *pump, wire []byte, m *message) {
 				fm.Priority, fm.Conflate = m.rule.Priority, p.conflateName(m.rule, prefix)
 			}
 		}
-		if code, limit, actual := s.overInbox(int64(len(wire))); code != "" {
+		if br := s.overInbox(int64(len(wire))); br.code != "" {
 			if fm.Droppable {
 				s.queue.Drop()
 				return
 			}
-			s.refuse(p, code, limit, actual, wire)
+			s.refuse(p, br, wire)
 			return
 		}
 	}
@@ -207,29 +207,29 @@ func (s *sink) put(p *pump, m flow.Message) {
 	s.lend(p, m)
 }
 
-// overInbox names the ceiling on what waits toward the upstream that one more
+// overInbox returns the ceiling on what waits toward the upstream that one more
 // message of n bytes would break.
-func (s *sink) overInbox(n int64) (code hostabi.FaultCode, limit, actual int64) {
+func (s *sink) overInbox(n int64) breach {
 	l := &s.set.Limits
 	if s.dir != hostabi.ToUpstream {
-		return "", 0, 0
+		return breach{}
 	}
 	waiting := s.queue.Messages()
 	if waiting >= l.MaxInbox {
-		return hostabi.InboxFull, int64(l.MaxInbox), int64(waiting)
+		return breach{code: hostabi.InboxFull, limit: int64(l.MaxInbox), actual: int64(waiting)}
 	}
 	if total := s.queue.Bytes() + n; total > l.MaxPendingBytes && waiting > 0 && l.MaxPendingBytes < l.MaxBufferedBytes {
-		return hostabi.PendingLimit, l.MaxPendingBytes, total
+		return breach{code: hostabi.PendingLimit, ceiling: "max_pending_bytes", limit: l.MaxPendingBytes, actual: total}
 	}
-	return "", 0, 0
+	return breach{}
 }
 
 // refuse answers one message of a run that the queue has no place for. The
 // lock is let go meanwhile: the answer may go out on the other leg.
-func (s *sink) refuse(p *pump, code hostabi.FaultCode, limit, actual int64, wire []byte) {
+func (s *sink) refuse(p *pump, br breach, wire []byte) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	p.refuseWhole(code, limit, actual, p.quotable(wire))
+	p.refuseWhole(br, p.quotable(wire))
 }
 
 // part passes on bytes of a large message: all of it, or until its owner has to
@@ -380,11 +380,11 @@ func (s *sink) congested() bool {
 }
 
 // refuses names the ceiling that a large message of n bytes would break.
-func (s *sink) refuses(n int64) (code hostabi.FaultCode, limit, actual int64) {
+func (s *sink) refuses(n int64) breach {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.idle() {
-		return "", 0, 0
+		return breach{}
 	}
 	return s.overInbox(n)
 }
