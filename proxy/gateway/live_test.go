@@ -72,8 +72,8 @@ func TestARouteIsWholeWhenItIsPublished(t *testing.T) {
 		for r.g.current.Load() == old {
 		}
 		n := 0
-		for _, e := range gen.router.any {
-			if e.route.live.relay.Load() == nil {
+		for _, rt := range gen.router.any.routes {
+			if rt.live.relay.Load() == nil {
 				n++
 			}
 		}

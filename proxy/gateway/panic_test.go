@@ -168,9 +168,9 @@ func TestAPanicBeforeATunnelEndsBothLegs(t *testing.T) {
 func TestAPanicInARequestEndsItsConnection(t *testing.T) {
 	r := start(t, plainRoute+"[[route]]\nname = \"broken\"\npath = \"/broken\"\nupstream = \"demo\"\n")
 	c := r.ws("/ws")
-	for _, e := range r.g.current.Load().router.any {
-		if e.route.Name == "broken" {
-			e.route.Upstream = nil
+	for _, rt := range r.g.current.Load().router.any.routes {
+		if rt.Name == "broken" {
+			rt.Upstream = nil
 		}
 	}
 	once := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // tries nothing again

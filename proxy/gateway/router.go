@@ -20,93 +20,90 @@ type route struct {
 }
 
 // router finds the route of a request: the most specific host first, an exact
-// name before a wildcard before any, then the longest path prefix.
+// name before a wildcard before any, then the longest path prefix. What it takes
+// does not grow with the number of routes.
 type router struct {
-	exact    map[string][]*entry
-	wildcard []hostEntries // longest suffix first
-	any      []*entry
+	exact    map[string]*paths
+	wildcard map[string]*paths // of ".example.com"
+	longest  int               // of those, in bytes
+	any      paths
 }
 
-type hostEntries struct {
-	suffix string // ".example.com"
-	paths  []*entry
-}
-
-// entry is one path prefix; entries of a host stand longest first.
-type entry struct {
-	prefix string
-	route  *route
+// paths are the routes of a host by their path prefixes.
+type paths struct {
+	routes  map[string]*route
+	longest int // prefix in bytes
 }
 
 func (r *router) add(host, path string, rt *route) {
-	e := &entry{prefix: string(pathOf([]byte(path))), route: rt}
 	switch {
 	case host == "":
-		r.any = insert(r.any, e)
+		r.any.add(path, rt)
 	case strings.HasPrefix(host, "*."):
-		suffix := host[1:]
-		for i := range r.wildcard {
-			if r.wildcard[i].suffix == suffix {
-				r.wildcard[i].paths = insert(r.wildcard[i].paths, e)
-				return
-			}
-		}
-		at := 0
-		for at < len(r.wildcard) && len(r.wildcard[at].suffix) >= len(suffix) {
-			at++
-		}
-		r.wildcard = append(r.wildcard[:at:at], append([]hostEntries{{suffix, []*entry{e}}}, r.wildcard[at:]...)...)
+		r.longest = max(r.longest, len(host)-1)
+		of(&r.wildcard, host[1:]).add(path, rt)
 	default:
-		if r.exact == nil {
-			r.exact = map[string][]*entry{}
-		}
-		r.exact[host] = insert(r.exact[host], e)
+		of(&r.exact, host).add(path, rt)
 	}
 }
 
-// insert keeps paths longest first.
-func insert(paths []*entry, e *entry) []*entry {
-	at := 0
-	for at < len(paths) && len(paths[at].prefix) >= len(e.prefix) {
-		at++
+// of returns the paths of a host, which it adds if need be.
+func of(hosts *map[string]*paths, host string) *paths {
+	if *hosts == nil {
+		*hosts = map[string]*paths{}
 	}
-	return append(paths[:at:at], append([]*entry{e}, paths[at:]...)...)
+	p := (*hosts)[host]
+	if p == nil {
+		p = &paths{}
+		(*hosts)[host] = p
+	}
+	return p
+}
+
+// add adds a path. The first of several that mean the same counts.
+func (p *paths) add(path string, rt *route) {
+	prefix := string(pathOf([]byte(path)))
+	if p.routes == nil {
+		p.routes = map[string]*route{}
+	}
+	if p.routes[prefix] == nil {
+		p.routes[prefix] = rt
+	}
+	p.longest = max(p.longest, len(prefix))
 }
 
 // match returns the route for a Host header and a normalised path; nil: none.
 func (r *router) match(authority, path []byte) *route {
 	if len(r.exact) > 0 || len(r.wildcard) > 0 {
 		host := hostName(string(authority))
-		if rt := longest(r.exact[host], path); rt != nil {
+		if rt := r.exact[host].match(path); rt != nil {
 			return rt
 		}
-		for i := range r.wildcard {
-			if strings.HasSuffix(host, r.wildcard[i].suffix) {
-				if rt := longest(r.wildcard[i].paths, path); rt != nil {
+		for i := max(0, len(host)-r.longest); i < len(host); i++ {
+			if host[i] == '.' {
+				if rt := r.wildcard[host[i:]].match(path); rt != nil {
 					return rt
 				}
 			}
 		}
 	}
-	return longest(r.any, path)
+	return r.any.match(path)
 }
 
-func longest(paths []*entry, path []byte) *route {
-	for _, e := range paths {
-		if hasPrefix(path, e.prefix) {
-			return e.route
+// match tries the prefixes of path, the longest first, that end where a segment
+// does: "/a" is one of "/a" and "/a/b", not of "/ab".
+func (p *paths) match(path []byte) *route {
+	if p == nil {
+		return nil
+	}
+	for n := min(len(path), p.longest); n > 0; n-- {
+		if n == len(path) || path[n] == '/' || path[n-1] == '/' {
+			if rt := p.routes[string(path[:n])]; rt != nil {
+				return rt
+			}
 		}
 	}
 	return nil
-}
-
-// hasPrefix matches on segment boundaries: "/a" is a prefix of "/a" and "/a/b",
-// not of "/ab".
-func hasPrefix(path []byte, prefix string) bool {
-	if len(path) < len(prefix) || string(path[:len(prefix)]) != prefix {
-		return false
-	}
-	return len(path) == len(prefix) || strings.HasSuffix(prefix, "/") || path[len(prefix)] == '/'
 }
 
 // hostName is a Host header without its port, in lower case; an IPv6 address is in

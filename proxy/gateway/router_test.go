@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ func TestRouter(t *testing.T) {
 		{"a.example.com", "/", "a"},
 		{"*.example.com", "/", "wild"},
 		{"*.b.example.com", "/x", "deep"},
+		{"*.b.example.com", "/x/../x", "never"},
 		{"[::2]", "/", "six"},
 	} {
 		r.add(e.host, e.path, &route{Route: stream.Route{Name: e.name}})
@@ -29,12 +31,20 @@ func TestRouter(t *testing.T) {
 		{"other", "/apiary", "root"},
 		{"other", "/api/v2/x", "v2"},
 		{"other", "/api/v2", "api"},
+		{"other", "/api/v2/", "v2"},
+		{"other", "/api/v20/x", "api"},
+		{"other", "/ap", "root"},
 		{"a.example.com", "/api", "a"},
 		{"A.Example.COM:8080", "/", "a"},
 		{"a.example.com.", "/", "a"},
 		{"z.example.com", "/api", "wild"},
 		{"z.b.example.com", "/x/y", "deep"},
 		{"z.b.example.com", "/y", "wild"},
+		{"z.y.b.example.com", "/x", "deep"},
+		{"z.b.example.com", "/xy", "wild"},
+		{strings.Repeat(".", 100) + ".b.example.com", "/x", "deep"},
+		{".example.com", "/", "wild"},
+		{"xexample.com", "/", "root"},
 		{"example.com", "/", "root"},
 		{"[::1]:80", "/api", "api"},
 		{"[::2]:80", "/", "six"},
@@ -55,6 +65,33 @@ func TestRouter(t *testing.T) {
 	}
 	if got := new(router).match([]byte("x"), []byte("/")); got != nil {
 		t.Errorf("an empty router matched %s", got.Name)
+	}
+}
+
+// Twenty thousand routes of one host were copied for each that was added, which took
+// seconds and gigabytes, and each request was compared with all of them.
+func TestManyRoutes(t *testing.T) {
+	const routes = 10_000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var r router
+	for i := range routes {
+		for _, host := range []string{"", "a.example", fmt.Sprintf("*.h%d.example", i)} {
+			r.add(host, fmt.Sprintf("/p%d", i), &route{Route: stream.Route{Name: fmt.Sprint(host, i)}})
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > routes*10<<10 {
+		t.Errorf("%d bytes are allocated for %d routes", n, 3*routes)
+	}
+	for i := range routes {
+		path := fmt.Appendf(nil, "/p%d/x", i)
+		wildcard := fmt.Sprintf(".h%d.example", i)
+		for host, want := range map[string]string{"other": "", "a.example": "a.example", "x" + wildcard: "*" + wildcard} {
+			if got := r.match([]byte(host), path); got == nil || got.Name != fmt.Sprint(want, i) {
+				t.Fatalf("%s %s: got %v, want that of %q", host, path, got, want)
+			}
+		}
 	}
 }
 
