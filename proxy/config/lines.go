@@ -53,13 +53,32 @@ func bareByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
 }
 
-// maxPath bounds the path of a key, in bytes, and so how deep tables and arrays
-// nest: what is made of a document grows with the square of it.
-const maxPath = 512
+// What is made of a document grows with the square of how long and how deep its keys
+// are, and for each key the TOML library goes through all tables on the way to it.
+const (
+	maxPath   = 512 // bytes of the path of a key
+	maxLevels = 16  // of tables and arrays that it is in, and itself; Weir's own are 5 deep at most
+)
+
+// levels returns how deep path is.
+func levels(path string) int {
+	n, quoted := 1, false
+	for i := 0; i < len(path); i++ {
+		switch c := path[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == '.' || c == '['):
+			n++
+		}
+	}
+	return n
+}
 
 // scanLines walks a document that the TOML library accepts. On any other it ends
-// early, with the lines found so far. It ends, too, at a path above maxPath, which
-// it returns with its line.
+// early, with the lines found so far. It ends, too, at a path that is above maxPath
+// or maxLevels, which it returns with its line.
 func scanLines(src string) (found lines, long string, at int) {
 	s := scanner{src: src, line: 1, lines: lines{}, tables: map[string]int{}}
 	s.document()
@@ -73,7 +92,7 @@ type scanner struct {
 	line   int
 	lines  lines
 	tables map[string]int // tables so far in the array of tables at a path
-	long   string         // a path above maxPath, which ends it
+	long   string         // a path that is too long or too deep, which ends it
 	longAt int            // its line
 }
 
@@ -123,9 +142,9 @@ func (s *scanner) until(set string) {
 	}
 }
 
-// mark notes the line of a path; false: it is too long.
+// mark notes the line of a path; false: it is too long or too deep.
 func (s *scanner) mark(path string, line int) bool {
-	if len(path) > maxPath {
+	if len(path) > maxPath || levels(path) > maxLevels {
 		s.long, s.longAt = path, line
 		return false
 	}

@@ -67,8 +67,11 @@ func parse(path string, src []byte, read reader) (*Config, Errors) {
 	text := strings.TrimLeft(string(src), "\ufeff")
 	found, long, line := scanLines(text)
 	if long != "" {
-		return nil, Errors{{File: path, Line: line, Message: fmt.Sprintf(
-			"the key %s has %d bytes with the tables and arrays that it is in; at most %d are allowed", clip(long, 40), len(long), maxPath)}}
+		measured := fmt.Sprintf("has %d bytes with the tables and arrays that it is in; at most %d are allowed", len(long), maxPath)
+		if n := levels(long); n > maxLevels {
+			measured = fmt.Sprintf("is %d levels of tables and arrays deep; at most %d are allowed", n, maxLevels)
+		}
+		return nil, Errors{{File: path, Line: line, Message: fmt.Sprintf("the key %s %s", clip(long, 40), measured)}}
 	}
 	var m map[string]any
 	if _, err := toml.Decode(text, &m); err != nil {
