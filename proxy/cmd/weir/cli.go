@@ -74,6 +74,9 @@ the policies are swapped while it runs.`,
 	root.PersistentFlags().StringVarP(&c.config, "config", "c", "gateway.toml", "configuration `file`")
 	confine := root.PersistentFlags().String("confine", "", "read the configuration and every file it names from `directory` only")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) (err error) {
+		if c.config == "" {
+			return errors.New("--config: no file is named")
+		}
 		if cmd.Flags().Changed("confine") {
 			if c.files, err = config.Within(*confine); err != nil {
 				err = fmt.Errorf("--confine: %w", err)

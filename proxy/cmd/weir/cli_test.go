@@ -47,6 +47,8 @@ func TestUsageErrors(t *testing.T) {
 	f("log-level", "run", "--log-level", "loud")
 	f("debug, info, warn or error", "run", "--log-level", "loud")
 	f("-c", "run", "-c")
+	f("--config: no file is named", "run", "-c", "")
+	f("--config: no file is named", "validate", "--config=")
 	f(`unknown command "start"`, "help", "start")
 	f(`unknown command "now" for "weir run"`, "help", "run", "now")
 }
