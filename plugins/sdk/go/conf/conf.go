@@ -81,10 +81,8 @@ func (t *Table) Keys() (keys []string) {
 }
 
 func (t *Table) find(key string) *member {
-	for i := range t.v.members {
-		if t.v.members[i].key == key {
-			return &t.v.members[i]
-		}
+	if i, ok := t.v.index[key]; ok {
+		return &t.v.members[i]
 	}
 	return nil
 }

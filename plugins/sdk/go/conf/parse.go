@@ -26,7 +26,8 @@ type value struct {
 	text    string
 	truth   bool
 	list    []value
-	members []member // in the order of the text
+	members []member       // in the order of the text
+	index   map[string]int // of the members by their keys
 }
 
 type member struct {
@@ -132,7 +133,7 @@ func (p *parser) list(depth int) (value, error) {
 }
 
 func (p *parser) table(depth int) (value, error) {
-	v := value{kind: isTable}
+	v := value{kind: isTable, index: map[string]int{}}
 	p.at++
 	if p.space(); p.next() == '}' {
 		p.at++
@@ -144,10 +145,8 @@ func (p *parser) table(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
-		for i := range v.members {
-			if v.members[i].key == key {
-				return v, p.fail("key " + strconv.Quote(key) + " stands here twice")
-			}
+		if _, twice := v.index[key]; twice {
+			return v, p.fail("key " + strconv.Quote(key) + " stands here twice")
 		}
 		if p.space(); p.next() != ':' {
 			return v, p.fail("a colon is wanted here")
@@ -157,6 +156,7 @@ func (p *parser) table(depth int) (value, error) {
 		if err != nil {
 			return v, err
 		}
+		v.index[key] = len(v.members)
 		v.members = append(v.members, member{key: key, value: e})
 		if more, err := p.separator('}'); !more {
 			return v, err
@@ -235,6 +235,13 @@ func (p *parser) string() (string, error) {
 				return "", err
 			}
 			s = utf8.AppendRune(s, r)
+		case c < utf8.RuneSelf:
+			start := p.at
+			for c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' {
+				p.at++
+				c = p.next()
+			}
+			s = append(s, p.b[start:p.at]...)
 		default:
 			r, n := utf8.DecodeRune(p.b[p.at:])
 			if r == utf8.RuneError && n == 1 {
