@@ -30,7 +30,9 @@ type admitRule struct {
 func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
 	t := c.Table("admit")
 	d.deny = t.OneOf("default", "allow", "deny") == "deny"
-	d.message = t.String("message", "")
+	if d.message = t.String("message", ""); d.message != "" && !d.deny {
+		t.Fail("message", `is shown only with default = "deny"; a rule has its own`)
+	}
 	for _, rule := range t.Tables("rules") {
 		r := readRule(rule)
 		d.rules = append(d.rules, r)
@@ -68,7 +70,9 @@ func readRule(t *conf.Table) (r admitRule) {
 		case !t.Has(test.key):
 			continue
 		case test.key == "one_of":
-			r.values = t.Strings(test.key)
+			if r.values = t.Strings(test.key); len(r.values) == 0 {
+				t.Fail(test.key, "is empty, which nothing would match")
+			}
 		default:
 			r.values = []string{t.String(test.key, "")}
 		}

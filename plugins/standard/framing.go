@@ -31,7 +31,7 @@ func (f *framing) read(c *conf.Table, shape *sdk.Shape) {
 	}
 	f.client = t.OneOf("client", client...)
 	f.upstream = t.OneOf("upstream", "raw", "framed-v1", "auto")
-	if text := t.String("range", ""); text != "" {
+	if text := t.String("range", ""); t.IsString("range") {
 		var err error
 		if f.versions, err = semver.ParseRange(text); err != nil {
 			t.Fail("range", err.Error())
