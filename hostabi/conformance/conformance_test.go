@@ -1,9 +1,11 @@
 package conformance
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"weir/hostabi"
 	"weir/hostabi/wasmhost"
 )
 
@@ -53,4 +55,22 @@ func TestStandardPolicyConforms(t *testing.T) {
 		"permanent":["5xx"],"retryable":[503],"retry_after":{"503":"1s"},
 		"error_format":{"http":"{\"c\":{{code}}}","websocket":"{\"id\":{{field:/id}}{{?field:/a/b}}}"},
 		"error_to":{"payload_too_large":"receiver","draining":"nobody"},"gap_notice":true}`))
+}
+
+// A table of many kinds is read in the time that a guest has for it: where each key was
+// compared with all others, a thousand were not.
+func TestStandardPolicyReadsManyKinds(t *testing.T) {
+	t.Parallel()
+	table := []byte(`{"priority":{"kind":1`)
+	for i := range 1500 {
+		table = fmt.Appendf(table, `,"kind-%d":%d`, i, 1+i%255)
+	}
+	m, err := wasmhost.Load(t.Context(), wasmhost.Options{
+		Name: "standard", Wasm: BuildGo(t, "weir/plugins/standard"), Rehearse: rehearse,
+		Configure: (&hostabi.ConfigureInput{Policy: "standard", Config: append(table, "}}"...), HostMinor: hostabi.Minor}).AppendTo(nil),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Close()
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -13,23 +12,6 @@ import (
 	"weir/proxy/config"
 	"weir/proxy/metrics"
 )
-
-// A table of many kinds loads in the time that a guest has for it: where each key was
-// compared with all others, a thousand did not.
-func TestStandardPolicyWithManyKinds(t *testing.T) {
-	table := map[string]any{}
-	for i := range 1500 {
-		table[fmt.Sprint("kind-", i)] = 1 + i%255
-	}
-	p, err := Load(t.Context(), Options{
-		Config: config.Policy{Name: "standard", Bytes: conformance.BuildGo(t, "weir/plugins/standard"), Engine: wasmhost.Interpreter, Config: map[string]any{"priority": table}},
-		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)), Metrics: metrics.New("test"), CallTimeout: time.Second,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Close()
-}
 
 // TestStandardPolicy drives the module that ships through everything this
 // package asks of a policy.
