@@ -43,13 +43,20 @@ type Values struct {
 	Status       int      // HTTP status; 0: the envelope's
 }
 
-// Append appends the filled envelope to dst. It calls no guest and allocates
-// nothing but the growth of dst.
+// Append appends the filled envelope to dst: without what may be long if it would
+// exceed hostabi.MaxEnvelope with it. It calls no guest and allocates nothing but the
+// growth of dst.
 func (e *Envelope) Append(dst []byte, v *Values) []byte {
 	if e == nil {
 		return dst
 	}
-	return e.body.append(dst, e, v)
+	if filled, ok := e.body.append(dst, e, v); ok {
+		return filled
+	}
+	short := *v
+	short.Message, short.Key, short.Fields = "", nil, nil
+	dst, _ = e.body.append(dst, e, &short) // all that is left is short
+	return dst
 }
 
 // faultRow is the catalogue's row of c, with one for Gap.

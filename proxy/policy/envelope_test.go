@@ -206,6 +206,18 @@ func TestAPanicBesideIsContained(t *testing.T) {
 	want(t, "healed", mine(), true)
 }
 
+// Who repeats a slot in a template gets no more than a bound makes of it.
+func TestALongEnvelopeLeavesOutWhatMakesItLong(t *testing.T) {
+	const each = `{{message}}{{key}}{{field:/id}}`
+	g := errorsWith(hostabi.ErrorOutput{Template: strings.Repeat(each, hostabi.MaxTemplate/len(each)), ContentType: "text/plain"})
+	g.shape = hostabi.Shape{Keep: []string{"/id"}}
+	e := start(t, g).View("r").Envelope(hostabi.NotAdmitted, hostabi.HTTP, hostabi.ToUpstream)
+	long := Values{Message: strings.Repeat("\x01", hostabi.MaxOutput), Key: []byte(strings.Repeat("k", hostabi.MaxEventKey)), Fields: [][]byte{[]byte(`"` + strings.Repeat("f", 4000) + `"`)}}
+	want(t, "long", string(e.Append([]byte("before"), &long)), "before"+string(e.Append(nil, &Values{})))
+	none := Values{Message: "m", Key: []byte("k"), Fields: [][]byte{[]byte(`"f"`)}}
+	want(t, "short", string(e.Append(nil, &none)), strings.Repeat(`"m""k""f"`, hostabi.MaxTemplate/len(each)))
+}
+
 func TestAppendAllocatesNothing(t *testing.T) {
 	v := (*Policy)(nil).View("r")
 	e := v.Envelope(hostabi.PayloadTooLarge, hostabi.WebSocket, hostabi.ToUpstream)

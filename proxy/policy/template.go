@@ -102,9 +102,14 @@ func lastToken(pointer string) string {
 	return strings.NewReplacer("~1", "/", "~0", "~").Replace(last)
 }
 
-// append fills t with v's values, with e's own where v has none.
-func (t template) append(dst []byte, e *Envelope, v *Values) []byte {
+// append fills t with v's values, with e's own where v has none; false when that
+// exceeds hostabi.MaxEnvelope.
+func (t template) append(dst []byte, e *Envelope, v *Values) (_ []byte, ok bool) {
+	most := len(dst) + hostabi.MaxEnvelope
 	for i := range t {
+		if len(dst) > most {
+			return dst, false
+		}
 		s := &t[i]
 		dst = append(dst, s.lit...)
 		if s.slot == slotNone {
@@ -122,7 +127,7 @@ func (t template) append(dst []byte, e *Envelope, v *Values) []byte {
 			dst = append(dst, "null"...)
 		}
 	}
-	return dst
+	return dst, len(dst) <= most
 }
 
 // value appends the slot's JSON value; false when it is absent.

@@ -81,8 +81,8 @@ func TestSlotsAreThoseOfTheABI(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := string(compiled.append(nil, &Envelope{code: hostabi.Gap, title: gapTitle}, &v))
-		if !strings.HasPrefix(got, `,"`+name+`":`) {
+		got, _ := compiled.append(nil, &Envelope{code: hostabi.Gap, title: gapTitle}, &v)
+		if !strings.HasPrefix(string(got), `,"`+name+`":`) {
 			t.Errorf("slot %s fills as %s", name, got)
 		}
 	}
@@ -107,7 +107,7 @@ func TestFieldsThatAreNotTextAreAbsent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := compiled.append(nil, &Envelope{}, &Values{Fields: [][]byte{[]byte("\"\xff\"")}})
+	got, _ := compiled.append(nil, &Envelope{}, &Values{Fields: [][]byte{[]byte("\"\xff\"")}})
 	want(t, "field", string(got), "null")
 }
 
