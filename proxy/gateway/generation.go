@@ -29,6 +29,7 @@ type generation struct {
 	cfg       *config.Config
 	router    router
 	policies  map[string]*shared[*policy.Policy]
+	views     map[string]*policy.View // by route
 	upstreams map[string]*shared[*upstream.Upstream]
 	tls       *tls.Config // nil: plain TCP
 
@@ -83,6 +84,7 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 		number:    1,
 		cfg:       cfg,
 		policies:  map[string]*shared[*policy.Policy]{},
+		views:     map[string]*policy.View{},
 		upstreams: map[string]*shared[*upstream.Upstream]{},
 	}
 	if old != nil {
@@ -114,7 +116,7 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 		return nil, problems
 	}
 	for i := range cfg.Routes {
-		gen.view(&cfg.Routes[i]) // asks the policy, so that publish need not
+		gen.addView(&cfg.Routes[i]) // asks the policy, so that publish need not
 	}
 	whole = true
 	return gen, nil
@@ -149,6 +151,15 @@ func policyKey(p *config.Policy) (string, error) {
 		return "", fmt.Errorf("policy %q: config: %w", p.Name, err)
 	}
 	return fmt.Sprintf("%x %s %s %s %s", sum(p.Bytes), p.Engine, p.OnFault, p.SHA256, table), nil
+}
+
+// addView adds the route's view of its policy, or of the native defaults.
+func (gen *generation) addView(cfg *config.Route) {
+	var p *policy.Policy
+	if s := gen.policies[cfg.Policy]; s != nil {
+		p = s.part
+	}
+	gen.views[cfg.Name] = p.View(cfg.Name)
 }
 
 func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *generation) error {
@@ -257,6 +268,9 @@ func (g *Gateway) retire(old *generation) {
 // close gives the generation's parts back; those that another generation holds
 // live on. A part that panics keeps no other open.
 func (gen *generation) close(panicked crash.Report) {
+	for _, v := range gen.views {
+		panicked.Contain(v.Release)
+	}
 	for _, p := range gen.policies {
 		panicked.Contain(p.close)
 	}

@@ -6,7 +6,6 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/flow"
-	"weir/proxy/policy"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
 )
@@ -31,7 +30,7 @@ func (g *Gateway) publish(gen *generation) {
 		}
 		routes[cfg.Name] = live
 		live.relay.Memory.SetMax(ownLimit(cfg.Own.MaxMemory, cfg.Limits.MaxMemory))
-		live.relay.Store(&relay.Settings{View: gen.view(cfg), Limits: cfg.Limits})
+		live.relay.Store(&relay.Settings{View: gen.views[cfg.Name], Limits: cfg.Limits})
 		gen.addRoute(cfg, live)
 	}
 	g.memory.SetMax(gen.cfg.Limits.MaxMemory)
@@ -46,18 +45,10 @@ func ownLimit(own bool, limit int64) int64 {
 	return 0
 }
 
-// view returns the route's view of its policy, or of the native defaults.
-func (gen *generation) view(cfg *config.Route) *policy.View {
-	if s := gen.policies[cfg.Policy]; s != nil {
-		return s.part.View(cfg.Name)
-	}
-	return (*policy.Policy)(nil).View(cfg.Name)
-}
-
 func (gen *generation) addRoute(cfg *config.Route, live *liveRoute) {
 	rt := &route{
 		Route: stream.Route{
-			Name: cfg.Name, Upstream: gen.upstreams[cfg.Upstream].part, View: gen.view(cfg), Limits: cfg.Limits,
+			Name: cfg.Name, Upstream: gen.upstreams[cfg.Upstream].part, View: gen.views[cfg.Name], Limits: cfg.Limits,
 		},
 		policy: cfg.Policy,
 		live:   live,

@@ -51,6 +51,33 @@ func TestLimitsOfAnOpenTunnelChange(t *testing.T) {
 	}
 }
 
+// What a policy keeps for a route goes with the last generation that has the route,
+// also when the policy itself stays. A tunnel that is still on it lives on.
+func TestARouteThatIsGoneTakesItsRules(t *testing.T) {
+	r := start(t, policyRoute(`"a"`, ""))
+	c := r.ws("/ws")
+	p := r.g.current.Load().policies["p"].part
+	rules := p.Info().CachedRules
+	for n := range 10 {
+		r.write(strings.Replace(policyRoute(`"a"`, ""), `name = "demo"`, fmt.Sprintf(`name = "demo %d"`, n), 1))
+		if err := r.g.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.g.current.Load().policies["p"].part != p {
+		t.Fatal("the policy is another one")
+	}
+	until(t, "only the rules of the last are left", func() bool { return rules > 0 && p.Info().CachedRules == rules })
+	for _, key := range []string{"a", "new"} {
+		if err := echo(t.Context(), c, `{"type":"`+key+`"}`); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := p.Info().CachedRules; n != rules {
+		t.Errorf("%d rules with the tunnel's, %d before", n, rules)
+	}
+}
+
 func TestMaxMemoryChanges(t *testing.T) {
 	r := start(t, plainRoute)
 	r.write("[limits]\nmax_memory = \"2MiB\"\n" + plainRoute)

@@ -62,7 +62,7 @@ type Policy struct {
 
 	build     sync.Mutex // held while a view is made, so that it is made once
 	mu        sync.Mutex
-	views     map[string]*View    // by route
+	views     map[string]*View    // by route; that are held
 	templates map[string]template // by text: most envelopes of a policy are alike
 }
 

@@ -135,6 +135,10 @@ func (p *Policy) sweep(now time.Time) {
 	p.mu.Unlock()
 	for _, v := range views {
 		v.mu.Lock()
+		if v.gone {
+			v.mu.Unlock()
+			continue
+		}
 		for d := range v.rules {
 			old := v.rules[d].Load()
 			kept := old.rebuilt(0, func(e *entry) bool { return e.fresh(t) && (!forget || e.used.Swap(false)) })

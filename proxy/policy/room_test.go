@@ -39,6 +39,28 @@ func TestAFullCacheMakesRoom(t *testing.T) {
 	want(t, "cached", r.Info().CachedRules, 1)
 }
 
+// A view that all have released keeps what it knows and takes no room for more.
+func TestAReleasedViewTakesNoRoom(t *testing.T) {
+	g := droppables(ok)
+	r := start(t, g)
+	v := r.View("r")
+	want(t, "view", r.View("r"), v)
+	v.Release()
+	v.Rule(hostabi.ToUpstream, []byte("known"), nil)
+	want(t, "cached while it is held", r.Info().CachedRules, 1)
+	v.Release()
+	want(t, "cached", r.Info().CachedRules, 0)
+	calls := g.calls[hostabi.Classify].Load()
+	want(t, "known", v.Rule(hostabi.ToUpstream, []byte("known"), nil).Class, hostabi.Droppable)
+	want(t, "new", v.Rule(hostabi.ToUpstream, []byte("new"), nil).Class, hostabi.Critical)
+	want(t, "calls", g.calls[hostabi.Classify].Load(), calls)
+	want(t, "cached in the end", r.Info().CachedRules, 0)
+	if r.View("r") == v {
+		t.Error("the view comes back")
+	}
+	(*Policy)(nil).View("r").Release()
+}
+
 func TestAFloodOfKeysForgetsNoneInUse(t *testing.T) {
 	g := droppables(ok)
 	r := start(t, g)

@@ -104,6 +104,13 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 		v.mu.Unlock()
 		return &e.Rule
 	}
+	if v.gone {
+		v.mu.Unlock()
+		if e != nil {
+			return &e.Rule
+		}
+		return &critical
+	}
 	if f := v.flights[id]; f != nil {
 		v.mu.Unlock()
 		<-f.done // ends with the call, which the host bounds
@@ -143,6 +150,9 @@ func (v *View) land(id flightKey, answer *entry, reserved bool) {
 	p := v.policy
 	v.mu.Lock()
 	t := v.rules[id.direction].Load()
+	if v.gone {
+		answer = nil
+	}
 	if answer != nil && !reserved && t.get([]byte(id.key)) == nil {
 		reserved = p.room.take(nanos(p.now())) // the old one was swept meanwhile
 		if !reserved {

@@ -350,6 +350,7 @@ func TestHammer(t *testing.T) {
 	}
 	g.envelope = errorsWith(hostabi.ErrorOutput{Template: `{"c":{{code}}}`}).envelope
 	r := start(t, g, func(c *config.Policy) { c.OnFault = "open" })
+	r.View("a") // while b comes and goes
 	var all sync.WaitGroup
 	for n := range 8 {
 		all.Go(func() {
@@ -362,6 +363,7 @@ func TestHammer(t *testing.T) {
 				v.UpstreamFault(&hostabi.FaultInput{Status: uint16(400 + i%300)})
 				v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i % 300)}, nil)
 				dst = v.Envelope(hostabi.InboxFull, hostabi.WebSocket, 0).Append(dst[:0], &Values{})
+				v.Release()
 				switch i % 500 {
 				case 100:
 					g.trap[i%hostabi.NumHooks].Store(true)
@@ -379,6 +381,7 @@ func TestHammer(t *testing.T) {
 		})
 	}
 	all.Wait()
+	want(t, "views", len(r.views), 1)
 	rules := 0
 	for _, v := range r.views {
 		want(t, "flights", len(v.flights), 0)

@@ -97,6 +97,7 @@ func (s *slotted[T]) set(value *T, until int64) {
 type View struct {
 	policy *Policy
 	route  string
+	held   int // generations that have the route; guarded by policy.mu
 
 	rules     ruleTables
 	envelopes []slotted[Envelope] // by code, then leg
@@ -106,11 +107,12 @@ type View struct {
 
 	mu      sync.Mutex
 	flights map[flightKey]*flight
+	gone    bool // released: no rule is added any more
 }
 
-// View returns the policy's view for a route, always the same one. The first
-// call asks the guest for the route's envelopes and fault classes and prewarms
-// its rules. The view of a nil Policy gives the native defaults.
+// View returns the policy's view for a route, the same one to all who have not
+// released it. The first call asks the guest for the route's envelopes and fault
+// classes and prewarms its rules. The view of a nil Policy gives the native defaults.
 func (p *Policy) View(route string) *View {
 	if p == nil {
 		return nativeView()
@@ -119,6 +121,9 @@ func (p *Policy) View(route string) *View {
 	defer p.build.Unlock()
 	p.mu.Lock()
 	v := p.views[route]
+	if v != nil {
+		v.held++
+	}
 	p.mu.Unlock()
 	if v != nil {
 		return v
@@ -131,11 +136,36 @@ func (p *Policy) View(route string) *View {
 	return v
 }
 
+// Release gives back one View. After the last the view keeps what is cached, but its
+// rules leave their room to others: it stays usable, as when the policy is closed.
+func (v *View) Release() {
+	p := v.policy
+	if p == native {
+		return
+	}
+	p.mu.Lock()
+	v.held--
+	last := v.held == 0
+	if last {
+		delete(p.views, v.route)
+	}
+	p.mu.Unlock()
+	if !last {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.gone = true
+	for d := range v.rules {
+		p.room.give(v.rules[d].Load().used)
+	}
+}
+
 var nativeView = sync.OnceValue(func() *View { return newView(native, "") })
 
 func newView(p *Policy, route string) *View {
 	v := &View{
-		policy: p, route: route,
+		policy: p, route: route, held: 1,
 		envelopes: make([]slotted[Envelope], numFaults*int(numLegs)),
 		faults:    make([]slotted[Fault], numFaults),
 		flights:   make(map[flightKey]*flight),
