@@ -59,6 +59,14 @@ func TestAReleasedViewTakesNoRoom(t *testing.T) {
 		t.Error("the view comes back")
 	}
 	(*Policy)(nil).View("r").Release()
+
+	v = r.View("asking")
+	g.classify = func(*hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
+		v.Release()
+		return hostabi.Rule{Class: hostabi.Droppable}, ok
+	}
+	want(t, "released while it asks", v.Rule(hostabi.ToUpstream, []byte("k"), nil).Class, hostabi.Droppable)
+	want(t, "cached then", r.Info().CachedRules, 0)
 }
 
 func TestAFloodOfKeysForgetsNoneInUse(t *testing.T) {
