@@ -43,6 +43,33 @@ func TestBrokenPoliciesAreFound(t *testing.T) {
 	}
 }
 
+// The host takes an envelope that it must be able to send, and no other.
+func TestEnvelopesAreJudgedAsTheHostDoes(t *testing.T) {
+	for _, c := range []struct {
+		over hostabi.Transport
+		out  hostabi.ErrorOutput
+		want string
+	}{
+		{hostabi.WebSocket, hostabi.ErrorOutput{Template: "ERR {{code}}"}, ""},
+		{hostabi.WebSocket, hostabi.ErrorOutput{Template: "{ERR {{code}}"}, "not JSON"},
+		{hostabi.WebSocket, hostabi.ErrorOutput{Template: "{ERR {{code}}", Binary: true}, ""},
+		{hostabi.WebSocket, hostabi.ErrorOutput{Template: "ERR {{code}}", ContentType: "application/json"}, "not JSON"},
+		{hostabi.HTTP, hostabi.ErrorOutput{Template: "ERR {{code}}"}, "not JSON"},
+		{hostabi.HTTP, hostabi.ErrorOutput{Template: "ERR {{code}}", Binary: true}, "not JSON"},
+		{hostabi.HTTP, hostabi.ErrorOutput{Template: "ERR {{code}}", ContentType: "text/plain; charset=utf-8"}, ""},
+		{hostabi.HTTP, hostabi.ErrorOutput{Status: 304}, "status 304"},
+		{hostabi.HTTP, hostabi.ErrorOutput{Status: 600}, "status 600"},
+		{hostabi.HTTP, hostabi.ErrorOutput{Status: 200, Close: 4999}, ""},
+		{hostabi.WebSocket, hostabi.ErrorOutput{Close: 1006}, "close code 1006"},
+		{hostabi.WebSocket, hostabi.ErrorOutput{Close: 1015}, "close code 1015"},
+	} {
+		err := validEnvelope(&hostabi.ErrorInput{Transport: c.over}, &c.out, &hostabi.Shape{})
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c, err, c.want)
+		}
+	}
+}
+
 func TestStandardPolicyConforms(t *testing.T) {
 	t.Parallel()
 	wasm := BuildGo(t, "weir/plugins/standard")

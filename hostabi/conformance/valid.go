@@ -33,7 +33,7 @@ func valid(s sample, out []byte, shape *hostabi.Shape) error {
 	if err := m.Decode(out); err != nil {
 		return err
 	}
-	return validEnvelope(&m, shape)
+	return validEnvelope(&s.err, &m, shape)
 }
 
 func pointer(field, p string) error {
@@ -43,8 +43,14 @@ func pointer(field, p string) error {
 	return fmt.Errorf("%s %q is not a pointer", field, p)
 }
 
-// validEnvelope holds an envelope to ABI.md §7.2.
-func validEnvelope(m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
+// validEnvelope holds an envelope to ABI.md §6.6 and §7.2.
+func validEnvelope(in *hostabi.ErrorInput, m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
+	if s := m.Status; in.Transport == hostabi.HTTP && s != 0 && (s < 200 || s > 599 || s == 204 || s == 205 || s == 304) {
+		return fmt.Errorf("status %d cannot carry an envelope", s)
+	}
+	if c := m.Close; c != 0 && (c < 1000 || c > 4999 || c >= 1004 && c <= 1006 || c > 1014 && c < 3000) {
+		return fmt.Errorf("close code %d may not be sent", c)
+	}
 	if m.Template == "" {
 		return nil
 	}
@@ -56,7 +62,7 @@ func validEnvelope(m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
 		return err
 	}
 	least, _ := fill(m.Template, shape.Keep, false)
-	if m.Binary || !isJSON(m.ContentType) {
+	if !mustBeJSON(in, m) {
 		return nil
 	}
 	for _, text := range []string{full, least} {
@@ -67,11 +73,13 @@ func validEnvelope(m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
 	return nil
 }
 
-// isJSON tells whether an envelope of this content type must be JSON; without
-// one it must.
-func isJSON(contentType string) bool {
-	m, _, _ := mime.ParseMediaType(contentType)
-	return contentType == "" || strings.HasSuffix(m, "/json") || strings.HasSuffix(m, "+json")
+// mustBeJSON tells whether an envelope must be JSON.
+func mustBeJSON(in *hostabi.ErrorInput, m *hostabi.ErrorOutput) bool {
+	if m.ContentType == "" {
+		return in.Transport == hostabi.HTTP || !m.Binary && (strings.HasPrefix(m.Template, "{") || strings.HasPrefix(m.Template, "["))
+	}
+	media, _, _ := mime.ParseMediaType(m.ContentType)
+	return strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json")
 }
 
 // fill puts a number into every slot; optional ones are left out unless all.

@@ -47,7 +47,8 @@ func (m *Module) heal() {
 }
 
 // replace makes one instance and puts it into the pool. Replacements rest in
-// between, so that a guest that keeps faulting takes at most a tenth of a core.
+// between, so that a guest that keeps faulting takes a tenth of a core, or a third
+// if it takes all the time that it has to start.
 func (m *Module) replace() bool {
 	m.replaceMu.Lock()
 	defer m.replaceMu.Unlock()
