@@ -37,9 +37,9 @@ func refusedModules() map[string]refused {
 		"trap in _initialize":  {With(func(g *Guest) { g.Export("_initialize", Signature{}, Unreachable...) }), Instantiate, []string{"_initialize", "unreachable"}},
 		"trap in weir_abi":     {With(func(g *Guest) { g.Export("weir_abi", Sig("", "i"), Unreachable...) }), Instantiate, []string{"weir_abi", "unreachable"}},
 		"trap in weir_buffer":  {With(func(g *Guest) { g.Export("weir_buffer", Sig("ii", "i"), Unreachable...) }), Instantiate, []string{"weir_buffer", "unreachable"}},
-		"endless start":        {With(func(g *Guest) { g.Start = Forever }), Instantiate, []string{"500ms"}},
-		"endless _initialize":  {With(func(g *Guest) { g.Export("_initialize", Signature{}, Forever...) }), Instantiate, []string{"_initialize", "500ms"}},
-		"endless configure":    {With(func(g *Guest) { g.Hook(hostabi.Configure, Forever) }), Configure, []string{"weir_configure", "500ms"}},
+		"endless start":        {With(func(g *Guest) { g.Start = Forever }), Instantiate, []string{"50ms"}},
+		"endless _initialize":  {With(func(g *Guest) { g.Export("_initialize", Signature{}, Forever...) }), Instantiate, []string{"_initialize", "50ms"}},
+		"endless configure":    {With(func(g *Guest) { g.Hook(hostabi.Configure, Forever) }), Configure, []string{"weir_configure", "50ms"}},
 		"trap in configure":    {With(func(g *Guest) { g.Hook(hostabi.Configure, Unreachable) }), Configure, []string{"weir_configure", "unreachable"}},
 		"configure too long":   {With(func(g *Guest) { g.Hook(hostabi.Configure, I64(8193)) }), Configure, []string{"8193", "8192"}},
 		"refused without word": {With(func(g *Guest) { g.Hook(hostabi.Configure, I64(2<<32)) }), Configure, []string{"status 2"}},
@@ -60,7 +60,7 @@ func TestRefusedModules(t *testing.T) {
 	for name, c := range refusedModules() {
 		t.Run(name, func(t *testing.T) {
 			engines(t, func(t *testing.T, engine string) {
-				m, err := Load(t.Context(), on(engine, Options{Name: "p", Wasm: c.wasm, Configure: refusal}))
+				m, err := Load(t.Context(), on(engine, Options{Name: "p", Wasm: c.wasm, Configure: refusal, InitTimeout: 50 * time.Millisecond}))
 				if err == nil {
 					m.Close()
 					t.Fatal("it loads")
@@ -145,6 +145,7 @@ func (o *overAfter) Err() error {
 // A load that fails leaves nothing, whatever the stage and however often: no
 // instance, no memory, no compiled module, no file of an image.
 func TestALoadThatFailsLeavesNothing(t *testing.T) {
+	const loads = 25
 	const between = "between two instances"
 	all := refusedModules()
 	all[between] = refused{wasm: NewGuest().Build()}
@@ -155,7 +156,7 @@ func TestALoadThatFailsLeavesNothing(t *testing.T) {
 		}
 		engines(t, func(t *testing.T, engine string) {
 			held, files, mapped := CompiledModules(), descriptors(), addresses()
-			for range 100 {
+			for range loads {
 				m := newModule(on(engine, Options{Wasm: all[name].wasm, Instances: 2}))
 				var ctx context.Context = t.Context()
 				if name == between {
@@ -171,7 +172,7 @@ func TestALoadThatFailsLeavesNothing(t *testing.T) {
 			if n := descriptors(); n > files {
 				t.Errorf("%s: %d descriptors, %d before", name, n, files)
 			}
-			if n := addresses(); n > mapped+100*hostabi.MaxMemoryPages<<16/2 {
+			if n := addresses(); n > mapped+loads*hostabi.MaxMemoryPages<<16/2 {
 				t.Errorf("%s: %d bytes of addresses, %d before", name, n, mapped)
 			}
 		})
