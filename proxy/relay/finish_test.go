@@ -355,19 +355,26 @@ func TestACloseFrameInTwoPieces(t *testing.T) {
 }
 
 // A large message on its way to the upstream has the time that a drain gives to end:
-// the upstream has it whole, and then the close frame.
+// the upstream has it whole, then what was refused meanwhile, and the close frame at once.
 func TestADrainInsideALargeMessage(t *testing.T) {
 	for _, ends := range []bool{true, false} {
 		inTunnel(t, func(r *rig) {
 			wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))
 			r.c.raw(wire[:large/2])
 			synctest.Wait()
+			r.u.send(strings.Repeat("y", 2*large))
+			synctest.Wait()
 			r.Drain(0)
 			sleep(4900)
 			r.c.silent()
 			if ends {
 				r.c.raw(wire[large/2:])
+				synctest.Wait()
 				r.u.expectBytes(wire)
+				r.u.refused(hostabi.PayloadTooLarge, large, 2*large)
+				if r.u.w.out.unread() == 0 {
+					t.Error("the close frame waits for the end of the drain")
+				}
 				r.u.expectFrame(got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=0")})
 				r.u.close(1012, "")
 				r.u.end()
@@ -378,7 +385,7 @@ func TestADrainInsideALargeMessage(t *testing.T) {
 			if !ends && !r.u.w.out.reset {
 				t.Error("not reset")
 			}
-		})
+		}, maxMessage(large))
 	}
 }
 

@@ -41,6 +41,40 @@ func TestSourceDiesInsideAMessageThatWaits(t *testing.T) {
 	}
 }
 
+// A large message whose first bytes TLS has taken, though none of them is sent, has
+// begun: it can not be taken back, and nothing follows what comes of it.
+func TestARecordThatWaitsIsAPartOfItsMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))[:large/2]
+		r.c.raw(wire)
+		synctest.Wait()
+		r.c.end()
+		synctest.Wait()
+		if got := r.u.read(1000); !strings.HasPrefix(string(wire), string(got)) {
+			t.Errorf("the upstream received %q", got)
+		}
+	}, kernel(3), func(s *setup) { s.record = 5 }, buffered(large+50_000))
+}
+
+// So has one whose first part went out at once, and the next part not.
+func TestAPartThatWaitsBehindOneThatDidNot(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))[:large/2]
+		r.c.raw(wire[:large/3])
+		synctest.Wait()
+		if n := r.u.w.out.unread(); n != large/3 {
+			t.Errorf("%d bytes are passed on, want %d", n, large/3)
+		}
+		r.c.raw(wire[large/3:])
+		synctest.Wait()
+		r.c.end()
+		synctest.Wait()
+		if got := r.u.read(large); !strings.HasPrefix(string(wire), string(got)) {
+			t.Errorf("behind %d bytes the upstream received %.100q", large/3, got[min(large/3, len(got)):])
+		}
+	}, kernel(large/3), buffered(large+50_000))
+}
+
 // The envelope for what the upstream did not get any more is not lost either, nor is
 // what was refused meanwhile.
 func TestAnswersBesideALargeMessageThatWaits(t *testing.T) {
