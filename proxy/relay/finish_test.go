@@ -389,6 +389,28 @@ func TestADrainInsideALargeMessage(t *testing.T) {
 	}
 }
 
+// A large message that comes behind the close frame of a drain is lost, and has no
+// close frame of its own.
+func TestALargeMessageBehindTheEndOfADrain(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))
+		r.c.raw(wire[:large/2])
+		synctest.Wait()
+		r.Drain(0)
+		synctest.Wait()
+		r.c.raw(wire[large/2:])
+		r.u.expectBytes(wire)
+		r.u.expectFrame(got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=0")})
+		r.c.raw(wire[:large/2])
+		synctest.Wait()
+		r.u.close(1012, "")
+		r.u.end()
+		if rest := r.u.read(100); len(rest) > 0 {
+			t.Errorf("behind the close frame the upstream received %q", rest)
+		}
+	})
+}
+
 // Who has sent a close frame and reads no more, though the other side talks on, has
 // closed, and is no slow consumer.
 func TestAPeerThatHasClosedIsNoSlowConsumer(t *testing.T) {

@@ -302,6 +302,7 @@ func (s *sink) messageOver() {
 	s.deferred, s.waiting = nil, 0
 	if s.farewell != nil {
 		s.farewell()
+		s.farewell = nil // another message may begin behind it, which is lost
 	}
 	s.write()
 	s.wake.Broadcast()
