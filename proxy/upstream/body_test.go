@@ -81,6 +81,31 @@ func TestBodiesStreamDown(t *testing.T) {
 	}
 }
 
+// A body that was waited for in vain may begin at any time.
+func TestAWaitForABodyBoundsNoOther(t *testing.T) {
+	next := make(chan struct{})
+	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+		p.head()
+		p.send("HTTP/1.1 503 X\r\nContent-Length: 1\r\n\r\n")
+		<-next
+		p.send("x")
+	}))
+	var resp http1.Response
+	e, err := u.Do(request("/", nil), &resp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.AwaitBody(time.Millisecond)
+	if limit := e.limit(time.Now()); !limit.IsZero() {
+		t.Errorf("what follows is to be here by %v", limit)
+	}
+	close(next)
+	if p, err := e.Body.Next(); string(p) != "x" || err != nil && err != io.EOF {
+		t.Errorf("%q %v", p, err)
+	}
+	e.Finish(true)
+}
+
 func TestLargeBodiesArriveWhole(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789abcdef"), 40000)
 	for _, length := range []int64{int64(len(want)), -1} {
