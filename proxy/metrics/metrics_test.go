@@ -211,6 +211,20 @@ func TestGenerationsOfAPolicyShareItsInstances(t *testing.T) {
 	if got := series(t, s, "weir_policy_instances", "policy=p"); got != 4 {
 		t.Errorf("%v instances, want 4", got)
 	}
+	s.PolicyGone("p")
+	families, err := s.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "policy" {
+					t.Errorf("%s is left of policy %s", f.GetName(), l.GetValue())
+				}
+			}
+		}
+	}
 }
 
 func TestReadingsAreAskedFor(t *testing.T) {
