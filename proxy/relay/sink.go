@@ -31,7 +31,8 @@ type sink struct {
 
 	set     *Settings
 	queue   flow.Queue
-	stalled int // pumps that wait: for what they lent, or for room
+	stalled int       // pumps that wait: for what they lent, or for room
+	full    time.Time // when the first of them began to
 
 	inMessage bool     // a large message is being passed through: nothing comes between
 	mark      uint64   // what waits of it is behind this

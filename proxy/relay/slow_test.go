@@ -480,6 +480,26 @@ func TestWhatTheKernelHoldsIsTaken(t *testing.T) {
 	}
 }
 
+// slow_consumer_grace begins when the queue is full, whatever the peer did before.
+func TestGraceBeginsWhenTheQueueIsFull(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		fill(r.u, 1000)
+		sleep(20_000)
+		for i := range 10 {
+			r.u.send(event("critical", i, 1000))
+		}
+		sleep(9_900)
+		synctest.Wait()
+		if r.Info().Closing {
+			t.Error("closed before")
+		}
+		sleep(3_000)
+		if !r.Info().Closing {
+			t.Error("not closed")
+		}
+	}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.SlowConsumerGrace = 10 * time.Second }))
+}
+
 // max_inbox bounds messages that wait toward the upstream: what exceeds it is
 // answered and not forwarded.
 func TestInbox(t *testing.T) {

@@ -124,7 +124,8 @@ func (s *sink) awaitRoom(p *pump, n int64) {
 func (s *sink) stall(p *pump, over func() bool) {
 	p.in.paused.Store(true)
 	if s.stalled++; s.stalled == 1 {
-		s.acked = s.leg.tr.Acked()
+		s.look()
+		s.full = time.Now()
 		s.armGrace(s.set.Limits.SlowConsumerGrace)
 	}
 	for !over() && !s.gone() {
@@ -162,7 +163,7 @@ func (s *sink) stuck() (queued int64, stuck bool) {
 		return 0, false
 	}
 	s.look()
-	left := s.set.Limits.SlowConsumerGrace - time.Since(s.moved)
+	left := s.set.Limits.SlowConsumerGrace - min(time.Since(s.moved), time.Since(s.full))
 	if left > 0 {
 		s.armGrace(left)
 	}
