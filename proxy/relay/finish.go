@@ -133,8 +133,8 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	}
 	end = l.tr.Close
 	_ = l.tr.CloseWrite()
-	rest := discard{buf: gatherers.Get().(*[gatherSize]byte)}
-	defer gatherers.Put(rest.buf)
+	rest := &discard{}
+	defer rest.Idle()
 	began := time.Now()
 	for {
 		_ = l.tr.SetReadDeadline(time.Now().Add(lingerTimeout))
@@ -244,8 +244,19 @@ func (s *sink) release() {
 	s.settle()
 }
 
-// discard takes bytes that nobody reads any more.
+// discard takes bytes that nobody reads any more, in memory that it has while they come.
 type discard struct{ buf *[gatherSize]byte }
 
-func (d discard) Space() []byte { return d.buf[:] }
-func (d discard) Idle()         {}
+func (d *discard) Space() []byte {
+	if d.buf == nil {
+		d.buf = gatherers.Get().(*[gatherSize]byte)
+	}
+	return d.buf[:]
+}
+
+func (d *discard) Idle() {
+	if d.buf != nil {
+		gatherers.Put(d.buf)
+		d.buf = nil
+	}
+}

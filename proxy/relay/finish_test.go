@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,8 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/metrics"
+	"weir/proxy/policy"
+	"weir/proxy/sock"
 	"weir/proxy/wsframe"
 )
 
@@ -430,4 +433,48 @@ func TestAPeerThatHasClosedIsNoSlowConsumer(t *testing.T) {
 			}
 		}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.SlowConsumerGrace = time.Second }))
 	}
+}
+
+// lender notes whether who waits for bytes holds memory for them.
+type lender struct {
+	*wire
+	held atomic.Int64
+}
+
+func (l *lender) ReadTo(b sock.Buffer) (int, error) { return l.wire.ReadTo(&noted{b, l}) }
+
+type noted struct {
+	sock.Buffer
+	l *lender
+}
+
+func (n *noted) Space() []byte {
+	p := n.Buffer.Space()
+	n.l.held.Store(int64(len(p)))
+	return p
+}
+
+func (n *noted) Idle() {
+	n.Buffer.Idle()
+	if d, ok := n.Buffer.(*discard); ok && d.buf == nil {
+		n.l.held.Store(0)
+	}
+}
+
+// A peer that takes long for the rest of an ended tunnel costs no buffer meanwhile.
+func TestWaitingForAPeersEndHoldsNoBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lender{wire: &wire{in: newStream(0), out: newStream(0)}}
+		r := newRig(t, &setup{settings: Settings{View: (*policy.Policy)(nil).View("r"), Limits: limits()}})
+		r.Tunnel.legs[hostabi.ToUpstream].tr = l
+		go r.Tunnel.finishLeg(hostabi.ToUpstream)
+		for _, what := range []string{"", "more"} {
+			_, _ = l.in.put([]byte(what))
+			synctest.Wait()
+			if n := l.held.Load(); n > 0 {
+				t.Errorf("%d bytes are held", n)
+			}
+		}
+		l.in.change(func() { l.in.eof = true })
+	})
 }
