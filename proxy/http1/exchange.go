@@ -123,8 +123,9 @@ func (x *Exchange) sendContinue() {
 	x.continuing.Lock()
 	defer x.continuing.Unlock()
 	if x.expecting.Swap(false) {
-		// An error shows at the read that follows.
-		_ = x.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n"))
+		if x.c.write([]byte("HTTP/1.1 100 Continue\r\n\r\n")) != nil {
+			_ = x.c.nc.Close() // half of it may be sent: no answer can follow. The read that does fails
+		}
 	}
 }
 

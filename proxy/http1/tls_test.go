@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http/httptest"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"weir/proxy/sock"
@@ -120,3 +123,45 @@ func TestARefusedUpgradeClosesTheConnection(t *testing.T) {
 		t.Errorf("what stood behind it was taken for a request: %q", rest)
 	}
 }
+
+// What a client has not taken of a 100 (Continue) is not left out of its answer.
+func TestAContinueThatIsNotTakenEndsTheConnection(t *testing.T) {
+	h := httptest.NewTLSServer(nil) // for its certificate
+	h.Close()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		s := &Server{
+			Settings: func() Settings { return Settings{IdleTimeout: time.Minute, WriteTimeout: time.Second} },
+			Handler: func(x *Exchange) {
+				_, _ = io.ReadAll(x.Body)
+				_ = x.Respond(200, "", nil)
+			},
+		}
+		go s.ServeConn(sock.Server(pipeTCP{Conn: near}, &tls.Config{Certificates: h.TLS.Certificates}))
+		c := tls.Client(far, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // 1.3 has the client read tickets
+		_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		_, _ = io.WriteString(c, "x")
+		got := make([]byte, 1<<10)
+		for n := 0; ; {
+			k, err := c.Read(got[n:])
+			if n += k; err != nil {
+				if n > 0 {
+					t.Errorf("got %q", got[:n])
+				}
+				return
+			}
+		}
+	})
+}
+
+// pipeTCP has a pipe taken for TCP.
+type pipeTCP struct{ net.Conn }
+
+func (pipeTCP) SyscallConn() (syscall.RawConn, error)        { return nil, errors.ErrUnsupported }
+func (pipeTCP) CloseWrite() error                            { return nil }
+func (pipeTCP) SetLinger(int) error                          { return nil }
+func (pipeTCP) SetKeepAliveConfig(net.KeepAliveConfig) error { return nil }
