@@ -36,8 +36,8 @@ const (
 
 // Listen takes l over from Go's poller and calls accept, on a loop, with every
 // connection, which is on the least busy loop; leave is as for
-// poll.Handler.Ready, or nil in a Close. failed is told of errors and says whether to go on, after
-// a pause that doubles up to a second.
+// poll.Handler.Ready. failed is told of errors and says whether to go on, after a
+// pause that doubles up to a second.
 func Listen(p *poll.Poller, l *net.TCPListener, accept func(s *Socket, leave func()), failed func(error) (goOn bool)) (*Listener, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {
@@ -77,7 +77,13 @@ func (a *Listener) Close() error {
 		if err != nil {
 			break
 		}
-		a.accept(newSocket(a.p, nil, fd, tcpAddr(sa)), nil)
+		left := make(chan struct{})
+		leave := sync.OnceFunc(func() { close(left) })
+		go func() { // a TLS handshake takes as long as its client
+			defer leave()
+			a.accept(newSocket(a.p, nil, fd, tcpAddr(sa)), leave)
+		}()
+		<-left
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,9 +1,13 @@
 package sock
 
 import (
+	"crypto/tls"
 	"net"
+	"sync"
 	"testing"
 	"time"
+
+	"weir/proxy/poll"
 )
 
 // Who connected before the end is accepted still: the kernel resets the connections that
@@ -58,4 +62,63 @@ func TestAListenerEndsBehindWhoHasConnected(t *testing.T) {
 		}
 		_ = s.Close()
 	}
+}
+
+// Nor does it wait for those who are silent in their TLS handshake, which leaves the
+// loop of a task.
+func TestAListenerEndsBesideTLSHandshakes(t *testing.T) {
+	p := newLoops(t, 1)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	busy, goOn := make(chan struct{}), make(chan struct{})
+	first := true
+	var served sync.WaitGroup
+	l, err := Listen(p, tcp.(*net.TCPListener), func(s *Socket, leave func()) {
+		if first {
+			first = false
+			close(busy)
+			<-goOn
+			_ = s.Close()
+			return
+		}
+		served.Add(1)
+		p.NewTask(func(task *poll.Task) {
+			defer served.Done()
+			c := Server(s, &tls.Config{})
+			defer c.Close()
+			c.Bind(task)
+			_, _ = c.Read(make([]byte, 1))
+		}).Resume(leave)
+	}, func(error) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var silent []net.Conn
+	for i := range 3 {
+		c, err := net.Dial("tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent = append(silent, c)
+		if i == 0 {
+			<-busy
+		}
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for those who are silent")
+	}
+	close(goOn)
+	for _, c := range silent {
+		_ = c.Close()
+	}
+	served.Wait()
 }
