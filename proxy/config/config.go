@@ -57,7 +57,7 @@ type Limits struct {
 	MessageBurst        int           // messages at once; default max(MessageRate, 1)
 	HandshakeTimeout    time.Duration // request head, WebSocket handshake, each side
 	IdleTimeout         time.Duration // no message either way; keep-alive between requests
-	WriteTimeout        time.Duration // one blocked write of an HTTP response
+	WriteTimeout        time.Duration // of a client that takes nothing of an HTTP answer
 	PingInterval        time.Duration // optional; WebSocket pings by Weir
 	SlowConsumerGrace   time.Duration // nothing moves toward a full peer
 	ValidateUTF8        bool          // text messages must be UTF-8

@@ -104,7 +104,7 @@ func (x *Exchange) BytesWritten() int64 { return x.written }
 
 // Limit sets the timeouts of this exchange in place of the server's: idle for
 // progress of the request body and for the wait behind the answer, write for
-// one blocked write. Call it before Body is read and before Start.
+// a client that takes nothing. Call it before Body is read and before Start.
 func (x *Exchange) Limit(idle, write time.Duration) {
 	c := x.c
 	c.writeLimit, c.idleLimit = write, idle
