@@ -61,9 +61,10 @@ func (in *instance) log(level string, line []byte) {
 	}
 }
 
-// shortCall is how long a hook may run that keeps its stack. That stays as large as
+// shortCall is how long a hook may take that keeps its stack. That stays as large as
 // the deepest call made it, up to 400 MB, and nothing counts it. In this time it grows
-// to a few MB, and compared with it another stack costs nothing.
+// to a few MB, and compared with it another stack costs nothing. By the clock: of what
+// the engine takes to grow a stack little is spent by the guest (maxStep).
 const shortCall = time.Millisecond
 
 // errAbsent ends a guest that called a function whose code is not there.
@@ -235,7 +236,7 @@ func (in *instance) run(h hostabi.Hook, input, out []byte) ([]byte, hostabi.Resu
 	}
 	r := hostabi.Result(in.stack[0])
 	in.measure()
-	if in.time.spent > shortCall {
+	if in.m.now()-in.time.began > shortCall {
 		in.hooks[h] = in.module.ExportedFunction(h.Export())
 	}
 	if r.Status() == hostabi.StatusNoOpinion {

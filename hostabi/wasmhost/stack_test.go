@@ -1,6 +1,7 @@
 package wasmhost
 
 import (
+	"bytes"
 	"runtime"
 	"strings"
 	"testing"
@@ -29,20 +30,29 @@ func TestLongNamesMakeNoLongTrap(t *testing.T) {
 
 // A call that needed much stack leaves none of it to its instance.
 func TestDeepStacksComeBack(t *testing.T) {
-	const most = 16 << 20 // bytes; the calls take 30 MB and 100 MB
-	build := func(depth int32, locals []byte) *Guest {
+	const most = 16 << 20 // bytes; the calls take 20 MB to 100 MB
+	build := func(depth int32, locals, first []byte) *Guest {
 		g := NewGuest()
-		deeper := g.Helper(Sig("i", "i"), OpLocalGet, 0, OpIf, 0x7F,
-			OpLocalGet, 0, OpLocalGet, 0, OpI32Const, 1, OpI32Sub, OpCall, 0, 0x6A, OpElse, OpLocalGet, 0, OpEnd)
+		deeper := g.Helper(Sig("i", "i"), Join(first, []byte{OpLocalGet, 0, OpIf, 0x7F,
+			OpLocalGet, 0, OpLocalGet, 0, OpI32Const, 1, OpI32Sub, OpCall, 0, 0x6A, OpElse, OpLocalGet, 0, OpEnd})...)
 		g.Helpers[0].Locals = locals
 		deep := Join(I32(depth), deeper, []byte{0x1A})
 		return g.Hook(hostabi.Configure, Join(deep, Echo)).Hook(hostabi.Classify, When(deep))
 	}
-	for engine, wasm := range map[string][]byte{
-		Interpreter: build(500, Join([]byte{1}, AppendU32(nil, 4096), []byte{0x7B})).Build(),
-		Compiler:    build(1<<20, nil).Build(),
+	// What is never executed, and makes the frame large: 2,000 values across a call.
+	const values = 2000
+	large := Join([]byte{OpLocalGet, 0}, I32(-1), []byte{0x46, OpIf, BlockEmpty}, I32(0),
+		bytes.Repeat([]byte{OpI32Const, 0, 0x29, 3, 8}, values), I32(0), []byte{OpCall, 0, 0x1A},
+		bytes.Repeat([]byte{0x85}, values-1), []byte{0x37, 3, 8, OpEnd})
+	for _, c := range []struct {
+		name, engine string
+		wasm         []byte
+	}{
+		{"many locals", Interpreter, build(500, Join([]byte{1}, AppendU32(nil, 4096), []byte{0x7B}), nil).Build()},
+		{"many calls", Compiler, build(1<<20, nil, nil).Build()},
+		{"large frames", Compiler, build(550, nil, large).Build()},
 	} {
-		t.Run(engine, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			heap := func() int64 {
 				var s runtime.MemStats
 				runtime.GC()
@@ -50,7 +60,7 @@ func TestDeepStacksComeBack(t *testing.T) {
 				return int64(s.HeapAlloc)
 			}
 			before := heap()
-			m := load(t, engine, wasm, func(o *Options) { o.CallTimeout = o.InitTimeout })
+			m := load(t, c.engine, c.wasm, func(o *Options) { o.CallTimeout = o.InitTimeout })
 			if more := heap() - before; more > most {
 				t.Errorf("%d bytes more after weir_configure", more)
 			}
