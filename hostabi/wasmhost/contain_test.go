@@ -147,3 +147,20 @@ func TestAPanicWhileLoadingIsContained(t *testing.T) {
 		load(t, engine, wasm)
 	})
 }
+
+// An instance that is begun in a panic is given back, with its memory.
+func TestAPanicLeavesNoInstance(t *testing.T) {
+	m := load(t, lean+Interpreter, NewGuest().Build(), func(o *Options) { o.Panic = func(any, []byte) {} })
+	core := m.code.core.Load()
+	live, refs := m.live.Load(), core.refs
+	core.image.globals = append(core.image.globals, 0) // which no guest has
+	if in, err := m.alike(); err == nil {
+		in.close()
+		t.Fatal("it is made")
+	} else if _, ok := err.(panicError); !ok {
+		t.Fatal(err)
+	}
+	if m.live.Load() != live || core.refs != refs {
+		t.Errorf("%d instances and %d users of the code, before the panic %d and %d", m.live.Load(), core.refs, live, refs)
+	}
+}

@@ -76,11 +76,7 @@ var errAbsent = errors.New("a function is missing")
 func makeInstance(m *Module) (*instance, []byte, error) {
 	for {
 		in := newInstance(m, m.code.use())
-		err := in.start()
-		var shape []byte
-		if err == nil {
-			shape, err = in.settle()
-		}
+		shape, err := in.begin()
 		if err == nil {
 			return in, shape, nil
 		}
@@ -92,6 +88,21 @@ func makeInstance(m *Module) (*instance, []byte, error) {
 			return nil, nil, err
 		}
 	}
+}
+
+// begin starts the guest and configures it. A panic closes it.
+func (in *instance) begin() (shape []byte, err error) {
+	panics := true
+	defer func() {
+		if panics {
+			in.close()
+		}
+	}()
+	if err = in.start(); err == nil {
+		shape, err = in.settle()
+	}
+	panics = false
+	return shape, err
 }
 
 // newInstance is an instance of k, which it gives back when it is closed, before
