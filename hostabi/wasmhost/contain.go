@@ -3,6 +3,7 @@ package wasmhost
 import (
 	"fmt"
 	"runtime/debug"
+	"strings"
 )
 
 // contain calls f, which loads the module or works for a slot of the pool: a panic
@@ -19,10 +20,14 @@ func (m *Module) contain(f func() error) (err error) {
 	return f()
 }
 
-// panicError is a panic in the host.
+// panicError is a panic in the host. One of another goroutine has its stack behind
+// its first line (laboriously).
 type panicError struct{ v any }
 
-func (e panicError) Error() string { return fmt.Sprintf("panic in the host: %.200v", e.v) }
+func (e panicError) Error() string {
+	line, _, _ := strings.Cut(fmt.Sprint(e.v), "\n")
+	return fmt.Sprintf("panic in the host: %.200s", line)
+}
 
 func (m *Module) panicked(v any, stack []byte) {
 	if m.opts.Panic == nil {
