@@ -70,7 +70,7 @@ func readRule(t *conf.Table) (r admitRule) {
 		case !t.Has(test.key):
 			continue
 		case test.key == "one_of":
-			if r.values = t.Strings(test.key); len(r.values) == 0 {
+			if r.values = t.Strings(test.key); r.values != nil && len(r.values) == 0 {
 				t.Fail(test.key, "is empty, which nothing would match")
 			}
 		default:

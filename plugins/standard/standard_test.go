@@ -294,6 +294,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	f(`{"admit":{"rules":[{"allow":true,"header":"a","message":"m"}]}}`, "admit.rules[0].message: only a rule that denies has a message")
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","equals":"1","prefix":"2"}]}}`, "admit.rules[0].prefix: a rule has at most one of absent, equals, one_of and prefix")
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","one_of":[]}]}}`, "admit.rules[0].one_of: is empty, which nothing would match")
+	f(`{"admit":{"rules":[{"deny":true,"header":"a","one_of":true}]}}`, "admit.rules[0].one_of: wanted a string or a list of strings, have a boolean")
 	f(`{"admit":{"message":"m"}}`, `admit.message: is shown only with default = "deny"; a rule has its own`)
 	f(`{"framing":{"header":"a","range":""}}`, `framing.range: "" has an alternative without a comparator`)
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","matches":"1"}]}}`, "admit.rules[0].matches: unknown key")
