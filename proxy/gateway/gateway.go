@@ -134,7 +134,7 @@ func (g *Gateway) AdminAddr() net.Addr {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.warnOfFewFiles()
 	g.done.Go(g.shedOnPressure)
-	g.watch()
+	g.watch(ctx)
 	accepting := make(chan error, 1)
 	g.done.Go(func() { accepting <- g.accept() })
 	g.log.Info("ready", "listen", g.Addr().String(), "admin", addrString(g.AdminAddr()), "generation", g.current.Load().number)

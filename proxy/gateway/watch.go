@@ -36,8 +36,8 @@ type watcher struct {
 // progress is not read half.
 const settle = 100 * time.Millisecond
 
-// watch starts following the running configuration's files.
-func (g *Gateway) watch() {
+// watch starts following the running configuration's files. ctx is for the reloads.
+func (g *Gateway) watch(ctx context.Context) {
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
 		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
@@ -46,7 +46,7 @@ func (g *Gateway) watch() {
 	w := &watcher{fs: fs, only: g.files, log: g.log}
 	w.follow(g.current.Load().cfg)
 	g.watcher.Store(w)
-	g.done.Go(func() { g.followFiles(w) })
+	g.done.Go(func() { g.followFiles(ctx, w) })
 }
 
 // followNamed follows also the files that the configuration names as it now stands,
@@ -184,7 +184,7 @@ const (
 )
 
 // followFiles ends when the watcher is closed.
-func (g *Gateway) followFiles(w *watcher) {
+func (g *Gateway) followFiles(ctx context.Context, w *watcher) {
 	look := firstLook
 	quiet := time.NewTimer(settle) // what changed before they were followed?
 	defer quiet.Stop()
@@ -205,7 +205,7 @@ func (g *Gateway) followFiles(w *watcher) {
 			quiet.Reset(settle) // events may be lost
 		case <-quiet.C:
 			w.lookAgain()
-			if _, err := g.reloadFor(context.Background(), false); sock.Lack(err) != "" { // logged and counted there
+			if _, err := g.reloadFor(ctx, false); sock.Lack(err) != "" { // logged and counted there
 				quiet.Reset(look)
 				look = min(2*look, lastLook)
 			} else {
