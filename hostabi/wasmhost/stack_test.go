@@ -33,8 +33,10 @@ func TestDeepStacksComeBack(t *testing.T) {
 	const most = 16 << 20 // bytes; the calls take 20 MB to 100 MB
 	build := func(depth int32, locals, first []byte) *Guest {
 		g := NewGuest()
-		deeper := g.Helper(Sig("i", "i"), Join(first, []byte{OpLocalGet, 0, OpIf, 0x7F,
-			OpLocalGet, 0, OpLocalGet, 0, OpI32Const, 1, OpI32Sub, OpCall, 0, 0x6A, OpElse, OpLocalGet, 0, OpEnd})...)
+		deeper := g.Helper(Sig("i", "i"), Join(first, []byte{
+			OpLocalGet, 0, OpIf, 0x7F,
+			OpLocalGet, 0, OpLocalGet, 0, OpI32Const, 1, OpI32Sub, OpCall, 0, 0x6A, OpElse, OpLocalGet, 0, OpEnd,
+		})...)
 		g.Helpers[0].Locals = locals
 		deep := Join(I32(depth), deeper, []byte{0x1A})
 		return g.Hook(hostabi.Configure, Join(deep, Echo)).Hook(hostabi.Classify, When(deep))
