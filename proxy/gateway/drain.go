@@ -124,7 +124,7 @@ func (g *Gateway) drain() {
 // retryHint is when a client may come back: spread over drain_timeout, so that
 // the next server is not met by all of them at once.
 func (g *Gateway) retryHint() time.Duration {
-	return rand.N(g.current.Load().cfg.Server.DrainTimeout) + 1
+	return rand.N(g.current.Load().cfg.Server.DrainTimeout) + time.Millisecond // 0 would be told as at once
 }
 
 // waitTunnels returns when no tunnel is left, or ctx ends.

@@ -8,8 +8,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
+
+	"weir/proxy/config"
 )
 
 func TestDraining(t *testing.T) {
@@ -120,5 +123,16 @@ func TestWhatADrainLeavesOverIsTold(t *testing.T) {
 				t.Errorf("want %s in %s", c.want, logs)
 			}
 		})
+	}
+}
+
+// However short a drain is, clients are told to wait: hints have milliseconds.
+func TestAHintIsNeverAtOnce(t *testing.T) {
+	var g Gateway
+	g.current.Store(&generation{cfg: &config.Config{Server: config.Server{DrainTimeout: time.Millisecond}}})
+	for range 100 {
+		if ms := g.retryHint().Milliseconds(); ms < 1 {
+			t.Fatalf("%d ms", ms)
+		}
 	}
 }
