@@ -1,0 +1,142 @@
+package relay
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"weir/hostabi"
+	"weir/proxy/config"
+	"weir/proxy/policy/policytest"
+	"weir/proxy/wsframe"
+)
+
+// Toward a slow peer droppable messages go, the oldest first, with one notice
+// for each run of them.
+func TestShedding(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 2000)
+		var presence []string
+		for i := range 100 {
+			presence = append(presence, event("presence", i, 500))
+			r.u.send(presence[i])
+		}
+		r.u.send("critical")
+		f := r.carried(hostabi.ToClient)
+		if f.Shed < 80 || f.Shed > 95 || r.u.w.in.unread() > 0 {
+			t.Fatalf("%d are shed, %d bytes unread", f.Shed, r.u.w.in.unread())
+		}
+		r.c.expect(full, fmt.Sprintf(`{"gap":%d}`, f.Shed))
+		r.c.expect(presence[f.Shed:]...)
+		r.c.expect("critical")
+		r.c.silent()
+		if n := r.metric("weir_messages_dropped_total", "shed"); int64(n) != f.Shed {
+			t.Errorf("%v counted as shed, want %d", n, f.Shed)
+		}
+		if got, want := r.carried(hostabi.ToClient).Messages, 102-f.Shed; got != want {
+			t.Errorf("%d messages counted as passed on, want %d", got, want)
+		}
+	}, kernel(500), buffered(5000), under(events(t)))
+}
+
+func TestMaxBufferedBytesChanges(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		fill(r.u, 1000)
+		set := *r.route.Load()
+		set.Limits.MaxBufferedBytes = 64 << 10
+		r.route.Store(&set)
+		for i := range 20 {
+			r.u.send(event("presence", i, 200))
+		}
+		if f := r.carried(hostabi.ToClient); f.Shed != 0 || f.QueuedMessages != 21 {
+			t.Errorf("%d are shed and %d wait", f.Shed, f.QueuedMessages)
+		}
+	}, kernel(500), buffered(1500), under(events(t)))
+}
+
+// A message that is delivered between shed ones ends their run.
+func TestOneNoticePerRun(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 2000)
+		for range 3 {
+			r.u.send(event("presence", 0, 100), event("presence", 1, 100), "kept")
+		}
+		synctest.Wait()
+		r.Shed()
+		if f := r.carried(hostabi.ToClient); f.Shed != 6 || f.QueuedMessages != 4 {
+			t.Errorf("%d are shed and %d wait, want 6 and 4", f.Shed, f.QueuedMessages)
+		}
+		r.c.expect(full)
+		for range 3 {
+			r.c.expect(`{"gap":2}`, "kept")
+		}
+		r.c.silent()
+	}, kernel(500), under(events(t)))
+}
+
+func TestSheddingByRule(t *testing.T) {
+	for _, c := range []struct {
+		fact       string
+		sent, want []string // behind the message that fills the kernel
+	}{
+		{"unless a field is there", []string{event("presence", 0, 600, `,"seq":1`), event("presence", 1, 600)}, []string{event("presence", 0, 600, `,"seq":1`), `{"gap":1}`}},
+		{"a lower priority first", []string{event("pp", 0, 600), event("presence", 1, 600), "end"}, []string{event("pp", 0, 600), `{"gap":1}`, "end"}},
+		{"the newest state of each name stays", []string{
+			event("state", 0, 300, `,"of":1`), event("state", 1, 300, `,"of":2`), event("state", 2, 300, `,"of":1`), event("state", 3, 300, `,"of":1`),
+		}, []string{event("state", 1, 300, `,"of":2`), event("state", 3, 300, `,"of":1`)}},
+		{"a state without its name is like any other", []string{event("state", 0, 600), event("state", 1, 600)}, []string{`{"gap":1}`, event("state", 1, 600)}},
+	} {
+		t.Run(c.fact, func(t *testing.T) {
+			inTunnel(t, func(r *rig) {
+				full := fill(r.u, 1000)
+				r.u.send(c.sent...)
+				synctest.Wait()
+				r.c.expect(append([]string{full}, c.want...)...)
+				r.c.silent()
+			}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1650 }), under(events(t)))
+		})
+	}
+}
+
+// Without a template there is no notice.
+func TestNoNoticeWithoutATemplate(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		r.u.send(event("presence", 0, 100), "kept")
+		synctest.Wait()
+		r.Shed()
+		r.c.expect(full, "kept")
+		r.c.silent()
+	}, kernel(500), under(events(t, func(f *policytest.Funcs) { f.Error = nil })))
+}
+
+// Droppable messages that are fragmented are shed whole.
+func TestFragmentedMessagesAreShedWhole(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		s := event("presence", 0, 300)
+		r.u.raw(r.u.frame(false, wsframe.Text, s[:100]), r.u.frame(true, wsframe.Continuation, s[100:]))
+		r.u.send("kept")
+		synctest.Wait()
+		r.Shed()
+		r.c.expect(full, `{"gap":1}`, "kept")
+	}, kernel(500), under(events(t)))
+}
+
+// A message that could never wait is shed where nothing waits, and that is told as soon
+// as the peer reads on.
+func TestAGapBehindNothingIsTold(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		filler := strings.Repeat("f", 1996) // all that the kernel takes, with its header
+		r.u.send(filler)
+		r.u.send(event("presence", 1, 1000))
+		synctest.Wait()
+		began := time.Now()
+		r.c.expect(filler, `{"gap":1}`)
+		if d := time.Since(began); d != 0 {
+			t.Errorf("it is told after %v", d)
+		}
+	}, kernel(2000), buffered(500), under(events(t)))
+}
