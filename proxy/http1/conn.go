@@ -50,7 +50,9 @@ type conn struct {
 }
 
 // acks is a connection that knows how many bytes its peer has taken so far.
-type acks interface{ Acked() uint64 }
+type acks interface {
+	Acked() (n uint64, unsent bool)
+}
 
 // States of a conn. Who takes it from idle decides what becomes of it: its own
 // loop to active, Drain to ended.
@@ -232,7 +234,7 @@ func (c *conn) armWrite() error {
 		return nil
 	}
 	if first && c.acks != nil {
-		c.acked = c.acks.Acked()
+		c.acked, _ = c.acks.Acked()
 	}
 	c.writeArmed = now.Add(step)
 	return c.nc.SetWriteDeadline(c.writeArmed)
@@ -244,7 +246,7 @@ func (c *conn) armWrite() error {
 func (c *conn) stalled(n int) bool {
 	now, moved := time.Now(), n > 0
 	if c.acks != nil {
-		acked := c.acks.Acked()
+		acked, _ := c.acks.Acked()
 		moved = moved || acked != c.acked
 		c.acked = acked
 	}

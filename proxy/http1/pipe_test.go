@@ -169,11 +169,11 @@ type slow struct {
 	most  int
 }
 
-func (s *slow) Acked() uint64 {
+func (s *slow) Acked() (uint64, bool) {
 	if !s.began.IsZero() {
 		s.taken = min(s.held, s.most, int(time.Since(s.began)/time.Second)*10)
 	}
-	return uint64(s.taken) //nolint:gosec // none is below 0
+	return uint64(s.taken), s.taken < s.held //nolint:gosec // none is below 0
 }
 
 func (s *slow) Read([]byte) (int, error) { return 0, io.EOF }

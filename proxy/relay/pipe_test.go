@@ -158,16 +158,10 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 
 func (w *wire) Pending() int { return w.accepted }
 
-func (w *wire) Acked() (n uint64) {
+func (w *wire) Acked() (n uint64, unsent bool) {
 	w.hurt("Acked")
-	w.out.change(func() { n = w.out.taken })
-	return n
-}
-
-func (w *wire) Unsent() (some bool) {
-	w.hurt("Unsent")
-	w.out.change(func() { some = len(w.out.buf) > 0 })
-	return some
+	w.out.change(func() { n, unsent = w.out.taken, len(w.out.buf) > 0 })
+	return n, unsent
 }
 
 func (w *wire) Drain(more func() bool) error {

@@ -27,8 +27,7 @@ type Transport interface {
 	ReadTo(b sock.Buffer) (int, error)
 	TryWrite(p []byte) (int, error)
 	Pending() int
-	Acked() uint64
-	Unsent() bool
+	Acked() (n uint64, unsent bool)
 	Drain(more func() bool) error
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error

@@ -174,11 +174,11 @@ func (s *sink) stuck() (queued int64, stuck bool) {
 // kernel, which may hold megabytes, says so only when half of them are gone. What went
 // without waiting for the peer does not count: it says nothing of who reads it.
 func (s *sink) look() {
-	n := s.leg.tr.Acked()
+	n, unsent := s.leg.tr.Acked()
 	if n != s.acked && (s.writing || s.unsent) {
 		s.moved = time.Now()
 	}
-	s.acked, s.unsent = n, s.leg.tr.Unsent()
+	s.acked, s.unsent = n, unsent
 }
 
 // delivering reports whether the peer goes on taking what waits for it in the kernel

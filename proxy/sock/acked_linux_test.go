@@ -8,14 +8,17 @@ func TestAcked(t *testing.T) {
 		x, peer := tcpPair(t)
 		c := Wrap(x)
 		var conn interface {
-			Acked() uint64
-			Unsent() bool
+			Acked() (n uint64, unsent bool)
 			TryWrite(p []byte) (int, error)
 		} = c
 		if loop {
 			conn = onLoop(t, newLoops(t, 1), c)
 		}
-		before := conn.Acked()
+		until := func(f func(n uint64, unsent bool) bool) { // the test's deadline bounds it
+			for !f(conn.Acked()) {
+			}
+		}
+		before, _ := conn.Acked()
 		if n, err := conn.TryWrite(make([]byte, 1000)); n != 1000 || err != nil {
 			t.Fatal(n, err)
 		}
@@ -26,9 +29,8 @@ func TestAcked(t *testing.T) {
 			}
 			n += k
 		}
-		for conn.Acked() < before+1000 { // the test's deadline bounds it
-		}
-		if conn.Unsent() {
+		until(func(n uint64, _ bool) bool { return n >= before+1000 })
+		if _, unsent := conn.Acked(); unsent {
 			t.Error("what the peer has is said to wait for it")
 		}
 		for { // until the peer's kernel takes no more
@@ -38,7 +40,6 @@ func TestAcked(t *testing.T) {
 				break
 			}
 		}
-		for !conn.Unsent() {
-		}
+		until(func(_ uint64, unsent bool) bool { return unsent })
 	}
 }

@@ -2,6 +2,4 @@
 
 package sock
 
-func acked(int) uint64 { return 0 }
-
-func unsent(int) uint32 { return 0 }
+func acked(int) (uint64, bool) { return 0, false }

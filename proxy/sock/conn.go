@@ -354,19 +354,13 @@ func (c *Conn) Pending() int {
 	return c.tls.accepted
 }
 
-// Acked returns how many bytes the peer has taken so far, as far as is known. They
-// grow while a peer reads slowly, though the kernel takes more of ours in long
-// strides only.
-func (c *Conn) Acked() (n uint64) {
-	_ = c.raw.Control(func(fd uintptr) { n = acked(int(fd)) }) //nolint:gosec // a descriptor
-	return n
-}
-
-// Unsent reports whether the kernel holds bytes that it could not send yet, as far as
-// is known: the peer's buffers are full, or the way to it.
-func (c *Conn) Unsent() (some bool) {
-	_ = c.raw.Control(func(fd uintptr) { some = unsent(int(fd)) > 0 }) //nolint:gosec // a descriptor
-	return some
+// Acked returns how many bytes the peer has taken so far, and whether the kernel holds
+// others that it could not send yet, since the peer's buffers are full or the way to it;
+// as far as is known. The first grow while a peer reads slowly, though the kernel takes
+// more of ours in long strides only.
+func (c *Conn) Acked() (n uint64, unsent bool) {
+	_ = c.raw.Control(func(fd uintptr) { n, unsent = acked(int(fd)) }) //nolint:gosec // a descriptor
+	return n, unsent
 }
 
 // Drain calls more each time the kernel may take bytes again, until it returns

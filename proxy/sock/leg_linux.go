@@ -185,17 +185,10 @@ func (l *Leg) Pending() int {
 }
 
 // Acked is Conn.Acked.
-func (l *Leg) Acked() uint64 {
+func (l *Leg) Acked() (n uint64, unsent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return acked(l.fd)
-}
-
-// Unsent is Conn.Unsent.
-func (l *Leg) Unsent() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return unsent(l.fd) > 0
 }
 
 // Drain is Conn.Drain.

@@ -185,11 +185,11 @@ func (e *Exchange) look(now time.Time) {
 	if e.sender == nil || e.gotHead {
 		return
 	}
-	n := e.c.nc.Acked()
+	n, unsent := e.c.nc.Acked()
 	if n != e.acked && e.unsent {
 		e.taken = now
 	}
-	e.acked, e.unsent = n, e.c.nc.Unsent()
+	e.acked, e.unsent = n, unsent
 }
 
 // tick is called when a read waited until its due time: it returns the next,
