@@ -43,6 +43,7 @@ var goroutines = map[string]string{
 	"proxy/policy beside":           "TestAPanicBesideIsContained",
 	"proxy/demo accept":             "TestPanicsEndTheirConnection",
 	"proxy/demo start":              "TestPanicsEndTheirConnection",
+	"proxy/nettest Serve":           "is of tests",
 	"hostabi/wasmhost discard":      "TestAPanicInTheHostIsAFault",
 	"hostabi/wasmhost call":         "TestAPanicInTheHostIsAFault",
 	"hostabi/wasmhost completed":    "adds code to a module, contained",

@@ -55,6 +55,7 @@ var layer = map[string]int{
 	"hostabi/conformance":       7,
 	"hostabi/wasmhost/wasmtest": 7,
 	"proxy/leak":                7,
+	"proxy/nettest":             7,
 	"proxy/policy/policytest":   7,
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"weir/proxy/leak"
+	"weir/proxy/nettest"
 )
 
 // TestMain fails when a goroutine of this package or of its server outlives
@@ -94,11 +95,7 @@ func (l *lacking) Accept() (net.Conn, error) {
 }
 
 func TestAcceptingGoesOnWhenThereAreDescriptorsAgain(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lacking{Listener: ln}
+	l := &lacking{Listener: nettest.Listen(t)}
 	l.times.Store(2)
 	d := serveOn(l, slog.New(slog.DiscardHandler), nil)
 	defer d.Close()

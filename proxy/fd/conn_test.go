@@ -12,26 +12,13 @@ import (
 	"time"
 
 	"weir/proxy/fd"
+	"weir/proxy/nettest"
 )
 
 // pair returns both ends of a connection, the first with a Conn on it.
 func pair(t testing.TB) (c *fd.Conn, near, far *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	nc, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	peer, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = nc.Close(); _ = peer.Close() })
-	near, far = nc.(*net.TCPConn), peer.(*net.TCPConn)
+	near, far = nettest.Pair(t)
 	raw, err := near.SyscallConn()
 	if err != nil {
 		t.Fatal(err)

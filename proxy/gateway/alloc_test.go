@@ -7,25 +7,17 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
+
+	"weir/proxy/nettest"
 )
 
 // A GET on kept connections, from its first byte to the last of its answer: the
 // gateway, the exchange, the upstream leg. A collection takes from those who are
 // served, and begins only where something is allocated.
 func TestAGetAllocatesNothing(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
 	answer := []byte("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\nServer: s\r\n\r\nhello")
-	serving.Go(func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
+	upstream := nettest.Serve(t, func(c *net.TCPConn, _ int) {
 		defer c.Close()
 		head := make([]byte, 4096)
 		for { // each request comes in one piece
@@ -35,7 +27,7 @@ func TestAGetAllocatesNothing(t *testing.T) {
 			_, _ = c.Write(answer)
 		}
 	})
-	r := start(t, "[upstream.u]\nurls = [\"http://"+l.Addr().String()+"\"]\n[[route]]\nupstream = \"u\"\n")
+	r := start(t, "[upstream.u]\nurls = [\"http://"+upstream+"\"]\n[[route]]\nupstream = \"u\"\n")
 	c, err := net.Dial("tcp", r.g.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -48,9 +40,6 @@ func TestAGetAllocatesNothing(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 	_ = c.Close()
-	r.stop()
-	_ = l.Close()
-	serving.Wait()
 }
 
 // Refusals come in floods: a line that the log leaves out is not made either.

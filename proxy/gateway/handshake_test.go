@@ -13,6 +13,7 @@ import (
 
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
+	"weir/proxy/nettest"
 
 	"github.com/coder/websocket"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -54,11 +55,7 @@ func TestCheckUpgrade(t *testing.T) {
 
 // A client that leaves within its handshake is counted nowhere any more.
 func TestAClientThatLeavesItsHandshake(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() // accepts, in the kernel, and never answers
+	l := nettest.Listen(t) // accepts, in the kernel, and never answers
 	r := start(t, "[upstream.silent]\nurls = [\"http://"+l.Addr().String()+"\"]\n[[route]]\nupstream = \"silent\"\n")
 	connections := func(s metrics.State) float64 { return testutil.ToFloat64(r.g.metrics.Connections(s)) }
 	for range 3 {

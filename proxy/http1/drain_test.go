@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"weir/proxy/nettest"
 	"weir/proxy/sock"
 )
 
@@ -41,10 +42,10 @@ func TestNobodyWaitsForADrain(t *testing.T) {
 		runtime.Gosched()
 	}
 	all.Go(s.Dismiss)
-	within(t, idle.begun, "the end of an idle connection")
+	nettest.Within(t, idle.begun, "the end of an idle connection")
 	looked := make(chan int, 1)
 	go func() { looked <- s.Requests() }()
-	within(t, looked, "a look at the connections")
+	nettest.Within(t, looked, "a look at the connections")
 	close(idle.over)
 	all.Wait()
 }
@@ -60,17 +61,9 @@ func (s *Server) has(n int) bool {
 // connection would reset it.
 func TestADrainEndsNoRequestThatHasCome(t *testing.T) {
 	s := &Server{Handler: hello}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	far := dial(t, l.Addr().String())
-	near, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newConn(s, sock.Wrap(near.(*net.TCPConn)))
+	l := nettest.Listen(t)
+	far, near := dial(t, l.Addr().String()), nettest.Accept(t, l)
+	c := newConn(s, sock.Wrap(near))
 	c.state.Store(stateIdle)
 	if !s.add(c) {
 		t.Fatal("not added")
@@ -107,7 +100,7 @@ func TestDrain(t *testing.T) {
 	s := &Server{Handler: func(x *Exchange) {
 		if string(x.Req.Target) == "/slow" {
 			entered <- struct{}{}
-			within(t, leave, "leave")
+			nettest.Within(t, leave, "leave")
 		}
 		hello(x)
 	}}
@@ -116,7 +109,7 @@ func TestDrain(t *testing.T) {
 	idle.send(get)
 	idle.expect(gotA)
 	busy.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-	within(t, entered, "the slow request")
+	nettest.Within(t, entered, "the slow request")
 	for !s.has(4) {
 		runtime.Gosched()
 	}

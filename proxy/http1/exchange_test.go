@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"weir/proxy/nettest"
 )
 
 func newReaderOf(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, 8<<10) }
@@ -20,7 +22,7 @@ func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
 	entered, read := make(chan struct{}), make(chan struct{})
 	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
 		entered <- struct{}{}
-		within(t, read, "read")
+		nettest.Within(t, read, "read")
 		b, err := io.ReadAll(x.Body)
 		if err != nil {
 			t.Error(err)
@@ -29,7 +31,7 @@ func TestContinueIsSentWhenTheBodyIsRead(t *testing.T) {
 	}}))
 	for range 2 {
 		c.send(expecting)
-		within(t, entered, "the handler")
+		nettest.Within(t, entered, "the handler")
 		if c.br.Buffered() > 0 {
 			t.Error("100 before the body was read")
 		}
@@ -179,7 +181,7 @@ func TestInterruptEndsAWaitingRead(t *testing.T) {
 		}()
 		<-waiting
 		x.Body.Interrupt()
-		if err := within(t, result, "the interrupted read"); err != ErrInterrupted {
+		if err := nettest.Within(t, result, "the interrupted read"); err != ErrInterrupted {
 			t.Error(err)
 		}
 		hello(x)
@@ -206,15 +208,15 @@ func TestWatchSeesTheClientLeave(t *testing.T) {
 					}
 					stop := x.Watch(func() { close(gone) })
 					close(watching)
-					within(t, gone, "gone")
+					nettest.Within(t, gone, "gone")
 					stop()
 					x.Abort()
 					close(done)
 				}}))
 				c.send("GET /watch HTTP/1.1\r\nHost: a\r\n\r\n" + pipelined)
-				within(t, watching, "the watch")
+				nettest.Within(t, watching, "the watch")
 				leave(c)
-				within(t, done, "the end of the handler")
+				nettest.Within(t, done, "the end of the handler")
 			})
 		}
 	}
@@ -226,14 +228,14 @@ func TestWatchLeavesPipelinedBytesAlone(t *testing.T) {
 		if string(x.Req.Target) == "/watch" {
 			stop := x.Watch(func() { t.Error("the client is still there") })
 			close(watching)
-			within(t, sent, "the pipelined request")
+			nettest.Within(t, sent, "the pipelined request")
 			stop()
 			stop()
 		}
 		_ = x.Respond(200, "text/plain", []byte("/a"))
 	}}))
 	c.send("GET /watch HTTP/1.1\r\nHost: a\r\n\r\n")
-	within(t, watching, "the watch")
+	nettest.Within(t, watching, "the watch")
 	c.send(get)
 	close(sent)
 	c.expect(gotA + gotA)

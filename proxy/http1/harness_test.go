@@ -5,10 +5,10 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"weir/proxy/nettest"
 	"weir/proxy/sock"
 )
 
@@ -19,26 +19,9 @@ const patience = 10 * time.Second
 // one does not end then.
 func listen(t testing.TB, s *Server) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { s.ServeConn(sock.Wrap(c.(*net.TCPConn))) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		s.Close()
-		serving.Wait()
-	})
-	return l.Addr().String()
+	addr := nettest.Serve(t, func(c *net.TCPConn, _ int) { s.ServeConn(sock.Wrap(c)) })
+	t.Cleanup(s.Close)
+	return addr
 }
 
 // client is a connection that reads and writes literally.
@@ -50,13 +33,9 @@ type client struct {
 
 func dial(t testing.TB, addr string) *client {
 	t.Helper()
-	nc, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = nc.Close() })
+	nc := nettest.Dial(t, addr)
 	_ = nc.SetDeadline(time.Now().Add(patience))
-	return &client{t: t, nc: nc.(*net.TCPConn), br: bufio.NewReader(nc)}
+	return &client{t: t, nc: nc, br: bufio.NewReader(nc)}
 }
 
 func (c *client) send(s string) {
@@ -99,17 +78,6 @@ func (c *client) head() string {
 			return b.String()
 		}
 	}
-}
-
-// within fails the test when ch stays silent.
-func within[T any](t testing.TB, ch <-chan T, what string) (v T) {
-	t.Helper()
-	select {
-	case v = <-ch:
-	case <-time.After(patience):
-		t.Fatal(what + " did not happen")
-	}
-	return v
 }
 
 // hello answers every request with its target.

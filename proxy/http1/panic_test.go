@@ -4,6 +4,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"weir/proxy/nettest"
 )
 
 // badConn panics when it is read.
@@ -29,7 +31,7 @@ func TestPanicsBesideTheHandler(t *testing.T) {
 				panic("made to")
 			})
 			entered <- struct{}{}
-			within(t, gone, "the client to be gone")
+			nettest.Within(t, gone, "the client to be gone")
 			stop()
 		},
 	}
@@ -39,9 +41,9 @@ func TestPanicsBesideTheHandler(t *testing.T) {
 	other.expect(gotA)
 
 	c.send("GET /watch HTTP/1.1\r\nHost: a\r\n\r\n")
-	within(t, entered, "the handler")
+	nettest.Within(t, entered, "the handler")
 	_ = c.nc.Close()
-	if stack := within(t, told, "Panic"); !strings.Contains(stack, "TestPanicsBesideTheHandler") {
+	if stack := nettest.Within(t, told, "Panic"); !strings.Contains(stack, "TestPanicsBesideTheHandler") {
 		t.Error(stack)
 	}
 
@@ -52,8 +54,8 @@ func TestPanicsBesideTheHandler(t *testing.T) {
 		defer close(served)
 		s.ServeConn(badConn{near})
 	}()
-	within(t, served, "the broken connection to be given up")
-	if stack := within(t, told, "Panic"); !strings.Contains(stack, "badConn") {
+	nettest.Within(t, served, "the broken connection to be given up")
+	if stack := nettest.Within(t, told, "Panic"); !strings.Contains(stack, "badConn") {
 		t.Error(stack)
 	}
 	if _, err := far.Read(make([]byte, 1)); err == nil {

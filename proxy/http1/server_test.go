@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"weir/proxy/nettest"
 )
 
 func TestKeepAliveAndPipelining(t *testing.T) {
@@ -108,11 +110,11 @@ func TestChunkedAnswerComesAsItIsProduced(t *testing.T) {
 		_ = x.Start(-1)
 		_ = x.Flush()
 		for range 2 {
-			within(t, more, "the request for more")
+			nettest.Within(t, more, "the request for more")
 			_, _ = x.Write([]byte("hello"))
 			_ = x.Flush()
 		}
-		within(t, more, "the request for more")
+		nettest.Within(t, more, "the request for more")
 		x.Trailer = []byte("X-Sum: 2\r\n")
 		_ = x.Finish()
 	}}))
@@ -176,7 +178,7 @@ func TestAnswerShorterOrLongerThanItsLength(t *testing.T) {
 	for _, target := range []string{"/short", "/long"} {
 		c := dial(t, addr)
 		c.send("GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n")
-		if err := within(t, result, "the answer"); err != ErrLength {
+		if err := nettest.Within(t, result, "the answer"); err != ErrLength {
 			t.Errorf("%s: %v", target, err)
 		}
 		_, _ = io.ReadAll(c.br) // it ends
@@ -280,7 +282,7 @@ func TestPanicEndsItsConnectionOnly(t *testing.T) {
 	other.send(get)
 	other.expect(gotA)
 	c.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n")
-	if v := within(t, panics, "Panic"); v != "at the disco" {
+	if v := nettest.Within(t, panics, "Panic"); v != "at the disco" {
 		t.Error(v)
 	}
 	c.expectEnd()
@@ -304,7 +306,7 @@ func TestTheLastAnswerReachesAClientThatPipelines(t *testing.T) {
 					_ = x.Start(2)
 				}
 				close(entered)
-				within(t, leave, "leave")
+				nettest.Within(t, leave, "leave")
 				if !started {
 					_ = x.Start(2)
 				}
@@ -313,7 +315,7 @@ func TestTheLastAnswerReachesAClientThatPipelines(t *testing.T) {
 			}}
 			c := dial(t, listen(t, s))
 			c.send(get)
-			within(t, entered, "the request")
+			nettest.Within(t, entered, "the request")
 			c.send(get)
 			if drain {
 				s.Drain()
@@ -361,7 +363,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		c := dial(t, listen(t, s))
 		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell")
-		if err := within(t, result, "the end of the body"); !isTimeout(err) {
+		if err := nettest.Within(t, result, "the end of the body"); !isTimeout(err) {
 			t.Error(err)
 		}
 		c.expect("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -380,7 +382,7 @@ func TestTimeouts(t *testing.T) {
 		}
 		c := dial(t, listen(t, s))
 		c.send(get)
-		if err := within(t, result, "the end of the write"); !isTimeout(err) {
+		if err := nettest.Within(t, result, "the end of the write"); !isTimeout(err) {
 			t.Error(err)
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"weir/proxy/nettest"
 	"weir/proxy/sock"
 )
 
@@ -23,27 +24,11 @@ func listenTLS(t *testing.T, s *Server) (*tls.Conn, *bufio.Reader) {
 	h.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(h.Certificate())
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if c, err := l.Accept(); err == nil {
-			s.ServeConn(sock.Server(c.(*net.TCPConn), &tls.Config{Certificates: h.TLS.Certificates}))
-		}
-	}()
-	t.Cleanup(func() {
-		_ = l.Close()
-		s.Close()
-		<-done
+	addr := nettest.Serve(t, func(c *net.TCPConn, _ int) {
+		s.ServeConn(sock.Server(c, &tls.Config{Certificates: h.TLS.Certificates}))
 	})
-	tcp, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := tls.Client(&wire{Conn: tcp}, &tls.Config{RootCAs: roots, ServerName: "example.com"})
+	t.Cleanup(s.Close)
+	c := tls.Client(&wire{Conn: nettest.Dial(t, addr)}, &tls.Config{RootCAs: roots, ServerName: "example.com"})
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if err := c.Handshake(); err != nil {
@@ -104,14 +89,14 @@ func TestTLSWatchSeesTheClientLeave(t *testing.T) {
 	c, _ := listenTLS(t, &Server{Handler: func(x *Exchange) {
 		stop := x.Watch(func() { close(gone) })
 		close(watching)
-		within(t, gone, "gone")
+		nettest.Within(t, gone, "gone")
 		stop()
 		x.Abort()
 	}})
 	_, _ = io.WriteString(c, get)
-	within(t, watching, "the watch")
+	nettest.Within(t, watching, "the watch")
 	_ = c.Close()
-	within(t, gone, "gone")
+	nettest.Within(t, gone, "gone")
 }
 
 func TestARefusedUpgradeClosesTheConnection(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
+	"weir/proxy/nettest"
 	"weir/proxy/policy"
 	"weir/proxy/poll"
 	"weir/proxy/sock"
@@ -23,8 +24,8 @@ import (
 // realTunnel joins two loopback connections; c and u are the peers' ends.
 func realTunnel(t testing.TB, set *Settings) (tun *Tunnel, c, u *net.TCPConn, ended chan struct{}) {
 	t.Helper()
-	cw, c := tcpPair(t)
-	uw, u := tcpPair(t)
+	cw, c := nettest.Pair(t)
+	uw, u := nettest.Pair(t)
 	p, err := poll.New(1, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -59,25 +60,6 @@ func runTunnel(set *Settings, client, upstream Transport) (*Tunnel, chan struct{
 }
 
 var sharedMetrics = sync.OnceValue(func() *metrics.Set { return metrics.New("test") })
-
-func tcpPair(t testing.TB) (ours, theirs *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	x, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	y, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = x.Close() })
-	return y.(*net.TCPConn), x.(*net.TCPConn)
-}
 
 // With a policy that has an opinion on every message.
 func realSettings(t testing.TB) *Settings {

@@ -12,6 +12,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/metrics"
+	"weir/proxy/nettest"
 	"weir/proxy/policy"
 	"weir/proxy/sock"
 	"weir/proxy/wsframe"
@@ -37,8 +38,8 @@ func TestRealSocketsBothWays(t *testing.T) {
 	srv.Close()
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "tcp", true: "tls"}[secure], func(t *testing.T) {
-			cw, c := tcpPair(t)
-			uw, u := tcpPair(t)
+			cw, c := nettest.Pair(t)
+			uw, u := nettest.Pair(t)
 			client, upstream := sock.Wrap(cw), sock.Wrap(uw)
 			peers := [2]net.Conn{c, u}
 			if secure {

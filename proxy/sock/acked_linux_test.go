@@ -1,11 +1,15 @@
 package sock
 
-import "testing"
+import (
+	"testing"
+
+	"weir/proxy/nettest"
+)
 
 // What a peer has taken is known, and whether more waits for it, on a loop and not.
 func TestAcked(t *testing.T) {
 	for _, loop := range []bool{false, true} {
-		x, peer := tcpPair(t)
+		x, peer := nettest.Pair(t)
 		c := Wrap(x)
 		var conn interface {
 			Acked() (n uint64, unsent bool)

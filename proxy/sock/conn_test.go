@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"weir/proxy/nettest"
 )
 
 func TestReadToHoldsNothingWhileItWaits(t *testing.T) {
@@ -212,7 +214,7 @@ func TestBothWaysAtOnce(t *testing.T) {
 // Before Unblock a Conn is an ordinary net.Conn; what was read ahead by then
 // is not lost.
 func TestFromBlockingToUnblocked(t *testing.T) {
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	ta, tb := tlsPair(t, 0x0304)
 	for name, p := range map[string][2]*Conn{"tcp": {Wrap(x), Wrap(y)}, "tls": {ta, tb}} {
 		t.Run(name, func(t *testing.T) {
@@ -264,7 +266,7 @@ func TestCloseNotifyIsBounded(t *testing.T) {
 }
 
 func TestBrokenConn(t *testing.T) {
-	x, _ := tcpPair(t)
+	x, _ := nettest.Pair(t)
 	_ = x.Close()
 	c := Wrap(x)
 	if _, err := c.TryWrite([]byte("x")); !errors.Is(err, net.ErrClosed) {
@@ -280,7 +282,7 @@ func TestBrokenConn(t *testing.T) {
 
 // A read and a write of a tunnel cost no allocation.
 func TestRelayingAllocatesNothing(t *testing.T) {
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	a, b := unblocked(t, Wrap(x)), unblocked(t, Wrap(y))
 	l, p := &lender{size: 1000}, make([]byte, 100)
 	l.Space()

@@ -12,6 +12,8 @@ import (
 	"net"
 	"strings"
 	"testing"
+
+	"weir/proxy/nettest"
 )
 
 // overheard keeps what is read.
@@ -30,7 +32,7 @@ func (o *overheard) Read(p []byte) (int, error) {
 // over, there may be nothing more.
 func TestAByteAndAWarningAreNotNothing(t *testing.T) {
 	cert := certificate(t)
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	wire := &overheard{Conn: x}
 	var keys bytes.Buffer
 	client := tls.Client(wire, &tls.Config{

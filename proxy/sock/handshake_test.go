@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"weir/proxy/nettest"
 )
 
 // deaf is a connection whose peer is not listened to.
@@ -20,7 +22,7 @@ func (deaf) Read([]byte) (int, error) { return 0, net.ErrClosed }
 func TestAHandshakeThatIsNotTakenEnds(t *testing.T) {
 	cert := certificate(t)
 	cert.Certificate = append(cert.Certificate, make([]byte, 8<<20))
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
 	client := tls.Client(deaf{x}, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
 	_ = client.Handshake()                                               // as far as that goes
@@ -43,7 +45,7 @@ func TestAHandshakeThatIsNotTakenEnds(t *testing.T) {
 // The deadline of the read that began it is none for what is written behind it.
 func TestAHandshakeLeavesNoDeadlineForWrites(t *testing.T) {
 	cert := certificate(t)
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
 	_ = server.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	shake(t, tls.Client(x, &tls.Config{InsecureSkipVerify: true}), server) //nolint:gosec // a test's own

@@ -9,13 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
 // A paused reader is not called, though its peer is gone and a writer, who waits
 // meanwhile, is told: who paused it may hold what the call would wait for.
 func TestAPausedLegIsNotCalled(t *testing.T) {
-	x, peer := tcpPair(t)
+	x, peer := nettest.Pair(t)
 	l := onLoop(t, newLoops(t, 1), Wrap(x))
 	calls := 0 // of the loop
 	if err := l.OnReadable(func(func()) poll.Turn { calls++; return poll.Short }); err != nil {
@@ -64,7 +65,7 @@ func (h *held) Write(p []byte) (int, error) {
 // does not come whole takes nothing from what is here.
 func TestAPieceOfAnAlertBehindDataIsNoError(t *testing.T) {
 	cert := certificate(t)
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	wire := &held{Conn: x}
 	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // a test's own
 	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
@@ -93,7 +94,7 @@ func TestAPieceOfAnAlertBehindDataIsNoError(t *testing.T) {
 // told of, though the socket has nothing any more.
 func TestALegIsCalledForWhatTLSHolds(t *testing.T) {
 	cert := certificate(t)
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	wire := &held{Conn: x}
 	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
 	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
@@ -14,15 +15,12 @@ import (
 // a listener leaves behind.
 func TestAListenerEndsBehindWhoHasConnected(t *testing.T) {
 	p := newLoops(t, 1)
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp := nettest.Listen(t)
 	const late = 5
 	addr := tcp.Addr().String()
 	busy, goOn, accepted := make(chan struct{}), make(chan struct{}), make(chan *Socket, 1+late)
 	first := true
-	l, err := Listen(p, tcp.(*net.TCPListener), func(s *Socket, _ func()) {
+	l, err := Listen(p, tcp, func(s *Socket, _ func()) {
 		if first {
 			first = false
 			close(busy)
@@ -68,14 +66,11 @@ func TestAListenerEndsBehindWhoHasConnected(t *testing.T) {
 // loop of a task.
 func TestAListenerEndsBesideTLSHandshakes(t *testing.T) {
 	p := newLoops(t, 1)
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp := nettest.Listen(t)
 	busy, goOn := make(chan struct{}), make(chan struct{})
 	first := true
 	var served sync.WaitGroup
-	l, err := Listen(p, tcp.(*net.TCPListener), func(s *Socket, leave func()) {
+	l, err := Listen(p, tcp, func(s *Socket, leave func()) {
 		if first {
 			first = false
 			close(busy)

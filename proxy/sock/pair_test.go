@@ -9,12 +9,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
-	"net"
 	"sync"
 	"testing"
 	"time"
 
 	"weir/proxy/leak"
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
@@ -53,7 +53,7 @@ func over(t *testing.T, f func(t *testing.T, a, b leg)) {
 		})
 	}
 	both("tcp", func(t testing.TB) (a, b *Conn) {
-		x, y := tcpPair(t)
+		x, y := nettest.Pair(t)
 		return Wrap(x), Wrap(y)
 	})
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -87,34 +87,12 @@ func unblocked(t testing.TB, c *Conn) *Conn {
 	return c
 }
 
-func tcpPair(t testing.TB) (a, b *net.TCPConn) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	x, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	y, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = x.Close()
-		_ = y.Close()
-	})
-	return x.(*net.TCPConn), y.(*net.TCPConn)
-}
-
 func tlsPair(t testing.TB, version uint16) (client, server *Conn) {
 	t.Helper()
 	cert := certificate(t)
 	pool := x509.NewCertPool()
 	pool.AddCert(cert.Leaf)
-	x, y := tcpPair(t)
+	x, y := nettest.Pair(t)
 	client = Client(x, &tls.Config{RootCAs: pool, ServerName: "weir.test", MaxVersion: version})
 	server = Server(y, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version})
 	var wg sync.WaitGroup

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/proxy/fd"
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
@@ -31,21 +32,13 @@ func newLoops(t testing.TB, n int) *poll.Poller {
 // looped returns a Socket that no task is bound to, and its peer.
 func looped(t testing.TB, p *poll.Poller) (*Socket, *net.TCPConn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := nettest.Listen(t)
 	s, err := Dialer{Loops: p, Timeout: patience, Waits: func(func()) {}}.Dial(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	peer, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close(); _ = peer.Close() })
-	return s, peer.(*net.TCPConn)
+	t.Cleanup(func() { _ = s.Close() })
+	return s, nettest.Accept(t, l)
 }
 
 const patience = 10 * time.Second
@@ -333,14 +326,9 @@ func TestSocketsShareALoop(t *testing.T) {
 }
 
 func TestDialSaysWhatFailed(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := nettest.Refusing(t)
 	d := Dialer{Loops: newLoops(t, 1), Timeout: patience, Waits: func(func()) {}}
-	_, err = d.Dial(addr)
+	_, err := d.Dial(addr)
 	if want := "dial tcp " + addr + ": connect: connection refused"; err == nil || err.Error() != want || !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -350,22 +338,14 @@ func TestDialSaysWhatFailed(t *testing.T) {
 }
 
 func TestDialLooksNamesUp(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := nettest.Listen(t)
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	s, err := Dialer{Loops: newLoops(t, 1), Timeout: patience, Waits: func(func()) {}}.Dial("localhost:" + port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	peer, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
+	peer := nettest.Accept(t, l)
 	_, _ = peer.Write([]byte("x"))
 	if n, err := s.Read(make([]byte, 2)); n != 1 || err != nil {
 		t.Errorf("Read = %d, %v", n, err)
@@ -376,12 +356,9 @@ func TestDialLooksNamesUp(t *testing.T) {
 }
 
 func TestListenerAcceptsOnLoops(t *testing.T) {
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp := nettest.Listen(t)
 	p := newLoops(t, 2)
-	l, err := Listen(p, tcp.(*net.TCPListener), func(s *Socket, leave func()) {
+	l, err := Listen(p, tcp, func(s *Socket, leave func()) {
 		p.NewTask(func(task *poll.Task) {
 			c := Wrap(s)
 			c.Bind(task)
@@ -425,12 +402,9 @@ func TestListenerAcceptsOnLoops(t *testing.T) {
 
 // Loops that cannot accept at the same time pause, and then accept.
 func TestListenerPausesAfterFailures(t *testing.T) {
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tcp := nettest.Listen(t)
 	accepted, failures := make(chan *Socket, 1), make(chan error, 2)
-	l, err := Listen(newLoops(t, 2), tcp.(*net.TCPListener), func(s *Socket, _ func()) { accepted <- s }, func(err error) bool {
+	l, err := Listen(newLoops(t, 2), tcp, func(s *Socket, _ func()) { accepted <- s }, func(err error) bool {
 		failures <- err
 		return true
 	})

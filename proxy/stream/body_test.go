@@ -10,13 +10,14 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/config"
+	"weir/proxy/nettest"
 )
 
 func TestBodiesAreBounded(t *testing.T) {
 	small := withLimits(func(l *config.Limits) { l.MaxBodySize = 10 })
 	none := func(t *testing.T) (addr string, asked *atomic.Int32) {
 		asked = new(atomic.Int32)
-		return listen(t, func(c net.Conn) { asked.Add(1); c.Close() }), asked
+		return nettest.Serve(t, func(c *net.TCPConn, _ int) { asked.Add(1); c.Close() }), asked
 	}
 
 	t.Run("by the declared length, before a byte is read", func(t *testing.T) {

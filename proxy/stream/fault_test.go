@@ -13,6 +13,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/nettest"
 	"weir/proxy/policy"
 )
 
@@ -51,14 +52,7 @@ func refusal(t *testing.T, resp *http.Response, code hostabi.FaultCode, status i
 }
 
 func TestUpstreamsThatFail(t *testing.T) {
-	refused := func(t *testing.T) string { // an address that nobody listens at
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
+	refused := func(t *testing.T) string { return nettest.Refusing(t) }
 	saying := func(answer string) func(*testing.T) string {
 		return func(t *testing.T) string {
 			return script(t, func(p *peer) {
@@ -286,7 +280,7 @@ func TestRefuseTakesARetryHintOfItsOwn(t *testing.T) {
 	srv := &http1.Server{Handler: func(x *http1.Exchange) {
 		r.proxy.Refuse(x, r.route.View, Fault{Code: hostabi.Draining, RetryAfter: 2100 * time.Millisecond, ID: NewRequestID(&x.Req, false)})
 	}}
-	r.addr = listen(t, srv.ServeConn)
+	r.addr = nettest.Serve(t, func(c *net.TCPConn, _ int) { srv.ServeConn(c) })
 	resp := r.dial()
 	resp.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
 	answer := resp.response("GET")

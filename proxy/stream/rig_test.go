@@ -20,6 +20,7 @@ import (
 	"weir/proxy/http1"
 	"weir/proxy/leak"
 	"weir/proxy/metrics"
+	"weir/proxy/nettest"
 	"weir/proxy/policy"
 	"weir/proxy/sock"
 	"weir/proxy/upstream"
@@ -89,7 +90,7 @@ func newRig(t testing.TB, addr string, settings ...setting) *rig {
 			return http1.Settings{HeadTimeout: patience, IdleTimeout: r.idleTimeout, WriteTimeout: r.writeTimeout}
 		},
 	}
-	r.addr = listen(t, func(c net.Conn) { srv.ServeConn(sock.Wrap(c.(*net.TCPConn))) })
+	r.addr = nettest.Serve(t, func(c *net.TCPConn, _ int) { srv.ServeConn(sock.Wrap(c)) })
 	t.Cleanup(func() {
 		srv.Close()
 		if err := srv.Wait(context.Background()); err != nil {
@@ -104,34 +105,10 @@ func newRig(t testing.TB, addr string, settings ...setting) *rig {
 	return r
 }
 
-// listen accepts connections until the test ends and joins their handlers.
-func listen(t testing.TB, handle func(net.Conn)) (addr string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { handle(c) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		wg.Wait()
-	})
-	return l.Addr().String()
-}
-
 // script is a backend that plays a part on each connection, which closes after.
 func script(t testing.TB, part func(p *peer)) (addr string) {
 	t.Helper()
-	return listen(t, func(c net.Conn) {
+	return nettest.Serve(t, func(c *net.TCPConn, _ int) {
 		defer c.Close()
 		part(newPeer(t, c))
 	})

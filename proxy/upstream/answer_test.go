@@ -9,6 +9,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/nettest"
 )
 
 func TestMalformedAnswers(t *testing.T) {
@@ -141,7 +142,7 @@ func TestABodyBehindAnAnswerWithoutOneEndsTheConnection(t *testing.T) {
 	u := to(t, config.Upstream{}, backend(t, func(p *peer) {
 		p.head()
 		p.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n")
-		within(t, kept, "the end of the exchange")
+		nettest.Within(t, kept, "the end of the exchange")
 		p.send("hello")
 		close(said)
 		_ = p.ended()
@@ -150,7 +151,7 @@ func TestABodyBehindAnAnswerWithoutOneEndsTheConnection(t *testing.T) {
 	r.Method = []byte("HEAD")
 	expectFetch(t, u, r, "")
 	close(kept)
-	within(t, said, "the body")
+	nettest.Within(t, said, "the body")
 	s := &u.targets[0].shelves[0]
 	if c := s.take(s.idle[0].idleSince, true); c != nil {
 		_ = c.nc.Close()

@@ -8,12 +8,12 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/nettest"
 	"weir/proxy/sock"
 )
 
@@ -40,11 +40,11 @@ func TestBodiesStreamUp(t *testing.T) {
 	}()
 	for _, s := range []string{"a", "bc"} {
 		_, _ = w.Write([]byte(s))
-		within(t, seen, s) // before the next is sent
+		nettest.Within(t, seen, s) // before the next is sent
 	}
 	_ = w.Close()
-	within(t, seen, "the end")
-	within(t, done, "the answer")
+	nettest.Within(t, seen, "the end")
+	nettest.Within(t, done, "the answer")
 }
 
 func TestBodiesStreamDown(t *testing.T) {
@@ -143,26 +143,9 @@ type onlyWriter struct{ io.Writer }
 // serve runs an http1.Server on loopback.
 func serve(t testing.TB, s *http1.Server) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { s.ServeConn(sock.Wrap(c.(*net.TCPConn))) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		s.Close()
-		serving.Wait()
-	})
-	return "http://" + l.Addr().String()
+	addr := nettest.Serve(t, func(c *net.TCPConn, _ int) { s.ServeConn(sock.Wrap(c)) })
+	t.Cleanup(s.Close)
+	return "http://" + addr
 }
 
 func TestASmallBodyGoesWithItsHead(t *testing.T) {
@@ -213,7 +196,7 @@ func TestTheAnswerMayComeBeforeTheBody(t *testing.T) {
 		}
 		if want == "a" {
 			_, _ = w.Write([]byte("hi"))
-			within(t, up, "the body")
+			nettest.Within(t, up, "the body")
 		}
 	}
 	_ = w.Close()
@@ -264,7 +247,7 @@ func TestAnEarlyAnswerEndsTheBody(t *testing.T) {
 	}))
 	body := newStuck()
 	expectFetch(t, u, request("/", body), "no")
-	within(t, body.interrupted, "the interrupt")
+	nettest.Within(t, body.interrupted, "the interrupt")
 	if s := u.Status(); s[0].Idle != 0 || s[0].InUse != 0 {
 		t.Errorf("%+v", s)
 	}
@@ -313,7 +296,7 @@ func TestABodyThatFailsEndsTheExchange(t *testing.T) {
 	if e := expectKind(t, u, request("/", body), Canceled); e.BodyErr != broken {
 		t.Error(e)
 	}
-	within(t, ends, "the end of the upstream's connection")
+	nettest.Within(t, ends, "the end of the upstream's connection")
 }
 
 func TestABodyShorterThanItsLength(t *testing.T) {

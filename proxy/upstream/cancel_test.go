@@ -8,6 +8,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/nettest"
 )
 
 func TestAClientThatLeavesCancels(t *testing.T) {
@@ -48,7 +49,7 @@ func TestAClientThatLeavesCancels(t *testing.T) {
 				}
 				e.Finish(false)
 			}
-			within(t, ended, "the end of the upstream's connection")
+			nettest.Within(t, ended, "the end of the upstream's connection")
 			if stopped != 1 {
 				t.Errorf("the watch was stopped %d times", stopped)
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/nettest"
 )
 
 // A deadline may pass between two reads, when the upstream sends a byte now and
@@ -51,10 +52,10 @@ func TestADeadlineBetweenReads(t *testing.T) {
 		_, err = c.Read(b[:])
 		read <- err
 	}()
-	if err := within(t, read, "the first read"); err != nil {
+	if err := nettest.Within(t, read, "the first read"); err != nil {
 		t.Error(err)
 	}
-	if err := within(t, read, "the second read"); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := nettest.Within(t, read, "the second read"); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the second read: %v", err)
 	}
 }

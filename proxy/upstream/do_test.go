@@ -10,6 +10,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/nettest"
 )
 
 func TestConnectionsAreKept(t *testing.T) {
@@ -70,7 +71,7 @@ func TestHeadIsSentWithItsFramingMadeAnew(t *testing.T) {
 			r.Body, r.ContentLength = strings.NewReader(body), length
 		}
 		expectFetch(t, u, r, "")
-		if got := within(t, heads, "the request"); got != method+" /a?b HTTP/1.1\r\nHost: a\r\n"+want+"\r\n" {
+		if got := nettest.Within(t, heads, "the request"); got != method+" /a?b HTTP/1.1\r\nHost: a\r\n"+want+"\r\n" {
 			t.Errorf("\n got %q\nwant %q", got, want)
 		}
 	}
@@ -98,7 +99,7 @@ func TestARequestWithoutHostGetsTheTargets(t *testing.T) {
 	}
 	expectFetch(t, u, r, "")
 	want := "POST /a HTTP/1.1\r\nHost: " + strings.TrimPrefix(url, "http://") + "\r\nContent-Length: 2\r\nb: 1\r\n\r\n"
-	if got := within(t, heads, "the request"); got != want {
+	if got := nettest.Within(t, heads, "the request"); got != want {
 		t.Errorf("\n got %q\nwant %q", got, want)
 	}
 }
@@ -115,7 +116,7 @@ func TestStaleConnections(t *testing.T) {
 			}
 		}))
 		expectFetch(t, u, request("/", nil), "1")
-		within(t, closed, "the close")
+		nettest.Within(t, closed, "the close")
 		expectFetch(t, u, request("/", nil), "2")
 	})
 	// The peer closes when it sees the second request: no check could know.

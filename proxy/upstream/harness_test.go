@@ -6,13 +6,13 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
 	"weir/proxy/leak"
+	"weir/proxy/nettest"
 	"weir/proxy/sock"
 )
 
@@ -33,29 +33,11 @@ type peer struct {
 // backend runs script for each connection; URL is its address.
 func backend(t testing.TB, script func(p *peer)) (url string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for n := 1; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer c.Close()
-				_ = c.SetDeadline(time.Now().Add(patience))
-				script(&peer{t: t, nc: c.(*net.TCPConn), br: bufio.NewReader(c), n: n})
-			})
-		}
+	return "http://" + nettest.Serve(t, func(c *net.TCPConn, n int) {
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		script(&peer{t: t, nc: c, br: bufio.NewReader(c), n: n})
 	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		serving.Wait()
-	})
-	return "http://" + l.Addr().String()
 }
 
 // head reads a request head; empty: the connection ended.
@@ -157,17 +139,6 @@ func expectKind(t testing.TB, u *Upstream, r *Request, kind Kind) *Error {
 	return e
 }
 
-// within fails the test when ch stays silent.
-func within[T any](t testing.TB, ch <-chan T, what string) (v T) {
-	t.Helper()
-	select {
-	case v = <-ch:
-	case <-time.After(patience):
-		t.Error(what + " did not happen")
-	}
-	return v
-}
-
 // deadlines is a connection that knows whether the last one that was set is ahead.
 type deadlines struct {
 	sock.TCP
@@ -192,12 +163,4 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error {
 }
 
 // refusing is the URL of a port that nobody listens on.
-func refusing(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	return "http://" + l.Addr().String()
-}
+func refusing(t testing.TB) string { return "http://" + nettest.Refusing(t) }

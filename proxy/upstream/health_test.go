@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/nettest"
 )
 
 // A server that we did not write, over TLS.
@@ -62,7 +63,7 @@ func TestHealthChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := within(t, asked, "a check"); got != "GET /health?x" {
+	if got := nettest.Within(t, asked, "a check"); got != "GET /health?x" {
 		t.Error(got)
 	}
 	u.Close() // joins the check

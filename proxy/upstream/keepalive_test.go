@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"weir/proxy/config"
 	"weir/proxy/http1"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestAStreamThatWaitsHasKeepAlives(t *testing.T) {

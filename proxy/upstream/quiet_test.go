@@ -8,6 +8,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/fd"
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
@@ -27,7 +28,7 @@ func TestWhatNobodyAskedForEndsAConnectionThatWasJustUsed(t *testing.T) {
 			u, err := New(&config.Upstream{Name: "test", URLs: []string{backend(t, func(p *peer) {
 				p.head()
 				p.answer("ok")
-				within(t, kept, "the end of the last exchange")
+				nettest.Within(t, kept, "the end of the last exchange")
 				p.answer("unasked")
 				close(said)
 				_ = p.ended()
@@ -38,7 +39,7 @@ func TestWhatNobodyAskedForEndsAConnectionThatWasJustUsed(t *testing.T) {
 			defer u.Close()
 			expectFetch(t, u, request("/", nil), "ok")
 			close(kept)
-			within(t, said, "the answer nobody asked for")
+			nettest.Within(t, said, "the answer nobody asked for")
 			s := &u.targets[0].shelves[0]
 			c := s.idle[0]
 			q, ok := c.raw.(fd.Quiet)

@@ -7,6 +7,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/http1"
+	"weir/proxy/nettest"
 	"weir/proxy/sock"
 )
 
@@ -34,7 +35,7 @@ func TestAShelfKeepsSoManyConnections(t *testing.T) {
 	if n := s.count(); n != maxIdle {
 		t.Errorf("%d kept, want %d", n, maxIdle)
 	}
-	if err := within(t, ended, "the end of what the shelf has no room for"); err != nil {
+	if err := nettest.Within(t, ended, "the end of what the shelf has no room for"); err != nil {
 		t.Error(err)
 	}
 	if c := s.take(last.idleSince, true); c != last {
@@ -53,7 +54,7 @@ func TestAShelfIsReaped(t *testing.T) {
 	}
 	s.idle = []*conn{old}
 	s.reap()
-	if err := within(t, ended, "the end of what has been idle for long"); err != nil {
+	if err := nettest.Within(t, ended, "the end of what has been idle for long"); err != nil {
 		t.Error(err)
 	}
 	older, ended := used(t)
@@ -65,7 +66,7 @@ func TestAShelfIsReaped(t *testing.T) {
 	}
 	older.idleSince = older.idleSince.Add(-idleExpiry)
 	s.reap()
-	within(t, ended, "the end of the older of two")
+	nettest.Within(t, ended, "the end of the older of two")
 	if !s.expire.Stop() {
 		t.Error("the one that is left is not reaped")
 	}
@@ -73,7 +74,7 @@ func TestAShelfIsReaped(t *testing.T) {
 		t.Error("what has been idle for long is taken before it is reaped")
 		_ = late.nc.Close()
 	}
-	within(t, endedLate, "its end")
+	nettest.Within(t, endedLate, "its end")
 }
 
 // An upstream that says how long it keeps a connection is sent nothing on it when that
@@ -120,7 +121,7 @@ func TestAClosedUpstreamKeepsNothing(t *testing.T) {
 	}
 	u.Close()
 	e.Finish(true)
-	if err := within(t, ended, "the end of the connection"); err != nil {
+	if err := nettest.Within(t, ended, "the end of the connection"); err != nil {
 		t.Error(err)
 	}
 }
@@ -161,13 +162,13 @@ func TestNobodyWaitsForWhatAShelfCloses(t *testing.T) {
 			s := &shelf{idle: []*conn{{nc: sock.Wrap(tcp), idleSince: time.Now().Add(-idleExpiry)}}}
 			ended, taken := make(chan struct{}), make(chan *conn, 1)
 			go func() { end(s); close(ended) }()
-			within(t, tcp.begun, "the close")
+			nettest.Within(t, tcp.begun, "the close")
 			go func() { taken <- s.pop() }()
-			if c := within(t, taken, "an exchange's look at the shelf"); c != nil {
+			if c := nettest.Within(t, taken, "an exchange's look at the shelf"); c != nil {
 				t.Error("what is closed is taken")
 			}
 			close(tcp.over)
-			within(t, ended, "the end")
+			nettest.Within(t, ended, "the end")
 		})
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/gateway"
+	"weir/proxy/nettest"
 )
 
 // The real gateway starts, serves and reloads under the command, and ends with
@@ -56,11 +56,7 @@ func TestRunServes(t *testing.T) {
 }
 
 func TestRunSaysThatAnAddressIsTaken(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+	l := nettest.Listen(t)
 	path := write(t, "gateway.toml", fmt.Sprintf("[server]\nlisten = %q\n%s", l.Addr(), minimal))
 	cfg, err := config.Files{}.Load(path)
 	if err != nil {
