@@ -2,16 +2,17 @@ package relay
 
 import (
 	"bytes"
-	"fmt"
+	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"runtime"
+	"net/http/httptest"
 	"sync"
 	"testing"
 
-	"weir/hostabi"
+	"weir/proxy/config"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
 	"weir/proxy/nettest"
@@ -36,6 +37,7 @@ func realTunnel(t testing.TB, set *Settings) (tun *Tunnel, c, u *net.TCPConn, en
 	return tun, c, u, ended
 }
 
+// polledLeg puts a connection on a loop, that of near if there is one.
 func polledLeg(t testing.TB, p *poll.Poller, tcp *net.TCPConn, near *sock.Leg) *sock.Leg {
 	t.Helper()
 	l, err := sock.Wrap(tcp).Leg(p, near)
@@ -45,210 +47,138 @@ func polledLeg(t testing.TB, p *poll.Poller, tcp *net.TCPConn, near *sock.Leg) *
 	return l
 }
 
-func runTunnel(set *Settings, client, upstream Transport) (*Tunnel, chan struct{}) {
-	ended := make(chan struct{})
+// runTunnel starts a tunnel; ended is closed at its end.
+func runTunnel(set *Settings, client, upstream Transport) (tun *Tunnel, ended chan struct{}) {
+	ended = make(chan struct{})
 	route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
 	route.Store(set)
 	log := slog.New(slog.DiscardHandler)
-	t := New(Options{
+	tun = New(Options{
 		ID: "t1", Route: route, Metrics: sharedMetrics(), Log: log, Faults: NewFaultLog(log), Pressure: func() {},
 		Client: Leg{Transport: client}, Upstream: Leg{Transport: upstream},
 		Closed: func(*Tunnel) { close(ended) },
 	})
-	t.Run()
-	return t, ended
+	tun.Run()
+	return tun, ended
 }
 
 var sharedMetrics = sync.OnceValue(func() *metrics.Set { return metrics.New("test") })
 
-// With a policy that has an opinion on every message.
+// realSettings have a policy with an opinion on every message.
 func realSettings(t testing.TB) *Settings {
 	return &Settings{View: events(t).View("r"), Limits: limits()}
 }
 
-// What a tunnel is for: an upstream that pushes as fast as it can.
-func BenchmarkPush(b *testing.B) {
-	for _, c := range []struct {
-		name string
-		set  func(testing.TB) *Settings
-	}{
-		{"policy", realSettings},
-		{"native", func(testing.TB) *Settings {
-			return &Settings{View: (*policy.Policy)(nil).View("r"), Limits: limits()}
-		}},
-	} {
-		for _, size := range []int{128, 1 << 10, 16 << 10} {
-			b.Run(fmt.Sprintf("%s/%d", c.name, size), func(b *testing.B) { push(b, c.set(b), size) })
-		}
+// messages returns n bytes or more of messages of all sizes, masked or not.
+func messages(n int, mask *[4]byte) (all []byte) {
+	r := rand.New(rand.NewPCG(1, 2))
+	payload := bytes.Repeat([]byte("0123456789abcdef"), 10_000)
+	for len(all) < n {
+		size := r.IntN([]int{10, 200, 5000, 160_000}[r.IntN(4)])
+		all = wsframe.AppendFrame(all, wsframe.Binary, mask, payload[:size])
 	}
+	return all
 }
 
-func push(b *testing.B, set *Settings, size int) {
-	tun, c, u, ended := realTunnel(b, set)
-	wire := wsframe.AppendFrame(nil, wsframe.Text, nil, []byte(event("m", 1, size)))
-	per := max(64<<10/len(wire), 1)
-	chunk := bytes.Repeat(wire, per)
-	total := b.N
-	var wg sync.WaitGroup
-	b.SetBytes(int64(size))
-	b.ReportAllocs()
-	b.ResetTimer()
-	wg.Go(func() {
-		for left := total; left > 0; left -= per {
-			if _, err := u.Write(chunk[:min(per, left)*len(wire)]); err != nil {
-				b.Error(err)
-				return
+// On real sockets, over TCP and TLS, everything critical arrives byte for byte,
+// both ways at once, while others look at the tunnel and make it shed.
+func TestRealSocketsBothWays(t *testing.T) {
+	srv := httptest.NewUnstartedServer(nil) // for its certificate
+	srv.StartTLS()
+	cert := srv.TLS.Certificates
+	srv.Close()
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "tcp", true: "tls"}[secure], func(t *testing.T) {
+			cw, c := nettest.Pair(t)
+			uw, u := nettest.Pair(t)
+			client, upstream := sock.Wrap(cw), sock.Wrap(uw)
+			peers := [2]net.Conn{c, u}
+			if secure {
+				client = sock.Server(cw, &tls.Config{Certificates: cert})
+				upstream = sock.Client(uw, &tls.Config{InsecureSkipVerify: true})                                            //nolint:gosec // the test's own
+				c, u := tls.Client(c, &tls.Config{InsecureSkipVerify: true}), tls.Server(u, &tls.Config{Certificates: cert}) //nolint:gosec // likewise
+				shake(t, client.Handshake, upstream.Handshake, c.HandshakeContext, u.HandshakeContext)
+				peers = [2]net.Conn{c, u}
 			}
-		}
-	})
-	in := make([]byte, 256<<10)
-	for left := total * len(wire); left > 0; {
-		n, err := c.Read(in)
-		if err != nil {
-			b.Fatal(err)
-		}
-		left -= n
-	}
-	b.StopTimer()
-	wg.Wait()
-	tun.Close(Cause{Initiator: metrics.ByWeir, Code: 1001})
-	_ = c.Close()
-	_ = u.Close()
-	<-ended
-	if n := tun.Info().Flow[hostabi.ToClient].Messages; n != int64(total) {
-		b.Errorf("%d messages passed on, want %d", n, total)
-	}
-}
+			for _, s := range []*sock.Conn{client, upstream} {
+				if err := s.Unblock(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			set := &Settings{View: (*policy.Policy)(nil).View("r"), Limits: limits()}
+			set.Limits.MaxInbox = 1 << 30
+			set.Limits.PingInterval = config.Unlimited
+			tun, ended := runTunnel(set, client, upstream)
 
-// null is a Transport that always has the same bytes, in the same place, and
-// takes everything.
-type null struct {
-	Transport
-	chunk []byte
-	in    *byte // where chunk was laid
-	left  int
-}
-
-func (n *null) ReadTo(b sock.Buffer) (int, error) {
-	if n.left--; n.left < 0 {
-		return 0, io.EOF
-	}
-	if space := b.Space(); n.in != &space[0] {
-		n.in = &space[0]
-		copy(space, n.chunk)
-	}
-	return len(n.chunk), nil
-}
-
-func (n *null) TryWrite(p []byte) (int, error) { return len(p), nil }
-
-// What judging a message costs, without sockets.
-func BenchmarkJudge(b *testing.B) { judge(b, realSettings(b)) }
-
-// The same with a look at every byte.
-func BenchmarkJudgeUTF8(b *testing.B) {
-	set := realSettings(b)
-	set.Limits.ValidateUTF8 = true
-	judge(b, set)
-}
-
-func judge(b *testing.B, set *Settings) {
-	for _, size := range []int{128, 1 << 10} {
-		for d, name := range []string{"from_client", "from_upstream"} {
-			mask := [2]*[4]byte{{1, 2, 3, 4}, nil}[d]
-			for _, order := range []string{"alike", "by turns", "at random"} {
-				b.Run(fmt.Sprintf("%s/%d/%s", name, size, order), func(b *testing.B) {
-					r := rand.New(rand.NewPCG(1, 2))
-					var wire []byte
-					per := bufferSize / (size + wsframe.MaxHeader)
-					for i := range per {
-						kind := map[string]int{"alike": 0, "by turns": i % 2, "at random": r.IntN(4)}[order]
-						wire = wsframe.AppendFrame(wire, wsframe.Text, mask, []byte(event([]string{"message", "presence", "state", "token"}[kind], 1, size)))
+			var others sync.WaitGroup
+			stop := make(chan struct{})
+			others.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						tun.Info()
+						tun.Shed()
 					}
-					route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
-					route.Store(set)
-					in := &null{chunk: wire, left: b.N/per + 1}
-					t := New(Options{
-						Route: route, Metrics: sharedMetrics(), Pressure: func() {},
-						Client: Leg{Transport: in}, Upstream: Leg{Transport: in},
-					})
-					b.ReportAllocs()
-					b.ResetTimer()
-					t.pumps[d].run()
-				})
+				}
+			})
+			bothWays(t, peers)
+			close(stop)
+			others.Wait()
+			tun.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "over"})
+			for i, p := range peers {
+				rest, err := io.ReadAll(p)
+				want := wsframe.AppendClose(nil, 1001, "over", nil)
+				if i == 0 && (err != nil || !bytes.Equal(rest, want)) {
+					t.Errorf("the client received % x, %v at the end", rest, err)
+				}
+				_ = p.Close()
 			}
-		}
+			<-ended
+		})
 	}
 }
 
-// One message at a time, there and back.
-func BenchmarkPingPong(b *testing.B) {
-	tun, c, u, ended := realTunnel(b, realSettings(b))
-	masked := wsframe.AppendFrame(nil, wsframe.Text, &[4]byte{1, 2, 3, 4}, []byte(event("m", 1, 128)))
-	wire := wsframe.AppendFrame(nil, wsframe.Text, nil, []byte(event("m", 1, 128)))
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		in := make([]byte, 1000)
-		for {
-			if _, err := io.ReadFull(u, in[:len(masked)]); err != nil {
-				return
+// shake makes the TLS handshakes of all ends at once.
+func shake(t *testing.T, handshakes ...func(context.Context) error) {
+	t.Helper()
+	var all sync.WaitGroup
+	for _, handshake := range handshakes {
+		all.Go(func() {
+			if err := handshake(t.Context()); err != nil {
+				t.Error(err)
 			}
-			if _, err := u.Write(wire); err != nil {
-				return
-			}
-		}
-	})
-	in := make([]byte, 1000)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.Write(masked); err != nil {
-			b.Fatal(err)
-		}
-		if _, err := io.ReadFull(c, in[:len(wire)]); err != nil {
-			b.Fatal(err)
-		}
+		})
 	}
-	tun.Close(Cause{Initiator: metrics.ByWeir, Code: 1001})
-	_ = c.Close()
-	_ = u.Close()
-	wg.Wait()
-	<-ended
+	all.Wait()
 }
 
-// What an idle tunnel costs of heap and stacks, its sockets and the peers' ends
-// included.
-func BenchmarkIdleMemory(b *testing.B) {
-	const n = 500
-	set := realSettings(b)
-	for b.Loop() {
-		var before, after runtime.MemStats
-		var tuns []*Tunnel
-		var peers []*net.TCPConn
-		var ends []chan struct{}
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		masked := wsframe.AppendFrame(nil, wsframe.Text, &[4]byte{1, 2, 3, 4}, []byte("hello"))
-		in := make([]byte, 100)
-		for range n {
-			tun, c, u, ended := realTunnel(b, set)
-			if _, err := c.Write(masked); err != nil {
-				b.Fatal(err)
+// bothWays has each peer send messages to the other, and what arrives is them.
+func bothWays(t *testing.T, peers [2]net.Conn) {
+	t.Helper()
+	var all sync.WaitGroup
+	for i, mask := range []*[4]byte{{9, 8, 7, 6}, nil} {
+		sent := messages(8<<20, mask)
+		all.Go(func() {
+			if _, err := peers[i].Write(sent); err != nil {
+				t.Error(err)
 			}
-			if _, err := io.ReadFull(u, in[:len(masked)]); err != nil {
-				b.Fatal(err)
+		})
+		all.Go(func() {
+			got := make([]byte, len(sent))
+			for n := 0; n < len(got); {
+				k, err := peers[i^1].Read(got[n:min(len(got), n+50_000)])
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n += k
 			}
-			tuns, peers, ends = append(tuns, tun), append(peers, c, u), append(ends, ended)
-		}
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapInuse-before.HeapInuse)/n, "heap-B/tunnel")
-		b.ReportMetric(float64(after.StackInuse-before.StackInuse)/n, "stack-B/tunnel")
-		for i := range tuns {
-			tuns[i].Close(Cause{Initiator: metrics.ByWeir, Code: 1001})
-			_ = peers[2*i].Close()
-			_ = peers[2*i+1].Close()
-			<-ends[i]
-		}
+			if !bytes.Equal(got, sent) {
+				t.Errorf("%d bytes differ from what was sent", len(sent))
+			}
+		})
 	}
+	all.Wait()
 }
