@@ -29,8 +29,6 @@ type Set struct {
 	faults      map[hostabi.FaultCode]prometheus.Counter
 	otherFault  prometheus.Counter
 	closes      [numInitiators][numCloseCodes]prometheus.Counter
-	resumes     [numResumes]prometheus.Counter
-	reconnects  [numReconnects]prometheus.Counter
 	requests    [numStatusClasses]prometheus.Counter
 	panics      [numPlaces]prometheus.Counter
 

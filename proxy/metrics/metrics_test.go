@@ -168,8 +168,6 @@ func TestEachMethodMovesItsSeries(t *testing.T) {
 	f(s.Closes(4999, ByClient), "weir_ws_closes_total", "code=4xxx", "initiator=client")
 	f(s.Closes(0, ByClient), "weir_ws_closes_total", "code=other", "initiator=client")
 	f(s.Closes(65535, ByClient), "weir_ws_closes_total", "code=other", "initiator=client")
-	f(s.Resumes(ResumeExpired), "weir_resume_total", "result=expired")
-	f(s.UpstreamReconnects(ReconnectGaveUp), "weir_upstream_reconnects_total", "result=gave_up")
 	f(s.HTTPRequests(200), "weir_http_requests_total", "code=2xx")
 	f(s.HTTPRequests(599), "weir_http_requests_total", "code=5xx")
 	f(s.HTTPRequests(600), "weir_http_requests_total", "code=other")

@@ -7,8 +7,8 @@ import (
 	"fmt"
 )
 
-// HeaderSize is the number of bytes in front of each frame's payload.
-const HeaderSize = 4
+// headerSize is the number of bytes in front of each frame's payload.
+const headerSize = 4
 
 // MaxLength is the largest payload that a frame's length can express.
 const MaxLength = 1<<32 - 1
@@ -34,53 +34,45 @@ func (e *TruncatedError) Error() string {
 	return fmt.Sprintf("Byte-stream ended with %d bytes of incomplete frame data. The stream was truncated mid-frame.", e.Bytes)
 }
 
-// Decoder follows a framed-v1 stream whose bytes are handed to it in pieces of
-// any size. It keeps at most HeaderSize-1 bytes and looks at none twice. The
-// zero Decoder allows frames up to MaxLength.
-type Decoder struct {
-	Max    int64 // payload bytes of one frame; 0: MaxLength
-	frames int64 // complete
+// decoder follows a framed-v1 stream whose bytes are handed to it in pieces of
+// any size. It keeps at most headerSize-1 bytes and looks at none twice. The
+// zero decoder allows frames up to MaxLength.
+type decoder struct {
+	max    int64 // payload bytes of one frame; 0: MaxLength
 	left   uint32
 	length uint32 // of the frame begun; meaningful while left > 0
-	head   [HeaderSize]byte
+	head   [headerSize]byte
 	n      int // bytes in head; 0 while within a payload
 }
 
-// Frames is the number of complete frames seen, empty ones included.
-func (d *Decoder) Frames() int64 { return d.frames }
-
-// Next takes the first part of p that is either header bytes or bytes of one
+// next takes the first part of p that is either header bytes or bytes of one
 // frame's payload: n bytes are consumed and payload, empty for a header, is the
 // part of p that they were. A whole frame may take many calls. The only error
 // is a *LengthError; nothing can be decoded after it.
-func (d *Decoder) Next(p []byte) (payload []byte, n int, err error) {
+func (d *decoder) next(p []byte) (payload []byte, n int, err error) {
 	if d.left > 0 {
 		n = int(min(int64(len(p)), int64(d.left)))
-		if d.left -= uint32(n); d.left == 0 {
-			d.frames++
-		}
+		d.left -= uint32(n)
 		return p[:n], n, nil
 	}
 	n = copy(d.head[d.n:], p)
-	if d.n += n; d.n < HeaderSize {
+	if d.n += n; d.n < headerSize {
 		return nil, n, nil
 	}
 	d.n = 0
 	d.length = binary.BigEndian.Uint32(d.head[:])
-	if d.Max > 0 && int64(d.length) > d.Max {
+	if d.max > 0 && int64(d.length) > d.max {
 		// The header stays unread: what came before it is all that is valid.
-		return nil, 0, &LengthError{Length: d.length, Max: d.Max}
+		return nil, 0, &LengthError{Length: d.length, Max: d.max}
 	}
-	if d.left = d.length; d.left == 0 {
-		d.frames++
-	}
+	d.left = d.length
 	return nil, n, nil
 }
 
-// Count follows all of p. On an error the first n bytes of p were valid.
-func (d *Decoder) Count(p []byte) (n int, err error) {
+// follow takes all of p. On an error the first n bytes of p were valid.
+func (d *decoder) follow(p []byte) (n int, err error) {
 	for n < len(p) {
-		_, m, err := d.Next(p[n:])
+		_, m, err := d.next(p[n:])
 		if err != nil {
 			return n, err
 		}
@@ -89,11 +81,11 @@ func (d *Decoder) Count(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Strip follows p and moves the payload bytes in it together to its front; it
+// strip takes all of p and moves the payload bytes in it together to its front; it
 // returns their number. On an error these are the payloads before the bad frame.
-func (d *Decoder) Strip(p []byte) (n int, err error) {
+func (d *decoder) strip(p []byte) (n int, err error) {
 	for i := 0; i < len(p); {
-		payload, m, err := d.Next(p[i:])
+		payload, m, err := d.next(p[i:])
 		if err != nil {
 			return n, err
 		}
@@ -103,12 +95,12 @@ func (d *Decoder) Strip(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// End says whether the stream may end here: nil at a frame boundary, else a
+// end says whether the stream may end here: nil at a frame boundary, else a
 // *TruncatedError.
-func (d *Decoder) End() error {
+func (d *decoder) end() error {
 	switch {
 	case d.left > 0:
-		return &TruncatedError{Bytes: HeaderSize + int64(d.length-d.left)}
+		return &TruncatedError{Bytes: headerSize + int64(d.length-d.left)}
 	case d.n > 0:
 		return &TruncatedError{Bytes: int64(d.n)}
 	}

@@ -42,20 +42,19 @@ func split(b []byte, max int64) (payloads [][]byte, err error) {
 }
 
 var cases = []struct {
-	name   string
-	in     []byte
-	max    int64
-	out    string // payloads
-	pass   int    // bytes of in that Pass hands on
-	frames int64
-	err    string
+	name string
+	in   []byte
+	max  int64
+	out  string // payloads
+	pass int    // bytes of in that Pass hands on
+	err  string
 }{
 	{name: "nothing is a whole stream"},
-	{name: "one frame", in: frames("hello"), max: 5, out: "hello", pass: 9, frames: 1},
-	{name: "empty frames are counted and kept", in: frames("", "a", "", ""), out: "a", pass: 17, frames: 4},
-	{name: "many frames", in: frames("ab", "c", strings.Repeat("d", 300)), max: 300, out: "abc" + strings.Repeat("d", 300), pass: 315, frames: 3},
+	{name: "one frame", in: frames("hello"), max: 5, out: "hello", pass: 9},
+	{name: "empty frames are kept", in: frames("", "a", "", ""), out: "a", pass: 17},
+	{name: "many frames", in: frames("ab", "c", strings.Repeat("d", 300)), max: 300, out: "abc" + strings.Repeat("d", 300), pass: 315},
 	{
-		name: "a length above the maximum", in: frames("ab", "12345678"), max: 7, out: "ab", pass: 6, frames: 1,
+		name: "a length above the maximum", in: frames("ab", "12345678"), max: 7, out: "ab", pass: 6,
 		err: "Byte-stream frame length 8 exceeds maximum (7). The stream is not framed-v1, or it is corrupt.",
 	},
 	{
@@ -63,15 +62,15 @@ var cases = []struct {
 		err: "Byte-stream frame length 1213486160 exceeds maximum (100000000). The stream is not framed-v1, or it is corrupt.",
 	},
 	{
-		name: "the end within a header", in: append(frames("ab"), 0, 0), max: 7, out: "ab", pass: 8, frames: 1,
+		name: "the end within a header", in: append(frames("ab"), 0, 0), max: 7, out: "ab", pass: 8,
 		err: "Byte-stream ended with 2 bytes of incomplete frame data. The stream was truncated mid-frame.",
 	},
 	{
-		name: "the end right behind a header", in: frames("ab", "xyz")[:10], max: 7, out: "ab", pass: 10, frames: 1,
+		name: "the end right behind a header", in: frames("ab", "xyz")[:10], max: 7, out: "ab", pass: 10,
 		err: "Byte-stream ended with 4 bytes of incomplete frame data. The stream was truncated mid-frame.",
 	},
 	{
-		name: "the end within a payload", in: frames("ab", "xyz")[:12], max: 7, out: "abxy", pass: 12, frames: 1,
+		name: "the end within a payload", in: frames("ab", "xyz")[:12], max: 7, out: "abxy", pass: 12,
 		err: "Byte-stream ended with 6 bytes of incomplete frame data. The stream was truncated mid-frame.",
 	},
 }
@@ -97,9 +96,6 @@ func TestReaders(t *testing.T) {
 				if text := errText(err); text != c.err {
 					t.Errorf("%s, %s, %s: error %q, want %q", c.name, how, what, text, c.err)
 				}
-				if r.Frames() != c.frames {
-					t.Errorf("%s, %s, %s: %d frames, want %d", c.name, how, what, r.Frames(), c.frames)
-				}
 				if _, again := r.Next(); c.err != "" && again != err {
 					t.Errorf("%s, %s, %s: a second read said %v", c.name, how, what, again)
 				}
@@ -124,31 +120,30 @@ func TestReaderHandsOnTheErrorBelow(t *testing.T) {
 
 func TestWriter(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		max    int64
-		do     func(w *framed.Writer)
-		out    []byte
-		frames int64
-		err    string
+		name string
+		max  int64
+		do   func(w *framed.Writer)
+		out  []byte
+		err  string
 	}{
-		{"nothing", 0, func(w *framed.Writer) {}, nil, 0, ""},
-		{"a chunk is a frame", 0, func(w *framed.Writer) { put(w, "ab", "c") }, frames("ab", "c"), 2, ""},
-		{"no bytes are no chunk", 0, func(w *framed.Writer) { put(w, "", "c") }, frames("c"), 1, ""},
-		{"a chunk above the maximum is several frames", 2, func(w *framed.Writer) { put(w, "abcde", "f") }, frames("ab", "cd", "e", "f"), 4, ""},
-		{"an announced chunk in pieces is one frame", 0, func(w *framed.Writer) { w.Begin(5); put(w, "ab", "cde", "f") }, frames("abcde", "f"), 2, ""},
-		{"an announced chunk above the maximum", 3, func(w *framed.Writer) { w.Begin(5); put(w, "ab", "cde", "f") }, frames("abc", "de", "f"), 3, ""},
-		{"the rest behind an announced chunk", 0, func(w *framed.Writer) { w.Begin(1); put(w, "abc") }, frames("a", "bc"), 2, ""},
-		{"a chunk is announced once", 0, func(w *framed.Writer) { w.Begin(3); w.Begin(9); w.Begin(-1); put(w, "abc") }, frames("abc"), 1, ""},
+		{"nothing", 0, func(w *framed.Writer) {}, nil, ""},
+		{"a chunk is a frame", 0, func(w *framed.Writer) { put(w, "ab", "c") }, frames("ab", "c"), ""},
+		{"no bytes are no chunk", 0, func(w *framed.Writer) { put(w, "", "c") }, frames("c"), ""},
+		{"a chunk above the maximum is several frames", 2, func(w *framed.Writer) { put(w, "abcde", "f") }, frames("ab", "cd", "e", "f"), ""},
+		{"an announced chunk in pieces is one frame", 0, func(w *framed.Writer) { w.Begin(5); put(w, "ab", "cde", "f") }, frames("abcde", "f"), ""},
+		{"an announced chunk above the maximum", 3, func(w *framed.Writer) { w.Begin(5); put(w, "ab", "cde", "f") }, frames("abc", "de", "f"), ""},
+		{"the rest behind an announced chunk", 0, func(w *framed.Writer) { w.Begin(1); put(w, "abc") }, frames("a", "bc"), ""},
+		{"a chunk is announced once", 0, func(w *framed.Writer) { w.Begin(3); w.Begin(9); w.Begin(-1); put(w, "abc") }, frames("abc"), ""},
 		{
-			"the end within an announced chunk", 0, func(w *framed.Writer) { w.Begin(5); put(w, "ab") }, frames("abcde")[:6], 1,
+			"the end within an announced chunk", 0, func(w *framed.Writer) { w.Begin(5); put(w, "ab") }, frames("abcde")[:6],
 			"Byte-stream ended with 6 bytes of incomplete frame data. The stream was truncated mid-frame.",
 		},
 	} {
 		var b bytes.Buffer
 		w := framed.Frame(&b, c.max)
 		c.do(w)
-		if !bytes.Equal(b.Bytes(), c.out) || w.Frames() != c.frames || errText(w.End()) != c.err {
-			t.Errorf("%s: %q, %d frames, %v; want %q, %d, %q", c.name, b.Bytes(), w.Frames(), w.End(), c.out, c.frames, c.err)
+		if !bytes.Equal(b.Bytes(), c.out) || errText(w.End()) != c.err {
+			t.Errorf("%s: %q, %v; want %q, %q", c.name, b.Bytes(), w.End(), c.out, c.err)
 		}
 	}
 }
@@ -184,20 +179,16 @@ func FuzzReaders(f *testing.F) {
 		}
 		payloads, want := split(in, max)
 		in1, in2 := slices.Clone(in), slices.Clone(in)
-		whole := int64(len(payloads))
-		if errors.As(want, new(*framed.TruncatedError)) && len(in) > 0 && truncatedInPayload(in, max) {
-			whole--
-		}
 
 		r := framed.Unframe(&source{r: bytes.NewReader(in1), buf: make([]byte, int(piece)+1)}, int64(limit))
 		out, err := readAll(r)
-		if !bytes.Equal(out, bytes.Join(payloads, nil)) || errText(err) != errText(want) || r.Frames() != whole {
-			t.Fatalf("Unframe(%q) = %q, %d frames, %v; want %q, %d, %v", in, out, r.Frames(), err, payloads, whole, want)
+		if !bytes.Equal(out, bytes.Join(payloads, nil)) || errText(err) != errText(want) {
+			t.Fatalf("Unframe(%q) = %q, %v; want %q, %v", in, out, err, payloads, want)
 		}
 		r = framed.Pass(&source{r: bytes.NewReader(in2), buf: make([]byte, int(piece)+1)}, int64(limit))
 		out, err = readAll(r)
-		if !bytes.HasPrefix(in, out) || errText(err) != errText(want) || r.Frames() != whole {
-			t.Fatalf("Pass(%q) = %q, %d frames, %v; want %d, %v", in, out, r.Frames(), err, whole, want)
+		if !bytes.HasPrefix(in, out) || errText(err) != errText(want) {
+			t.Fatalf("Pass(%q) = %q, %v; want %v", in, out, err, want)
 		}
 		if _, long := errors.AsType[*framed.LengthError](want); !long && len(out) != len(in) {
 			t.Fatalf("Pass(%q) = %q", in, out)
@@ -218,8 +209,8 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Fatal(w.End())
 		}
 		r := framed.Unframe(&source{r: &b, buf: make([]byte, int(announced)+1)}, int64(limit))
-		if out, err := readAll(r); err != nil || !bytes.Equal(out, in) || r.Frames() != w.Frames() {
-			t.Fatalf("%q, %d frames, %v; want %q, %d", out, r.Frames(), err, in, w.Frames())
+		if out, err := readAll(r); err != nil || !bytes.Equal(out, in) {
+			t.Fatalf("%q, %v; want %q", out, err, in)
 		}
 	})
 }
@@ -257,22 +248,6 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
-}
-
-// truncatedInPayload tells the two truncations apart: only in a payload does
-// the reference count the unfinished frame's part.
-func truncatedInPayload(b []byte, max int64) bool {
-	for len(b) >= 4 {
-		n := int64(binary.BigEndian.Uint32(b))
-		if n > max {
-			return false
-		}
-		if int64(len(b)-4) < n {
-			return true
-		}
-		b = b[4+n:]
-	}
-	return false
 }
 
 // source hands out what r reads, at most len(buf) bytes at a time.

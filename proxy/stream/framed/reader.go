@@ -16,7 +16,7 @@ type Source interface {
 // *TruncatedError, a frame above the maximum a *LengthError. Other errors of
 // the Source are handed on as they are. All are final.
 type Reader struct {
-	d     Decoder
+	d     decoder
 	s     Source
 	strip bool
 	err   error
@@ -25,17 +25,14 @@ type Reader struct {
 // Unframe reads the payloads of the framed-v1 stream s, one after the other.
 // No frame may be longer than max bytes; 0 means MaxLength.
 func Unframe(s Source, max int64) *Reader {
-	return &Reader{d: Decoder{Max: max}, s: s, strip: true}
+	return &Reader{d: decoder{max: max}, s: s, strip: true}
 }
 
-// Pass reads the framed-v1 stream s verbatim while it counts and checks its
-// frames. No frame may be longer than max bytes; 0 means MaxLength.
+// Pass reads the framed-v1 stream s verbatim while it checks its frames. No frame
+// may be longer than max bytes; 0 means MaxLength.
 func Pass(s Source, max int64) *Reader {
-	return &Reader{d: Decoder{Max: max}, s: s}
+	return &Reader{d: decoder{max: max}, s: s}
 }
-
-// Frames is the number of complete frames read so far, empty ones included.
-func (r *Reader) Frames() int64 { return r.d.Frames() }
 
 // Next returns what one piece of the Source holds, headers stripped or not: nothing
 // when it held only headers and empty frames, so that its caller can pass on what
@@ -47,13 +44,13 @@ func (r *Reader) Next() ([]byte, error) {
 	p, err := r.s.Next()
 	n := 0
 	if r.strip {
-		n, r.err = r.d.Strip(p)
+		n, r.err = r.d.strip(p)
 	} else {
-		n, r.err = r.d.Count(p)
+		n, r.err = r.d.follow(p)
 	}
 	if r.err == nil {
 		if r.err = err; err == io.EOF {
-			if end := r.d.End(); end != nil {
+			if end := r.d.end(); end != nil {
 				r.err = end
 			}
 		}

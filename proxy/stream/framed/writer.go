@@ -9,12 +9,11 @@ import (
 // or several when it is longer than the maximum. It holds nothing; give it a
 // buffered writer.
 type Writer struct {
-	w      io.Writer
-	max    int64
-	chunk  int64 // bytes of the open chunk still to be written
-	frame  int64 // bytes of the open frame still to be written; at most chunk
-	frames int64
-	head   [HeaderSize]byte
+	w     io.Writer
+	max   int64
+	chunk int64 // bytes of the open chunk still to be written
+	frame int64 // bytes of the open frame still to be written; at most chunk
+	head  [headerSize]byte
 }
 
 // Frame writes frames of at most max payload bytes to w; 0 means MaxLength.
@@ -24,9 +23,6 @@ func Frame(w io.Writer, max int64) *Writer {
 	}
 	return &Writer{w: w, max: max}
 }
-
-// Frames is the number of frames begun.
-func (w *Writer) Frames() int64 { return w.frames }
 
 // Begin opens a chunk of n bytes that the following Writes deliver in pieces,
 // so that its frame goes out before the whole of it has arrived. It does
@@ -50,7 +46,6 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 			if _, err := w.w.Write(w.head[:]); err != nil {
 				return n, err
 			}
-			w.frames++
 		}
 		m, err := w.w.Write(p[n : n+int(min(int64(len(p)-n), w.frame))])
 		n += m
@@ -67,7 +62,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 // *TruncatedError.
 func (w *Writer) End() error {
 	if w.chunk > 0 {
-		return &TruncatedError{Bytes: HeaderSize + int64(binary.BigEndian.Uint32(w.head[:])) - w.frame}
+		return &TruncatedError{Bytes: headerSize + int64(binary.BigEndian.Uint32(w.head[:])) - w.frame}
 	}
 	return nil
 }
