@@ -142,7 +142,7 @@ func (h *handler) connections(w http.ResponseWriter, r *http.Request) {
 		if query.Has("route") && c.Route != query.Get("route") {
 			continue
 		}
-		c.EventKeys = append([]string{}, c.EventKeys[:min(len(c.EventKeys), MaxEventKeys)]...)
+		c.EventKeys = append([]string{}, c.EventKeys[:min(len(c.EventKeys), maxEventKeys)]...)
 		shown = append(shown, c)
 	}
 	show(w, shown)

@@ -258,8 +258,8 @@ func TestConnections(t *testing.T) {
 		var ids []string
 		for _, got := range decode[[]ConnectionInfo](t, h.do("GET", "/connections"+c.query), 200) {
 			ids = append(ids, got.ID)
-			if got.EventKeys == nil || len(got.EventKeys) > MaxEventKeys {
-				t.Errorf("%s: %d event keys, want a list of at most %d", got.ID, len(got.EventKeys), MaxEventKeys)
+			if got.EventKeys == nil || len(got.EventKeys) > maxEventKeys {
+				t.Errorf("%s: %d event keys, want a list of at most %d", got.ID, len(got.EventKeys), maxEventKeys)
 			}
 		}
 		if got := strings.Join(ids, " "); got != c.ids {

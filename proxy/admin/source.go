@@ -57,11 +57,11 @@ type ConnectionInfo struct {
 	Shed           Flow     `json:"shed"`     // messages
 	QueuedMessages Flow     `json:"queued_messages"`
 	QueuedBytes    Flow     `json:"queued_bytes"`
-	EventKeys      []string `json:"event_keys"` // seen; the first MaxEventKeys are shown
+	EventKeys      []string `json:"event_keys"` // seen; the first maxEventKeys are shown
 }
 
-// MaxEventKeys is how many event keys of one tunnel are shown.
-const MaxEventKeys = 32
+// maxEventKeys is how many event keys of one tunnel are shown.
+const maxEventKeys = 32
 
 // PolicyInfo is one policy of the published generation.
 type PolicyInfo struct {

@@ -114,7 +114,7 @@ func (t *table) route(top Limits) Route {
 }
 
 func (t *table) upstream(name string) *Upstream {
-	u := DefaultUpstream()
+	u := defaultUpstream()
 	u.Name = name
 	lineOf := map[string]int{}
 	const nameOne = `name at least one backend, such as urls = ["http://127.0.0.1:9000"]`
@@ -165,7 +165,7 @@ func (t *table) retries(dst *int) {
 }
 
 func (t *table) policy(dir, name string) *Policy {
-	p := DefaultPolicy()
+	p := defaultPolicy()
 	p.Name = name
 	t.text("module", &p.Module, beside(dir))
 	t.text("sha256", &p.SHA256, checkSHA256)

@@ -7,27 +7,27 @@ import "time"
 // every value, and a test holds it to these.
 func Default() *Config {
 	return &Config{
-		Server:    DefaultServer(),
-		Admin:     DefaultAdmin(),
-		Limits:    DefaultLimits(),
+		Server:    defaultServer(),
+		Admin:     defaultAdmin(),
+		Limits:    defaultLimits(),
 		Upstreams: map[string]*Upstream{},
 		Policies:  map[string]*Policy{},
 	}
 }
 
-// DefaultServer listens on loopback, in plain TCP, and trusts no peer's
+// defaultServer listens on loopback, in plain TCP, and trusts no peer's
 // forwarding headers.
-func DefaultServer() Server {
+func defaultServer() Server {
 	return Server{Listen: "127.0.0.1:8080", DrainTimeout: 30 * time.Second}
 }
 
-// DefaultAdmin listens on loopback without a token.
-func DefaultAdmin() Admin {
+// defaultAdmin listens on loopback without a token.
+func defaultAdmin() Admin {
 	return Admin{Listen: "127.0.0.1:9090"}
 }
 
-// DefaultLimits are the ceilings of a route that sets none.
-func DefaultLimits() Limits {
+// defaultLimits are the ceilings of a route that sets none.
+func defaultLimits() Limits {
 	return Limits{
 		MaxMessageSize:      16 << 20,
 		MaxBodySize:         16 << 20,
@@ -48,8 +48,8 @@ func DefaultLimits() Limits {
 	}
 }
 
-// DefaultUpstream has no URLs; those must be given.
-func DefaultUpstream() Upstream {
+// defaultUpstream has no URLs; those must be given.
+func defaultUpstream() Upstream {
 	return Upstream{
 		Balance:         "round_robin",
 		ConnectTimeout:  5 * time.Second,
@@ -58,7 +58,7 @@ func DefaultUpstream() Upstream {
 	}
 }
 
-// DefaultPolicy has no module; that must be given.
-func DefaultPolicy() Policy {
+// defaultPolicy has no module; that must be given.
+func defaultPolicy() Policy {
 	return Policy{Engine: "interpreter", OnFault: "closed"}
 }

@@ -117,7 +117,7 @@ func (f Files) read(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s is larger than %s", path, FormatSize(limit))
+		return nil, fmt.Errorf("%s is larger than %s", path, formatSize(limit))
 	}
 	return b, nil
 }

@@ -115,7 +115,7 @@ func (t *table) size(key string, dst *int64, optional bool, most int64) {
 			return
 		}
 		var err error
-		if n, err = ParseSize(v); err != nil {
+		if n, err = parseSize(v); err != nil {
 			t.fail(t.at(key), "%v", unreadable(err, v, optional))
 			return
 		}
@@ -123,7 +123,7 @@ func (t *table) size(key string, dst *int64, optional bool, most int64) {
 		t.want(t.at(key), wanted+orNone(optional), v)
 		return
 	}
-	if t.within(key, n, 1, most, optional, FormatSize) {
+	if t.within(key, n, 1, most, optional, formatSize) {
 		*dst = n
 	}
 }
@@ -163,7 +163,7 @@ func (t *table) duration(key string, dst *time.Duration, optional bool) {
 		*dst = Unlimited
 		return
 	}
-	d, err := ParseDuration(s)
+	d, err := parseDuration(s)
 	if err != nil {
 		t.fail(t.at(key), "%v", unreadable(err, s, optional))
 		return
@@ -184,8 +184,8 @@ func (t *table) truth(key string, dst *bool) {
 	}
 }
 
-// ParseDuration reads a time with its unit: "5s", "250ms", "1h30m".
-func ParseDuration(s string) (time.Duration, error) {
+// parseDuration reads a time with its unit: "5s", "250ms", "1h30m".
+func parseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil || s == "0" {
 		return 0, fmt.Errorf(`%q is not a duration; write one with its unit, such as "250ms", "5s", "2m" or "1h30m"`, s)

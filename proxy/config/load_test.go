@@ -215,13 +215,13 @@ func TestGatewayTOMLShowsTheDefaults(t *testing.T) {
 		{"limits", shown.Limits, silent.Limits, def.Limits},
 		{"route limits", shown.Routes[0].Limits, silent.Routes[0].Limits, def.Limits},
 		{"route path", shown.Routes[0].Path, silent.Routes[0].Path, "/"},
-		{"upstream", anonymous(*shown.Upstreams["demo"]), anonymous(*silent.Upstreams["a"]), DefaultUpstream()},
+		{"upstream", anonymous(*shown.Upstreams["demo"]), anonymous(*silent.Upstreams["a"]), defaultUpstream()},
 	} {
 		if !reflect.DeepEqual(f.shown, f.want) || !reflect.DeepEqual(f.silent, f.want) {
 			t.Errorf("%s: gateway.toml gives %+v, nothing gives %+v, the default is %+v", f.what, f.shown, f.silent, f.want)
 		}
 	}
-	if p, def := shown.Policies["standard"], DefaultPolicy(); p.Engine != def.Engine || p.OnFault != def.OnFault {
+	if p, def := shown.Policies["standard"], defaultPolicy(); p.Engine != def.Engine || p.OnFault != def.OnFault {
 		t.Errorf("policy: %+v, want %+v", p, def)
 	}
 }

@@ -25,9 +25,9 @@ var sizeUnits = []struct {
 	{"B", 1},
 }
 
-// ParseSize reads a number of bytes: "16MiB", "64KiB", "1GB", "512B" or "512".
+// parseSize reads a number of bytes: "16MiB", "64KiB", "1GB", "512B" or "512".
 // KiB, MiB, GiB and TiB are powers of 1024; kB, MB, GB and TB of 1000.
-func ParseSize(s string) (int64, error) {
+func parseSize(s string) (int64, error) {
 	end := 0
 	if strings.HasPrefix(s, "-") {
 		end = 1
@@ -71,8 +71,8 @@ func sizeUnit(s, unit string) (int64, error) {
 	return 0, fmt.Errorf("%q has the unit %q; known are B, KiB, MiB, GiB, TiB (1024) and kB, MB, GB, TB (1000)", s, unit)
 }
 
-// FormatSize returns the shortest form of n that ParseSize reads back.
-func FormatSize(n int64) string {
+// formatSize returns the shortest form of n that parseSize reads back.
+func formatSize(n int64) string {
 	plain := strconv.FormatInt(n, 10)
 	shortest := plain + "B"
 	for _, u := range sizeUnits {

@@ -8,7 +8,7 @@ import (
 func TestParseSize(t *testing.T) {
 	f := func(s string, want int64) {
 		t.Helper()
-		if n, err := ParseSize(s); err != nil || n != want {
+		if n, err := parseSize(s); err != nil || n != want {
 			t.Errorf("%q: %d, %v; want %d", s, n, err, want)
 		}
 	}
@@ -35,7 +35,7 @@ func TestParseSizeRefuses(t *testing.T) {
 		"", "-", "MiB", "1.5GiB", "1e6", "16mib", "16M", "1  MiB", " 1MiB", "1MiB ", "+1", "0x10",
 		"9223372036854775808", "8388608TiB", "1PiB", "1_000", "١MiB",
 	} {
-		if n, err := ParseSize(s); err == nil {
+		if n, err := parseSize(s); err == nil {
 			t.Errorf("%q: accepted as %d", s, n)
 		}
 	}
@@ -44,7 +44,7 @@ func TestParseSizeRefuses(t *testing.T) {
 func TestFormatSize(t *testing.T) {
 	f := func(n int64, want string) {
 		t.Helper()
-		if got := FormatSize(n); got != want {
+		if got := formatSize(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)
 		}
 	}
@@ -60,11 +60,11 @@ func TestFormatSize(t *testing.T) {
 }
 
 func TestParseDuration(t *testing.T) {
-	if d, err := ParseDuration("1m30s"); err != nil || d != 90*time.Second {
+	if d, err := parseDuration("1m30s"); err != nil || d != 90*time.Second {
 		t.Errorf("%v, %v", d, err)
 	}
 	for _, s := range []string{"", "5", "0", "5 s", "5d", "s"} {
-		if d, err := ParseDuration(s); err == nil {
+		if d, err := parseDuration(s); err == nil {
 			t.Errorf("%q: accepted as %v", s, d)
 		}
 	}
@@ -76,14 +76,14 @@ func FuzzSize(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if n, err := ParseSize(s); err == nil {
-			back, err := ParseSize(FormatSize(n))
+		if n, err := parseSize(s); err == nil {
+			back, err := parseSize(formatSize(n))
 			if err != nil || back != n {
-				t.Errorf("%q is %d, written %q, read back as %d, %v", s, n, FormatSize(n), back, err)
+				t.Errorf("%q is %d, written %q, read back as %d, %v", s, n, formatSize(n), back, err)
 			}
 		}
-		if d, err := ParseDuration(s); err == nil {
-			back, err := ParseDuration(d.String())
+		if d, err := parseDuration(s); err == nil {
+			back, err := parseDuration(d.String())
 			if err != nil || back != d {
 				t.Errorf("%q is %d, written %v, read back as %d, %v", s, d, d, back, err)
 			}

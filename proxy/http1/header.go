@@ -92,7 +92,7 @@ func (h *Header) Remove(unwanted func(name []byte) bool) {
 // Reset removes all fields.
 func (h *Header) Reset() {
 	h.fields, h.mem = h.fields[:0], h.mem[:0]
-	if cap(h.mem) > DefaultMaxHeadBytes {
+	if cap(h.mem) > defaultMaxHeadBytes {
 		h.mem = nil
 	}
 }

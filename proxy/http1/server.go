@@ -15,15 +15,15 @@ import (
 	"weir/proxy/fd"
 )
 
-// DefaultMaxHeadBytes is what a head may have when Settings do not say.
-const DefaultMaxHeadBytes = 16 << 10
+// defaultMaxHeadBytes is what a head may have when Settings do not say.
+const defaultMaxHeadBytes = 16 << 10
 
 // Settings bound one request; they are read anew for each.
 type Settings struct {
 	HeadTimeout  time.Duration // first byte to blank line; also the wait for the first byte of a connection
 	IdleTimeout  time.Duration // between requests, and a request body without progress
 	WriteTimeout time.Duration // of a client that takes nothing of an answer
-	MaxHeadBytes int           // 0: DefaultMaxHeadBytes
+	MaxHeadBytes int           // 0: defaultMaxHeadBytes
 }
 
 // Server runs connections. All funcs but Handler may be nil.
@@ -204,7 +204,7 @@ func (c *conn) serve() {
 			set = c.srv.Settings()
 		}
 		if set.MaxHeadBytes <= 0 {
-			set.MaxHeadBytes = DefaultMaxHeadBytes
+			set.MaxHeadBytes = defaultMaxHeadBytes
 		}
 		c.writeLimit = set.WriteTimeout
 		idle := cmp.Or(c.idleLimit, set.IdleTimeout)

@@ -5,9 +5,9 @@ import (
 	"unicode/utf8"
 )
 
-// ValidCloseCode reports whether code may stand in a close frame: 1000–1003,
+// validCloseCode reports whether code may stand in a close frame: 1000–1003,
 // 1007–1014, 3000–4999 (RFC 6455 §7.4 and its registry).
-func ValidCloseCode(code uint16) bool {
+func validCloseCode(code uint16) bool {
 	switch {
 	case code >= 3000 && code <= 4999:
 		return true
@@ -28,7 +28,7 @@ func ParseClose(payload []byte) (code uint16, reason string, err error) {
 		return 0, "", protocolError("close payload of 1 byte, a code takes 2 (RFC 6455 §5.5.1)")
 	}
 	code = uint16(payload[0])<<8 | uint16(payload[1])
-	if !ValidCloseCode(code) {
+	if !validCloseCode(code) {
 		return 0, "", protocolError("close code %d may not be sent (RFC 6455 §7.4)", code)
 	}
 	if !utf8.Valid(payload[2:]) {
@@ -41,7 +41,7 @@ func ParseClose(payload []byte) (code uint16, reason string, err error) {
 // boundary to MaxCloseReason bytes. A code that may not be sent, CloseNoStatus
 // among them, gives the frame without a payload.
 func AppendClose(dst []byte, code uint16, reason string, mask *[4]byte) []byte {
-	if !ValidCloseCode(code) {
+	if !validCloseCode(code) {
 		return AppendFrame(dst, Close, mask, nil)
 	}
 	var buf [MaxControlPayload]byte

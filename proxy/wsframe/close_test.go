@@ -46,7 +46,7 @@ func TestValidCloseCodes(t *testing.T) {
 		}
 	}
 	for c := range uint16(65535) {
-		if ValidCloseCode(c) != valid[c] {
+		if validCloseCode(c) != valid[c] {
 			t.Errorf("code %d: valid is %v, want %v", c, !valid[c], valid[c])
 		}
 	}
