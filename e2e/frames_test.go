@@ -3,142 +3,11 @@
 package e2e
 
 import (
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
 )
-
-// problem is Weir's native envelope over HTTP.
-type problem struct {
-	Type, Title, Detail, Code string
-	Status                    int
-	Retryable                 bool
-	RetryAfterMS              int64 `json:"retry_after_ms"`
-	Limit, Actual             int64
-	TraceID                   string `json:"trace_id"`
-}
-
-func decodeProblem(t *testing.T, body string) (p problem) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(body), &p); err != nil {
-		t.Fatalf("%q: %v", body, err)
-	}
-	return p
-}
-
-// wsError is Weir's native envelope on a WebSocket.
-type wsError struct {
-	Type  string
-	Error struct {
-		Code, Message string
-		Retryable     bool
-		Limit, Actual int64
-		TraceID       string `json:"trace_id"`
-	}
-}
-
-func decodeError(t *testing.T, text string) (e wsError) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(text), &e); err != nil || e.Type != "error" {
-		t.Fatalf("%q is no envelope: %v", text, err)
-	}
-	return e
-}
-
-// upgrade is a handshake, byte by byte.
-func upgrade(target string) string {
-	return "GET " + target + " HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-}
-
-// frame is one frame with the first byte b0; a client's is masked.
-func frame(b0 byte, masked bool, payload string) string {
-	return frameOf(b0, masked, uint64(len(payload)), payload)
-}
-
-// frameOf is a frame whose header declares n bytes.
-func frameOf(b0 byte, masked bool, n uint64, payload string) string {
-	b := []byte{b0, 0}
-	switch {
-	case n < 126:
-		b[1] = byte(n)
-	case n < 1<<16:
-		b[1] = 126
-		b = binary.BigEndian.AppendUint16(b, uint16(n))
-	default:
-		b[1] = 127
-		b = binary.BigEndian.AppendUint64(b, n)
-	}
-	if masked {
-		b[1] |= 0x80
-		b = append(b, 0, 0, 0, 0) // a mask that changes nothing
-	}
-	return string(b) + payload
-}
-
-// frame reads one frame that is not masked.
-func (c *raw) frame() (b0 byte, payload string) {
-	c.t.Helper()
-	b0, masked, payload, err := c.anyFrame()
-	if err != nil || masked {
-		c.t.Fatalf("%x %.60q, masked %v, %v", b0, payload, masked, err)
-	}
-	return b0, payload
-}
-
-// anyFrame reads one frame, and unmasks it.
-func (c *raw) anyFrame() (b0 byte, masked bool, payload string, err error) {
-	var h [2]byte
-	if _, err := io.ReadFull(c.br, h[:]); err != nil {
-		return 0, false, "", fmt.Errorf("no frame: %w", err)
-	}
-	n := uint64(h[1] & 0x7f)
-	var l [8]byte
-	switch n {
-	case 126:
-		_, err = io.ReadFull(c.br, l[6:])
-	case 127:
-		_, err = io.ReadFull(c.br, l[:])
-	}
-	if n > 125 {
-		n = binary.BigEndian.Uint64(l[:])
-	}
-	var mask [4]byte
-	if masked = h[1]&0x80 != 0; masked && err == nil {
-		_, err = io.ReadFull(c.br, mask[:])
-	}
-	if err != nil || n > 1<<30 {
-		return h[0], masked, "", fmt.Errorf("a frame of %d bytes: %w", n, err)
-	}
-	b := make([]byte, n)
-	if _, err = io.ReadFull(c.br, b); err != nil {
-		return h[0], masked, "", fmt.Errorf("half a frame: %w", err)
-	}
-	for i := range b {
-		b[i] ^= mask[i%4]
-	}
-	return h[0], masked, string(b), nil
-}
-
-// socket opens a WebSocket without a library.
-func (g *gateway) socket(t *testing.T, target string) *raw {
-	t.Helper()
-	c := dialRaw(t, g.addr)
-	c.upgrade(target)
-	return c
-}
-
-// upgrade makes a WebSocket of a connection.
-func (c *raw) upgrade(target string) {
-	c.t.Helper()
-	c.send(upgrade(target))
-	if resp := c.head("GET"); resp.StatusCode != 101 {
-		c.t.Fatal(resp.Status)
-	}
-}
 
 func TestFragmentedMessagesArriveWhole(t *testing.T) {
 	t.Parallel()
@@ -252,4 +121,57 @@ func TestManySizesInOrder(t *testing.T) {
 			t.Fatalf("message %d: %d bytes %.20q, want %d bytes %.20q", i, len(got), got, len(want), want)
 		}
 	}
+}
+
+// Frames go on as they came: the same bytes, the same masks, the same cuts.
+func TestFramesAreForwardedVerbatim(t *testing.T) {
+	t.Parallel()
+	url, conns := socketBackend(t)
+	g := start(t, settings{urls: url})
+	c := g.socket(t, "/")
+	up := receive(t, "the upstream", conns)
+	masked := "\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58" + // RFC 6455 §5.7: "Hello"
+		"\x01\x83\x01\x02\x03\x04\x49\x67\x6f" + "\x89\x80\x05\x06\x07\x08" + "\x80\x82\x11\x12\x13\x14\x7d\x7d" + // "Hel", a ping, "lo"
+		"\x82\x80\x09\x0a\x0b\x0c"
+	c.send(masked)
+	got := make([]byte, len(masked))
+	if _, err := io.ReadFull(up.br, got); err != nil {
+		t.Fatal(err)
+	}
+	// A ping between fragments passes at once, before the message that is held.
+	want := masked[:11] + "\x89\x80\x05\x06\x07\x08" + masked[11:20] + masked[26:]
+	if string(got) != want && string(got) != masked {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+	plain := frame(0x81, false, "Hello") + frame(0x02, false, "a") + frame(0x80, false, "") + frame(0x82, false, strings.Repeat("x", 300))
+	up.send(plain)
+	got = make([]byte, len(plain))
+	if _, err := io.ReadFull(c.br, got); err != nil || string(got) != plain {
+		t.Errorf("got  %x, %v\nwant %x", got, err, plain)
+	}
+}
+
+// A large message is upstream before its end is sent, and a client that dies
+// within one never makes it look whole.
+func TestALargeMessagePassesAsItComes(t *testing.T) {
+	t.Parallel()
+	url, conns := socketBackend(t)
+	g := start(t, settings{urls: url})
+	c := g.socket(t, "/")
+	up := receive(t, "the upstream", conns)
+	const size, half = 8 << 20, 4 << 20
+	whole := frameOf(0x82, true, size, strings.Repeat("x", size))
+	go func() { // ends with the connection
+		_, _ = io.WriteString(c, whole[:half])
+	}()
+	got := make([]byte, half-(64<<10))
+	if _, err := io.ReadFull(up.br, got); err != nil || string(got) != whole[:len(got)] {
+		t.Fatalf("half of a message that is not complete: %v", err)
+	}
+	c.Close()
+	rest, _ := io.ReadAll(up.br)
+	if len(got)+len(rest) > half {
+		t.Errorf("%d bytes of a message of which %d were sent: %q", len(got)+len(rest), half, rest[max(0, len(rest)-60):])
+	}
+	g.logs.wait("the close", "msg=closed", "initiator=client")
 }

@@ -3,10 +3,7 @@
 package e2e
 
 import (
-	"fmt"
 	"io"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -149,19 +146,4 @@ func (b *siege) standing() (s standing) {
 	s.requests = int(m[`weir_connections{state="http"}`])
 	s.queued, s.inflight, s.instances = int(m["weir_queue_bytes"]), int(m["weir_inflight"]), int(m["weir_policy_instances"])
 	return s
-}
-
-// resident is Weir's memory as the kernel counts it, in bytes.
-func (g *gateway) resident() int64 {
-	g.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return kb << 10
 }

@@ -174,3 +174,23 @@ func dialTLS(t *testing.T, addr string) *raw {
 	t.Cleanup(func() { c.Close() })
 	return newRaw(t, c)
 }
+
+// field is the value of a header field in a head as it came.
+func field(head, name string) string {
+	for line := range strings.SplitSeq(head, "\r\n") {
+		if n, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(n, name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// fields are all of its values.
+func fields(head, name string) (all []string) {
+	for line := range strings.SplitSeq(head, "\r\n") {
+		if n, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(n, name) {
+			all = append(all, strings.TrimSpace(value))
+		}
+	}
+	return all
+}

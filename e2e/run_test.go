@@ -4,9 +4,7 @@ package e2e
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -42,40 +40,6 @@ func shipped(t *testing.T) *gateway {
 	g.config = write(t, "gateway.toml", text)
 	g.run()
 	return g
-}
-
-// dialGo opens a WebSocket with the Go client that is not ours.
-func dialGo(t *testing.T, url string, o *websocket.DialOptions) *websocket.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	c, resp, err := websocket.Dial(ctx, url, o)
-	if err != nil {
-		t.Fatalf("%v (%v)", err, resp)
-	}
-	c.SetReadLimit(-1)
-	t.Cleanup(func() { _ = c.CloseNow() })
-	return c
-}
-
-func readGo(t *testing.T, c *websocket.Conn) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	_, b, err := c.Read(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-func writeGo(t *testing.T, c *websocket.Conn, text string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestTheShippedConfigurationShowsTheDemonstration(t *testing.T) {
@@ -166,83 +130,6 @@ func TestTheShippedConfigurationShowsTheDemonstration(t *testing.T) {
 			t.Errorf("%d bytes", len(a.body))
 		}
 	})
-}
-
-func TestCtrlCDrains(t *testing.T) {
-	t.Parallel()
-	g := shipped(t)
-	c := dialGo(t, g.ws("/ws"), nil)
-	writeGo(t, c, "x")
-	readGo(t, c)
-	// A request that is under way is finished.
-	slow := make(chan string, 1)
-	go func() {
-		resp, err := client.Get(g.http("/slow?ms=500"))
-		if err != nil {
-			slow <- err.Error()
-			return
-		}
-		defer resp.Body.Close()
-		body, err := io.ReadAll(resp.Body)
-		slow <- fmt.Sprint(resp.StatusCode, " ", string(body), err)
-	}()
-	eventually(t, "the request to be under way", func() bool {
-		var upstreams []struct {
-			Targets []struct {
-				InUse int `json:"in_use"`
-			}
-		}
-		g.decode("/upstreams", &upstreams)
-		return upstreams[0].Targets[0].InUse == 2
-	})
-	g.signal(syscall.SIGINT)
-	_, _, err := c.Read(t.Context())
-	if websocket.CloseStatus(err) != websocket.StatusServiceRestart {
-		t.Errorf("the tunnel ended with %v, want 1012", err)
-	}
-	if got := receive(t, "the answer", slow); !strings.HasPrefix(got, "200 ") {
-		t.Errorf("the request under way got %q", got)
-	}
-	if status := g.wait(); status != 0 {
-		t.Errorf("exit status %d", status)
-	}
-	g.logs.wait("the drain's begin", "msg=draining")
-	g.logs.wait("its end", "msg=drained")
-}
-
-func TestASecondSignalEndsAtOnce(t *testing.T) {
-	t.Parallel()
-	asked := make(chan struct{}, 1)
-	g := start(t, settings{server: `drain_timeout = "10m"`, urls: backend(t, func(c *raw) {
-		c.request()
-		asked <- struct{}{}
-		_, _ = c.br.ReadByte() // never answers
-	})})
-	go func() {
-		if resp, err := client.Get(g.http("/")); err == nil {
-			resp.Body.Close()
-		}
-	}()
-	receive(t, "the request", asked)
-	g.signal(syscall.SIGINT)
-	g.logs.wait("the drain", "msg=draining")
-	began := time.Now()
-	again := time.NewTicker(200 * time.Millisecond) // two at once may count as one
-	defer again.Stop()
-	for ended := false; !ended; {
-		select {
-		case <-again.C:
-			_ = g.cmd.Process.Signal(syscall.SIGINT)
-		case <-g.exited:
-			ended = true
-		}
-	}
-	if status := g.wait(); status != 1 {
-		t.Errorf("exit status %d, want 1", status)
-	}
-	if took := time.Since(began); took > patience/2 {
-		t.Errorf("took %v", took)
-	}
 }
 
 // Who reads the log may stop: nothing waits for it, not even the end.

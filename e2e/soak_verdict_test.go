@@ -4,43 +4,11 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
-
-// goroutines is how many Weir has, but for the stacks that it keeps for tasks to
-// come, of which there is a bounded number (poll).
-func (g *gateway) goroutines() (n int) {
-	_, body := g.ask("GET", "/debug/pprof/goroutine?debug=1")
-	head, records, _ := strings.Cut(string(body), "\n")
-	_, _ = fmt.Sscanf(head, "goroutine profile: total %d", &n)
-	for record := range strings.SplitSeq(records, "\n\n") {
-		ours := 0
-		for frame := range strings.Lines(record) {
-			if strings.Contains(frame, "weir/proxy/") {
-				ours++
-			}
-		}
-		if idle := 0; ours == 1 && strings.Contains(record, "weir/proxy/poll.newStack") {
-			_, _ = fmt.Sscan(record, &idle)
-			n -= idle
-		}
-	}
-	return n
-}
-
-// files is how many descriptors Weir has open.
-func (g *gateway) files() int {
-	g.t.Helper()
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return len(all)
-}
 
 // settled waits until Weir is as it was at the beginning.
 func (c *chaos) settled(goroutines, files int) {
@@ -79,18 +47,6 @@ func (c *chaos) settled(goroutines, files int) {
 }
 
 func (c *chaos) metrics() map[string]float64 { return c.g.metrics() }
-
-// metrics are all series that /metrics shows.
-func (g *gateway) metrics() map[string]float64 {
-	_, body := g.ask("GET", "/metrics")
-	m := map[string]float64{}
-	for text := range strings.Lines(string(body)) {
-		if i := strings.LastIndexByte(text, ' '); i > 0 && text[0] != '#' {
-			m[text[:i]], _ = strconv.ParseFloat(strings.TrimSpace(text[i:]), 64)
-		}
-	}
-	return m
-}
 
 // requests is how many HTTP requests Weir has answered.
 func (c *chaos) requests() (n float64) {
