@@ -19,15 +19,23 @@ func (g *gateway) http(path string) string { return "http://" + g.addr + path }
 // client is Go's, without connections that outlive a request.
 var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 2 * patience}
 
-// answer is what a GET on the public listener gave, its body read.
+// answer is what a request got, the body read.
 type answer struct {
 	*http.Response
 	body string
 }
 
-func (g *gateway) get(path string) answer {
+// do sends a request; token may be empty.
+func (g *gateway) do(method, url, token string) answer {
 	g.t.Helper()
-	resp, err := client.Get(g.http(path))
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -39,26 +47,17 @@ func (g *gateway) get(path string) answer {
 	return answer{resp, string(body)}
 }
 
-// ask sends a request to the admin listener and returns status and body.
+// get asks the public listener.
+func (g *gateway) get(path string) answer {
+	g.t.Helper()
+	return g.do("GET", g.http(path), "")
+}
+
+// ask asks the admin listener, and returns status and body.
 func (g *gateway) ask(method, path string) (int, []byte) {
 	g.t.Helper()
-	req, err := http.NewRequest(method, "http://"+g.admin+path, nil)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if g.token != "" {
-		req.Header.Set("Authorization", "Bearer "+g.token)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	return resp.StatusCode, body
+	a := g.do(method, "http://"+g.admin+path, g.token)
+	return a.StatusCode, []byte(a.body)
 }
 
 // decode reads the JSON of an admin endpoint.
@@ -87,6 +86,7 @@ type flow struct {
 	ToClient   int64 `json:"to_client"`
 }
 
+// tunnels are those that GET /connections lists.
 func (g *gateway) tunnels() (all []tunnel) {
 	g.t.Helper()
 	g.decode("/connections", &all)
@@ -97,29 +97,24 @@ func (g *gateway) tunnels() (all []tunnel) {
 // there.
 func (g *gateway) metric(series string) float64 {
 	g.t.Helper()
-	status, body := g.ask("GET", "/metrics")
-	if status != 200 {
-		g.t.Fatalf("GET /metrics: %d", status)
-	}
-	for line := range strings.Lines(string(body)) {
-		if value, ok := strings.CutPrefix(strings.TrimSpace(line), series+" "); ok {
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil {
-				g.t.Fatal(err)
-			}
-			return n
-		}
-	}
-	return 0
+	return g.metrics()[series]
 }
 
 // metrics are all series that /metrics shows.
 func (g *gateway) metrics() map[string]float64 {
-	_, body := g.ask("GET", "/metrics")
+	g.t.Helper()
+	status, body := g.ask("GET", "/metrics")
+	if status != 200 {
+		g.t.Fatalf("GET /metrics: %d", status)
+	}
 	m := map[string]float64{}
 	for text := range strings.Lines(string(body)) {
 		if i := strings.LastIndexByte(text, ' '); i > 0 && text[0] != '#' {
-			m[text[:i]], _ = strconv.ParseFloat(strings.TrimSpace(text[i:]), 64)
+			n, err := strconv.ParseFloat(strings.TrimSpace(text[i:]), 64)
+			if err != nil {
+				g.t.Fatalf("%q: %v", text, err)
+			}
+			m[text[:i]] = n
 		}
 	}
 	return m

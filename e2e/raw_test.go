@@ -37,6 +37,17 @@ func dialRaw(t *testing.T, addr string) *raw {
 	return newRaw(t, c)
 }
 
+// dialTLS is dialRaw of a listener with a certificate of its own.
+func dialTLS(t *testing.T, addr string) *raw {
+	t.Helper()
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return newRaw(t, c)
+}
+
 func (c *raw) send(text string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
@@ -163,17 +174,6 @@ func answering(t *testing.T, response string, seen chan<- string) string {
 }
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-
-// dialTLS is dialRaw of a listener with a certificate of its own.
-func dialTLS(t *testing.T, addr string) *raw {
-	t.Helper()
-	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return newRaw(t, c)
-}
 
 // field is the value of a header field in a head as it came.
 func field(head, name string) string {

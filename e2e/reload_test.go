@@ -133,8 +133,7 @@ func TestWaysToReload(t *testing.T) {
 	}
 }
 
-// SIGHUP works where nothing on disk tells of the change, such as a token file
-// system without events; here it is simply not waited for.
+// A SIGHUP where nothing has changed is no reload.
 func TestASIGHUPWithoutAChange(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
