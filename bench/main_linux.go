@@ -5,7 +5,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -75,7 +74,52 @@ func main() {
 	}
 }
 
+// bench runs what o asks for, and publishes what comes of it.
 func bench(ctx context.Context, o options) error {
+	if err := o.complete(); err != nil {
+		return err
+	}
+	cells, err := o.cells()
+	if err != nil {
+		return err
+	}
+	if err := raiseLimit(cells); err != nil {
+		return err
+	}
+	peers, err := o.peers(ctx)
+	if err != nil {
+		return err
+	}
+	if o.engines {
+		figures, err := o.engineFigures(ctx, peers)
+		fmt.Print(figures)
+		return err
+	}
+	runtime.GOMAXPROCS(4) // two loops, this goroutine, and one to spare: none waits for a P
+
+	load, share := loadAverage(), withheld()
+	length := time.Duration(o.seconds * float64(time.Second))
+	all, err := runAll(ctx, interleave(o.rounds, cells, peers), length)
+	if err != nil {
+		return err
+	}
+	text := preamble(o, peers, load, share()) + report(cells, names(peers), all)
+	if o.scale {
+		return publish(text+growth(cells, names(peers), all), o, o.whole(peers))
+	}
+	text += "\n" + atRest(peers, all)
+	if o.whole(peers) {
+		figures, err := o.engineFigures(ctx, peers)
+		if err != nil {
+			return err
+		}
+		text += "\n" + figures
+	}
+	return publish(text, o, o.whole(peers))
+}
+
+// complete fills in what the command line left out.
+func (o *options) complete() error {
 	if o.quick {
 		o.rounds, o.seconds, o.idle = 1, 0.4, min(o.idle, 200)
 	}
@@ -87,89 +131,55 @@ func bench(ctx context.Context, o options) error {
 	if o.rounds < 1 || o.seconds < 0.1 || o.tunnels < 1 || o.idle < 1 {
 		return fmt.Errorf("-rounds, -tunnels and -idle are 1 at least, -seconds 0.1")
 	}
-	cells := allCells(o.tunnels, o.idle)
-	if o.scale {
-		counts, err := parseCounts("counts", o.counts)
-		if err != nil {
-			return err
-		}
-		routes, err := parseCounts("routes", o.routes)
-		if err != nil {
-			return err
-		}
-		cells = scaleCells(counts, routes, o.tunnels)
+	return nil
+}
+
+// cells are those to run.
+func (o *options) cells() ([]cell, error) {
+	if !o.scale {
+		return choose(allCells(o.tunnels, o.idle), o.cell)
 	}
-	chosen, err := choose(cells, o.cell)
+	counts, err := parseCounts("counts", o.counts)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	routes, err := parseCounts("routes", o.routes)
+	if err != nil {
+		return nil, err
+	}
+	return choose(scaleCells(counts, routes, o.tunnels), o.cell)
+}
+
+// peers are those to run them on, each of which is there.
+func (o *options) peers(ctx context.Context) ([]*peer, error) {
+	files := o.weir
 	if o.profile != "" {
-		if o.weir.bin, err = buildProfiled(ctx, o.profile); err != nil {
-			return err
+		bin, err := buildProfiled(ctx, o.profile)
+		if err != nil {
+			return nil, err
 		}
-		o.weir.profiles = o.profile
+		files.bin, files.profiles = bin, o.profile
 	}
-	peers, err := choosePeers(o.only, o.weir)
+	peers, err := choosePeers(o.only, files)
 	if err != nil {
-		return err
-	}
-	if err := raiseLimit(chosen); err != nil {
-		return err
+		return nil, err
 	}
 	for _, p := range peers {
 		p.stock = o.stock
 		if err := p.ensure(ctx, o.install); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if i := slices.IndexFunc(peers, isWeir); o.engines {
-		if i < 0 {
-			return fmt.Errorf("-engines is about Weir: name it in -only")
-		}
-		figures, err := engines(ctx, peers[i], o.rounds)
-		fmt.Print(figures)
-		return err
-	}
-	runtime.GOMAXPROCS(4) // two loops, this goroutine, and one to spare: none waits for a P
+	return peers, nil
+}
 
-	load := loadAverage()
-	share := withheld()
-	length := time.Duration(o.seconds * float64(time.Second))
-	var turns []turn
-	for round := range o.rounds {
-		for _, c := range chosen {
-			for i := range peers {
-				p := peers[(i+round)%len(peers)] // nobody is always first
-				if c.ran(p.name) {
-					turns = append(turns, turn{round, c, p})
-				}
-			}
-		}
+// engineFigures are what Weir's engines cost.
+func (o *options) engineFigures(ctx context.Context, peers []*peer) (string, error) {
+	i := slices.IndexFunc(peers, isWeir)
+	if i < 0 {
+		return "", fmt.Errorf("-engines is about Weir: name it in -only")
 	}
-	fmt.Fprintf(os.Stderr, "%d runs of %v, about %v\n", len(turns), length, (time.Duration(len(turns)) * (length*6/5 + 500*time.Millisecond)).Round(time.Second))
-	var all samples
-	for i, t := range turns {
-		s, err := t.run(ctx, length)
-		if err != nil {
-			return fmt.Errorf("%s on %s: %w", t.cell.name, t.peer.name, err)
-		}
-		all = append(all, s)
-		fmt.Fprintf(os.Stderr, "%d/%d  %-11s %-8s %s\n", i+1, len(turns), t.cell.name, t.peer.name, s.line(t.cell))
-	}
-	text := preamble(o, peers, load, share()) + report(chosen, names(peers), all)
-	if o.scale {
-		return publish(text+growth(chosen, names(peers), all), o, o.whole(peers))
-	}
-	text += "\n" + atRest(peers, all)
-	if o.whole(peers) {
-		i := slices.IndexFunc(peers, isWeir)
-		figures, err := engines(ctx, peers[i], o.rounds)
-		if err != nil {
-			return err
-		}
-		text += "\n" + figures
-	}
-	return publish(text, o, o.whole(peers))
+	return engines(ctx, peers[i], o.rounds)
 }
 
 func isWeir(p *peer) bool { return p.name == "weir" }
@@ -177,52 +187,6 @@ func isWeir(p *peer) bool { return p.name == "weir" }
 // whole tells whether the run is one to be kept.
 func (o options) whole(peers []*peer) bool {
 	return o.cell == "" && !o.stock && o.profile == "" && o.rounds >= 3 && len(peers) == 3
-}
-
-// turn is one run of the interleaved rounds.
-type turn struct {
-	round int
-	cell  cell
-	peer  *peer
-}
-
-// Minutes of measurements are not to be lost to one run of them.
-const (
-	startAttempts = 3 // a start that failed is counted in the results
-	calmAttempts  = 3 // of which that counts from which the host withheld least
-	calm          = 3 // percent that it may withhold
-)
-
-// run measures, once more when the host of the machine withheld its processors
-// meanwhile: what comes out then is the host's doing.
-func (t turn) run(ctx context.Context, length time.Duration) (best sample, err error) {
-	for n := range calmAttempts {
-		share := withheld()
-		s, err := t.try(ctx, length)
-		if err != nil {
-			return s, err
-		}
-		s.round, s.stolen = t.round, share()
-		if n == 0 || s.stolen < best.stolen {
-			best = s
-		}
-		if s.stolen <= calm {
-			break
-		}
-		fmt.Fprintf(os.Stderr, "%s on %s: the host withheld %.0f %% of the processors\n", t.cell.name, t.peer.name, s.stolen)
-	}
-	return best, nil
-}
-
-// try measures, and starts the peer again when it does not start.
-func (t turn) try(ctx context.Context, length time.Duration) (sample, error) {
-	s, err := measure(ctx, t.cell, t.peer, length)
-	for attempts := 1; errors.Is(err, errStart) && ctx.Err() == nil && attempts < startAttempts; attempts++ {
-		fmt.Fprintf(os.Stderr, "%s on %s, once more: %v\n", t.cell.name, t.peer.name, err)
-		t.peer.failedStarts++
-		s, err = measure(ctx, t.cell, t.peer, length)
-	}
-	return s, err
 }
 
 // publish prints the results and, of a whole run, keeps them.
@@ -245,6 +209,7 @@ func publish(text string, o options, whole bool) error {
 	return nil
 }
 
+// parseCounts reads the list that a flag of this name has.
 func parseCounts(name, s string) ([]int, error) {
 	var counts []int
 	for f := range strings.SplitSeq(s, ",") {
