@@ -22,22 +22,21 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/metrics"
+	"weir/proxy/nettest"
 )
 
 // startTLS runs a gateway with a certificate on its client leg, which it takes
 // up by a reload, and the limits besides.
 func startTLS(t *testing.T, limits ...string) *rig {
 	t.Helper()
-	s := httptest.NewTLSServer(nil)
-	defer s.Close()
-	pair := s.TLS.Certificates[0]
-	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	cert, _ := nettest.Certificate()
+	key, err := x509.MarshalPKCS8PrivateKey(cert[0].PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	for file, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		"cert.pem": {Type: "CERTIFICATE", Bytes: cert[0].Certificate[0]},
 		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
 	} {
 		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {

@@ -3,11 +3,9 @@ package http1
 import (
 	"bufio"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
-	"net/http/httptest"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -20,12 +18,9 @@ import (
 // listenTLS serves s over TLS; it returns a connection to it.
 func listenTLS(t *testing.T, s *Server) (*tls.Conn, *bufio.Reader) {
 	t.Helper()
-	h := httptest.NewTLSServer(nil) // for its certificate
-	h.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(h.Certificate())
+	cert, roots := nettest.Certificate()
 	addr := nettest.Serve(t, func(c *net.TCPConn, _ int) {
-		s.ServeConn(sock.Server(c, &tls.Config{Certificates: h.TLS.Certificates}))
+		s.ServeConn(sock.Server(c, &tls.Config{Certificates: cert}))
 	})
 	t.Cleanup(s.Close)
 	c := tls.Client(&wire{Conn: nettest.Dial(t, addr)}, &tls.Config{RootCAs: roots, ServerName: "example.com"})
@@ -111,8 +106,7 @@ func TestARefusedUpgradeClosesTheConnection(t *testing.T) {
 
 // What a client has not taken of a 100 (Continue) is not left out of its answer.
 func TestAContinueThatIsNotTakenEndsTheConnection(t *testing.T) {
-	h := httptest.NewTLSServer(nil) // for its certificate
-	h.Close()
+	cert, _ := nettest.Certificate()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		s := &Server{
@@ -122,7 +116,7 @@ func TestAContinueThatIsNotTakenEndsTheConnection(t *testing.T) {
 				_ = x.Respond(200, "", nil)
 			},
 		}
-		go s.ServeConn(sock.Server(pipeTCP{Conn: near}, &tls.Config{Certificates: h.TLS.Certificates}))
+		go s.ServeConn(sock.Server(pipeTCP{Conn: near}, &tls.Config{Certificates: cert}))
 		c := tls.Client(far, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // 1.3 has the client read tickets
 		_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n")
 		if err != nil {

@@ -1,8 +1,12 @@
-// Package nettest is for tests: TCP over loopback, and waits that end.
+// Package nettest is for tests: TCP over loopback, a certificate for TLS on it, and
+// waits that end.
 package nettest
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"net"
+	"net/http/httptest"
 	"sync"
 	"testing"
 	"time"
@@ -80,6 +84,15 @@ func Refusing(t testing.TB) (addr string) {
 	l := Listen(t)
 	_ = l.Close()
 	return l.Addr().String()
+}
+
+// Certificate returns one for example.com and 127.0.0.1, and the pool that trusts it.
+func Certificate() (own []tls.Certificate, roots *x509.CertPool) {
+	s := httptest.NewTLSServer(nil)
+	s.Close()
+	roots = x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return s.TLS.Certificates, roots
 }
 
 // Within returns what comes from ch, and fails the test when it stays silent.

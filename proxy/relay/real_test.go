@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/http/httptest"
 	"sync"
 	"testing"
 
@@ -83,10 +82,9 @@ func messages(n int, mask *[4]byte) (all []byte) {
 // On real sockets, over TCP and TLS, everything critical arrives byte for byte,
 // both ways at once, while others look at the tunnel and make it shed.
 func TestRealSocketsBothWays(t *testing.T) {
-	srv := httptest.NewUnstartedServer(nil) // for its certificate
-	srv.StartTLS()
-	cert := srv.TLS.Certificates
-	srv.Close()
+	cert, _ := nettest.Certificate()
+	server := &tls.Config{Certificates: cert}
+	anyone := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test's own
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "tcp", true: "tls"}[secure], func(t *testing.T) {
 			cw, c := nettest.Pair(t)
@@ -94,9 +92,8 @@ func TestRealSocketsBothWays(t *testing.T) {
 			client, upstream := sock.Wrap(cw), sock.Wrap(uw)
 			peers := [2]net.Conn{c, u}
 			if secure {
-				client = sock.Server(cw, &tls.Config{Certificates: cert})
-				upstream = sock.Client(uw, &tls.Config{InsecureSkipVerify: true})                                            //nolint:gosec // the test's own
-				c, u := tls.Client(c, &tls.Config{InsecureSkipVerify: true}), tls.Server(u, &tls.Config{Certificates: cert}) //nolint:gosec // likewise
+				client, upstream = sock.Server(cw, server), sock.Client(uw, anyone)
+				c, u := tls.Client(c, anyone), tls.Server(u, server)
 				shake(t, client.Handshake, upstream.Handshake, c.HandshakeContext, u.HandshakeContext)
 				peers = [2]net.Conn{c, u}
 			}

@@ -3,30 +3,26 @@ package upstream
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"weir/proxy/config"
+	"weir/proxy/nettest"
 )
 
 // secureBackend runs script for each TLS connection of that version and returns an
 // Upstream of it.
 func secureBackend(t *testing.T, version uint16, cfg config.Upstream, script func(c *tls.Conn, beneath *corked)) *Upstream {
 	t.Helper()
-	s := httptest.NewTLSServer(nil) // for its certificate
-	s.Close()
-	roots := x509.NewCertPool()
-	roots.AddCert(s.Certificate())
+	cert, roots := nettest.Certificate()
 	url := backend(t, func(p *peer) {
 		beneath := &corked{Conn: p.nc}
-		script(tls.Server(beneath, &tls.Config{Certificates: s.TLS.Certificates, MaxVersion: version}), beneath)
+		script(tls.Server(beneath, &tls.Config{Certificates: cert, MaxVersion: version}), beneath)
 	})
 	cfg.Name, cfg.URLs = "tls", []string{"https" + url[len("http"):]}
 	u, err := New(&cfg, Options{TLS: &tls.Config{RootCAs: roots}})
