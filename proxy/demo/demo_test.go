@@ -59,11 +59,7 @@ func TestCloseCutsWhatIsInProgress(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := net.Dial("tcp", d.Addr())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
+			c := nettest.Dial(t, d.Addr())
 			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: demo\r\n\r\n", path)
 			if path != "/slow?ms=60000" { // which says nothing before it is over
 				if _, err := io.ReadFull(c, make([]byte, 200)); err != nil {

@@ -28,10 +28,7 @@ func TestAGetAllocatesNothing(t *testing.T) {
 		}
 	})
 	r := start(t, "[upstream.u]\nurls = [\"http://"+upstream+"\"]\n[[route]]\nupstream = \"u\"\n")
-	c, err := net.Dial("tcp", r.g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := nettest.Dial(t, r.g.Addr().String())
 	got := make([]byte, len(answer)+len("Date: "+http.TimeFormat+"\r\n"))
 	if n := allocsOfAGet(t, c, got); n != 0 {
 		t.Errorf("%v allocations for a GET", n)
@@ -45,11 +42,7 @@ func TestAGetAllocatesNothing(t *testing.T) {
 // Refusals come in floods: a line that the log leaves out is not made either.
 func TestARefusedGETAllocatesLittle(t *testing.T) {
 	r := start(t, demoUpstream+"[[route]]\npath = \"/api\"\nupstream = \"demo\"\n")
-	c, err := net.Dial("tcp", r.g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := nettest.Dial(t, r.g.Addr().String())
 	if _, err := c.Write(aGet); err != nil {
 		t.Fatal(err)
 	}

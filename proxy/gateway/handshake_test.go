@@ -3,7 +3,6 @@ package gateway
 import (
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -59,10 +58,7 @@ func TestAClientThatLeavesItsHandshake(t *testing.T) {
 	r := start(t, "[upstream.silent]\nurls = [\"http://"+l.Addr().String()+"\"]\n[[route]]\nupstream = \"silent\"\n")
 	connections := func(s metrics.State) float64 { return testutil.ToFloat64(r.g.metrics.Connections(s)) }
 	for range 3 {
-		c, err := net.Dial("tcp", r.g.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := nettest.Dial(t, r.g.Addr().String())
 		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}

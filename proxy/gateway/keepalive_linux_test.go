@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"weir/proxy/nettest"
 )
 
 func TestAcceptedConnectionsHaveKeepAlives(t *testing.T) {
@@ -14,11 +16,7 @@ func TestAcceptedConnectionsHaveKeepAlives(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
+	nettest.Dial(t, l.Addr().String())
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -119,11 +118,7 @@ func TestFailedHandshakesAreTold(t *testing.T) {
 	}
 	// The alert of a client that refuses the certificate (RFC 8446 §6). A real one
 	// may reset the connection behind it, before it is read.
-	refusing, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer refusing.Close()
+	refusing := nettest.Dial(t, addr)
 	if _, err := refusing.Write([]byte("\x15\x03\x03\x00\x02\x02\x2a")); err != nil {
 		t.Fatal(err)
 	}
@@ -133,10 +128,7 @@ func TestFailedHandshakesAreTold(t *testing.T) {
 
 	// One that leaves and one that begins and leaves, as probes do.
 	for _, says := range []string{"", "\x16\x03\x01\x02\x00"} {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := nettest.Dial(t, addr)
 		_, _ = c.Write([]byte(says))
 		c.Close()
 	}
@@ -158,10 +150,7 @@ func TestFailedHandshakesAreTold(t *testing.T) {
 func TestHandshakesThatStopAreTold(t *testing.T) {
 	r := startTLS(t, `handshake_timeout = "50ms"`)
 	stop := func(says string) {
-		c, err := net.Dial("tcp", r.g.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := nettest.Dial(t, r.g.Addr().String())
 		defer c.Close()
 		if _, err := c.Write([]byte(says)); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"github.com/coder/websocket"
 
 	"weir/hostabi"
+	"weir/proxy/nettest"
 )
 
 const plainRoute = demoUpstream + `
@@ -57,11 +58,7 @@ upstream = "demo"
 // OPTIONS * asks no upstream, and no route need match it.
 func TestOptionsOfTheServer(t *testing.T) {
 	r := start(t, demoUpstream+"[[route]]\npath = \"/api\"\nupstream = \"demo\"\n")
-	c, err := net.Dial("tcp", r.g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := nettest.Dial(t, r.g.Addr().String())
 	if _, err := io.WriteString(c, "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -112,11 +109,7 @@ func TestOriginsThatAreNotAllowed(t *testing.T) {
 // A request has the timeouts of its route, not those of the server.
 func TestTimeoutsOfARoute(t *testing.T) {
 	r := start(t, plainRoute+`limits = { idle_timeout = "20ms" }`)
-	c, err := net.Dial("tcp", r.g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := nettest.Dial(t, r.g.Addr().String())
 	_ = c.SetDeadline(time.Now().Add(patience / 2)) // the server's is five minutes
 	if _, err := io.WriteString(c, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"); err != nil {
 		t.Fatal(err)
@@ -168,11 +161,7 @@ upstream = "u"
 // raw sends bytes and reads one answer.
 func raw(t *testing.T, r *rig, request string) (net.Conn, *http.Response) {
 	t.Helper()
-	c, err := net.Dial("tcp", r.g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
+	c := nettest.Dial(t, r.g.Addr().String())
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
@@ -296,11 +285,7 @@ func TestConnectionLimits(t *testing.T) {
 		r := start(t, "[limits]\nmax_connections = 3\nmax_connections_per_ip = 1\n"+plainRoute)
 		r.ws("/ws")
 		for range 10 { // from the same address, and saying nothing
-			c, err := net.Dial("tcp", r.g.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = c.Close() })
+			nettest.Dial(t, r.g.Addr().String())
 		}
 		until(t, "they are all counted as above it", func() bool { return r.g.overrun.Load() == 10 })
 		other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
@@ -320,18 +305,10 @@ func TestConnectionLimits(t *testing.T) {
 		r := start(t, "[limits]\nmax_connections = 1\n"+plainRoute)
 		r.ws("/ws")
 		for range overrun {
-			c, err := net.Dial("tcp", r.g.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = c.Close() })
+			nettest.Dial(t, r.g.Addr().String())
 		}
 		until(t, "as many wait to be told as may", func() bool { return r.g.overrun.Load() == overrun })
-		c, err := net.Dial("tcp", r.g.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		c := nettest.Dial(t, r.g.Addr().String())
 		if told, err := io.ReadAll(c); len(told) > 0 || err != nil {
 			t.Errorf("one more got %q, %v", told, err)
 		}

@@ -32,11 +32,7 @@ func TestAListenerEndsBehindWhoHasConnected(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 1 + late {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		nettest.Dial(t, addr)
 		if i == 0 {
 			<-busy
 		}
@@ -92,10 +88,7 @@ func TestAListenerEndsBesideTLSHandshakes(t *testing.T) {
 	}
 	var silent []net.Conn
 	for i := range 3 {
-		c, err := net.Dial("tcp", tcp.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := nettest.Dial(t, tcp.Addr().String())
 		silent = append(silent, c)
 		if i == 0 {
 			<-busy

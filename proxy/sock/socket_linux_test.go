@@ -435,11 +435,7 @@ func TestListenerPausesAfterFailures(t *testing.T) {
 		t.Errorf("the next pause is %v", l.backoff)
 	}
 	l.mu.Unlock()
-	c, err := net.Dial("tcp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	nettest.Dial(t, tcp.Addr().String())
 	_ = (<-accepted).Close()
 }
 
