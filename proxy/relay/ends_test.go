@@ -59,34 +59,15 @@ func TestEverythingIsAccountedForAtAnyEnd(t *testing.T) {
 					talks[d].Go(func() { sent[d] = talk(mine[0], peers[d], 100, sizes, &hush[d]) })
 					all.Go(func() { got[d].listen(mine[1], peers[d^1], lazy) })
 				}
-				for range r.IntN(10) {
-					sleep(r.IntN(800))
-					switch r.IntN(3) {
-					case 0:
-						rg.Shed()
-					default:
-						set := *rg.route.Load()
-						someLimits(r, &set.Limits)
-						set.View = policies[r.IntN(3)].View("r")
-						rg.route.Store(&set)
-					}
-				}
-				what := []string{"drain", "drained twice", "client closes", "upstream closes", "both close", "client ends", "upstream ends", "client lost", "upstream lost", "client breaks", "upstream breaks"}[r.IntN(11)]
+				disturb(r, rg, policies)
+				what := endings[r.IntN(len(endings))]
 				for d, name := range []string{"client", "upstream"} {
-					mine := strings.HasPrefix(what, name)
-					switch {
-					case mine && strings.HasSuffix(what, "ends"):
-						peers[d].end()
-					case mine && strings.HasSuffix(what, "lost"):
-						peers[d].lose()
-					case mine && strings.HasSuffix(what, "breaks"):
-						hush[d].Store(true)
-						talks[d].Wait()
-						_, _ = peers[d].w.in.put([]byte(strings.Repeat("\xff", 100)))
-					case mine || what == "both close":
-						hush[d].Store(true)
-						talks[d].Wait()
-						_, _ = peers[d].w.in.put(wsframe.AppendClose(nil, 4000, "over", peers[d].mask))
+					if how, mine := strings.CutPrefix(what, name); mine || what == "both close" {
+						still := func() {
+							hush[d].Store(true)
+							talks[d].Wait()
+						}
+						peers[d].ending(how, still)
 					}
 				}
 				began := time.Now()
@@ -109,34 +90,7 @@ func TestEverythingIsAccountedForAtAnyEnd(t *testing.T) {
 				}
 				all.Wait()
 				synctest.Wait()
-				read := rg.metric("weir_messages_dropped_total", "closed")
-				for d := range 2 {
-					f, h := rg.Info().Flow[d], &got[d]
-					came := int64(len(h.ids) + h.ends)
-					last := -1
-					for _, id := range h.ids {
-						if id <= last {
-							rg.t.Errorf("direction %v: message %d came behind %d", d, id, last)
-						}
-						last = id
-					}
-					if came > f.Messages && rg.u.w.record == 0 || h.close && came != f.Messages {
-						rg.t.Errorf("direction %v: %d came of %d that were counted, close frame %v", d, came, f.Messages, h.close)
-					}
-					if int64(h.gaps) > f.Shed {
-						rg.t.Errorf("direction %v: notices tell of %d shed messages, %d were shed", d, h.gaps, f.Shed)
-					}
-					told := int64(0)
-					for code, n := range got[d^1].codes {
-						if code != string(hostabi.UpstreamClosed) {
-							told += int64(n)
-						}
-					}
-					if told > f.Refused {
-						rg.t.Errorf("direction %v: %d envelopes for %d refused messages", d, told, f.Refused)
-					}
-					read += float64(f.Messages + f.Shed + f.Conflated + f.Refused)
-				}
+				read := reckon(rg, &got)
 				if most := len(sent[0]) + len(sent[1]) + 2; read > float64(most) {
 					rg.t.Errorf("%v messages are accounted for, %d were sent", read, most)
 				}
@@ -152,4 +106,74 @@ func TestEverythingIsAccountedForAtAnyEnd(t *testing.T) {
 			return
 		}
 	}
+}
+
+// disturb sheds, and changes the limits and the policy, now and then.
+func disturb(r *rand.Rand, rg *rig, policies []*policy.Policy) {
+	for range r.IntN(10) {
+		sleep(r.IntN(800))
+		if r.IntN(3) == 0 {
+			rg.Shed()
+			continue
+		}
+		set := *rg.route.Load()
+		someLimits(r, &set.Limits)
+		set.View = policies[r.IntN(3)].View("r")
+		rg.route.Store(&set)
+	}
+}
+
+// endings are what tunnels end by.
+var endings = []string{"drain", "drained twice", "client closes", "upstream closes", "both close", "client ends", "upstream ends", "client lost", "upstream lost", "client breaks", "upstream breaks"}
+
+// ending has a peer end its tunnel in one of these ways; quiet returns between two of
+// its messages, when it says no more.
+func (p *peer) ending(how string, quiet func()) {
+	switch how {
+	case " ends":
+		p.end()
+	case " lost":
+		p.lose()
+	case " breaks":
+		quiet()
+		_, _ = p.w.in.put([]byte(strings.Repeat("\xff", 100)))
+	default:
+		quiet()
+		_, _ = p.w.in.put(wsframe.AppendClose(nil, 4000, "over", p.mask))
+	}
+}
+
+// reckon holds what was heard to what the tunnel counted, and returns how many
+// messages it accounts for.
+func reckon(rg *rig, got *[2]heard) float64 {
+	rg.t.Helper()
+	read := rg.metric("weir_messages_dropped_total", "closed")
+	for d := range got {
+		f, h := rg.Info().Flow[d], &got[d]
+		came := int64(len(h.ids) + h.ends)
+		last := -1
+		for _, id := range h.ids {
+			if id <= last {
+				rg.t.Errorf("direction %v: message %d came behind %d", d, id, last)
+			}
+			last = id
+		}
+		if came > f.Messages && rg.u.w.record == 0 || h.close && came != f.Messages {
+			rg.t.Errorf("direction %v: %d came of %d that were counted, close frame %v", d, came, f.Messages, h.close)
+		}
+		if int64(h.gaps) > f.Shed {
+			rg.t.Errorf("direction %v: notices tell of %d shed messages, %d were shed", d, h.gaps, f.Shed)
+		}
+		told := int64(0)
+		for code, n := range got[d^1].codes {
+			if code != string(hostabi.UpstreamClosed) {
+				told += int64(n)
+			}
+		}
+		if told > f.Refused {
+			rg.t.Errorf("direction %v: %d envelopes for %d refused messages", d, told, f.Refused)
+		}
+		read += float64(f.Messages + f.Shed + f.Conflated + f.Refused)
+	}
+	return read
 }
