@@ -15,6 +15,24 @@ var futureModule = []byte("\x00asm\x01\x00\x00\x00" +
 	"\x07\x23\x03\x06memory\x02\x00\x08weir_abi\x00\x00\x0bweir_buffer\x00\x01" +
 	"\x0a\x0e\x02\x06\x00\x41\x80\x80\x08\x0b\x05\x00\x41\x80\x08\x0b") // 2<<16; 1024
 
+// samples are the files of config's testdata whose names match, and what they hold.
+func samples(t *testing.T, pattern string) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("../../config/testdata/" + pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files:", err)
+	}
+	all := map[string]string{}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[file] = string(src)
+	}
+	return all
+}
+
 func TestValidateAccepts(t *testing.T) {
 	path := write(t, "gateway.toml", minimal)
 	status, out, err := weir(t, "validate", "-c", path)
@@ -26,16 +44,8 @@ func TestValidateAccepts(t *testing.T) {
 // What config refuses, validate and run refuse with the same words. Beside that
 // they say that module.wasm, which some of the files name, is none.
 func TestWhatConfigRefusesIsRefused(t *testing.T) {
-	files, err := filepath.Glob("../../config/testdata/*.bad.toml")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no files:", err)
-	}
-	for _, file := range files {
-		src, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		problems := strings.Count(string(src), "# want: ")
+	for file, src := range samples(t, "*.bad.toml") {
+		problems := strings.Count(src, "# want: ")
 		for _, command := range []string{"validate", "run"} {
 			status, out, stderr := weir(t, command, "--config", file)
 			n := strings.Count(stderr, file+":") - strings.Count(stderr, "is not a WebAssembly module")
@@ -59,20 +69,12 @@ func TestMissingFile(t *testing.T) {
 // Files NAME.policy.toml are well-formed and name future.wasm; loading that
 // policy gives their "# want: " line.
 func TestValidateProbesPolicies(t *testing.T) {
-	files, err := filepath.Glob("../../config/testdata/*.policy.toml")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no files:", err)
-	}
-	for _, file := range files {
-		src, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := write(t, "gateway.toml", string(src))
+	for file, src := range samples(t, "*.policy.toml") {
+		path := write(t, "gateway.toml", src)
 		if err := os.WriteFile(filepath.Join(filepath.Dir(path), "future.wasm"), futureModule, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		first, _, _ := strings.Cut(string(src), "\n")
+		first, _, _ := strings.Cut(src, "\n")
 		want := path + ":" + strings.TrimPrefix(first, "# want: ") + "\n"
 		if status, out, stderr := weir(t, "validate", "-c", path); status != exitFailure || out != "" || stderr != want {
 			t.Errorf("%s: status %d, stdout %q, stderr\n%swant\n%s", file, status, out, stderr, want)
