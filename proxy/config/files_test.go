@@ -138,3 +138,17 @@ func TestPipesAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestReadFileRefusesWhatIsTooLarge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "big")
+	if err := os.WriteFile(path, make([]byte, 11), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var f Files
+	if _, err := f.read(path, 10); err == nil {
+		t.Error("11 bytes were read where 10 are allowed")
+	}
+	if b, err := f.read(path, 11); err != nil || len(b) != 11 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -193,66 +192,6 @@ func TestGoodFile(t *testing.T) {
 	}
 }
 
-// gateway.toml at the root shows the defaults; this holds it to them.
-func TestGatewayTOMLShowsTheDefaults(t *testing.T) {
-	const path = "../../gateway.toml"
-	src, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shown, err := Parse(path, src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	silent := mustParse(t, minimal)
-	def := Default()
-	for _, f := range []struct {
-		what                string
-		shown, silent, want any
-	}{
-		{"server", shown.Server, silent.Server, def.Server},
-		{"admin", shown.Admin, silent.Admin, def.Admin},
-		{"limits", shown.Limits, silent.Limits, def.Limits},
-		{"route limits", shown.Routes[0].Limits, silent.Routes[0].Limits, def.Limits},
-		{"route path", shown.Routes[0].Path, silent.Routes[0].Path, "/"},
-		{"upstream", anonymous(*shown.Upstreams["demo"]), anonymous(*silent.Upstreams["a"]), defaultUpstream()},
-	} {
-		if !reflect.DeepEqual(f.shown, f.want) || !reflect.DeepEqual(f.silent, f.want) {
-			t.Errorf("%s: gateway.toml gives %+v, nothing gives %+v, the default is %+v", f.what, f.shown, f.silent, f.want)
-		}
-	}
-	if p, def := shown.Policies["standard"], defaultPolicy(); p.Engine != def.Engine || p.OnFault != def.OnFault {
-		t.Errorf("policy: %+v, want %+v", p, def)
-	}
-}
-
-// Every key that the decoder knows stands in gateway.toml, if in a comment.
-func TestGatewayTOMLShowsEveryKey(t *testing.T) {
-	src, err := os.ReadFile("../../gateway.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := []string{
-		"listen", "tls_cert", "tls_key", "trusted_proxies", "drain_timeout", "token",
-		"name", "host", "path", "upstream", "policy", "allowed_origins", "limits",
-		"urls", "balance", "health_path", "connect_timeout", "response_timeout", "retries",
-		"module", "sha256", "engine", "on_fault",
-	}
-	for _, k := range limitKeys {
-		keys = append(keys, k.name)
-	}
-	for _, key := range keys {
-		if !strings.Contains(string(src), "\n"+key+" = ") && !strings.Contains(string(src), "\n# "+key+" = ") {
-			t.Errorf("gateway.toml does not show %s", key)
-		}
-	}
-}
-
-func anonymous(u Upstream) Upstream {
-	u.Name, u.URLs = "", nil
-	return u
-}
-
 func TestMessageBurst(t *testing.T) {
 	f := func(top, route string, topBurst, routeBurst int) {
 		t.Helper()
@@ -344,20 +283,6 @@ func TestSharedModuleIsReadOnce(t *testing.T) {
 	}
 }
 
-func TestReadFileRefusesWhatIsTooLarge(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "big")
-	if err := os.WriteFile(path, make([]byte, 11), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var f Files
-	if _, err := f.read(path, 10); err == nil {
-		t.Error("11 bytes were read where 10 are allowed")
-	}
-	if b, err := f.read(path, 11); err != nil || len(b) != 11 {
-		t.Errorf("%d bytes, %v", len(b), err)
-	}
-}
-
 // The token is a secret: no message repeats it.
 func TestTokenIsNeverRepeated(t *testing.T) {
 	_, err := Parse("gateway.toml", []byte("[admin]\ntoken = \"hunter2 hunter2\"\n"+minimal))
@@ -377,81 +302,6 @@ func TestATokenWithoutQuotesIsNotRepeated(t *testing.T) {
 			}
 		}
 	}
-}
-
-func FuzzParse(f *testing.F) {
-	files, _ := filepath.Glob("testdata/*.toml")
-	for _, file := range append(files, "../../gateway.toml") {
-		src, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(src)
-	}
-	var many strings.Builder
-	for i := range maxProblems + 1 {
-		fmt.Fprintf(&many, "a%d = 1\n", i)
-	}
-	f.Add([]byte(many.String()))
-	f.Fuzz(func(t *testing.T, src []byte) {
-		cfg, err := Parse("gateway.toml", src)
-		if (cfg == nil) == (err == nil) {
-			t.Fatalf("config %v with error %v", cfg, err)
-		}
-		if err != nil {
-			last := 1 + strings.Count(string(src), "\n")
-			problems := err.(Errors)
-			if len(problems) > maxProblems {
-				problems = problems[1:] // that there are more
-			}
-			for _, e := range problems {
-				if e.Line < 1 || e.Line > last {
-					t.Errorf("line %d of %d: %v", e.Line, last, e)
-				}
-			}
-			return
-		}
-		for _, l := range []Limits{cfg.Limits, cfg.Routes[0].Limits} {
-			if l.MaxMessageSize < 1 || l.MaxInbox < 1 || l.IdleTimeout < minDuration || l.MaxConnections < 0 || l.MessageBurst < 0 {
-				t.Errorf("accepted %+v", l)
-			}
-		}
-	})
-}
-
-// FuzzValues: what the checks of single values accept, they accept again and
-// leave as it is; nothing that splits a line or a header passes.
-func FuzzValues(f *testing.F) {
-	for _, s := range []string{
-		"127.0.0.1:8080", ":0", "[::1]:1", "*.Example.com", "[::ffff:1.2.3.4]", "/a/b%20c", "https://a.example:8443", "null",
-		"http://127.0.0.1:9000/", "demo:", "wss://a", "10.0.0.0/8", "::1", "a\r\nb", "http://a:b@c", "http://[::1%25a]",
-	} {
-		f.Add(s)
-	}
-	checks := map[string]func(string) (string, error){
-		"listen": checkListen, "host": checkHost, "path": checkPath, "health_path": checkHealthPath, "url": checkURL,
-		"sha256": checkSHA256, "token": checkToken,
-		"origin": func(s string) (string, error) { return s, checkOrigin(s) },
-		"name":   func(s string) (string, error) { return s, checkName(s) },
-		"prefix": func(s string) (string, error) {
-			p, err := parsePrefix(s)
-			return p.String(), err
-		},
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		for what, check := range checks {
-			once, err := check(s)
-			if err != nil {
-				continue
-			}
-			if twice, err := check(once); err != nil || twice != once {
-				t.Errorf("%s %q is read as %q, and that as %q, %v", what, s, once, twice, err)
-			}
-			if strings.ContainsFunc(once, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-				t.Errorf("%s %q is accepted as %q", what, s, once)
-			}
-		}
-	})
 }
 
 func TestNetworksOfMappedAddresses(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"weir/proxy/nettest"
 )
@@ -329,61 +328,4 @@ func TestTheLastAnswerReachesAClientThatPipelines(t *testing.T) {
 	f("closed for the answer", false, false, head+"Connection: close\r\n")
 	f("a drain before it begins", true, false, head+"Connection: close\r\n")
 	f("a drain within it", true, true, head)
-}
-
-func TestTimeouts(t *testing.T) {
-	short := 50 * time.Millisecond
-	set := func(s Settings) *Server {
-		return &Server{Handler: hello, Settings: func() Settings { return s }}
-	}
-	t.Run("nothing", func(t *testing.T) {
-		dial(t, listen(t, set(Settings{HeadTimeout: short}))).expectEnd()
-	})
-	t.Run("slow head", func(t *testing.T) {
-		c := dial(t, listen(t, set(Settings{HeadTimeout: short, IdleTimeout: patience})))
-		c.send(get)
-		c.expect(gotA)
-		c.send("GET / HTTP/1.1\r\nHost:")
-		c.expect("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-		c.expectEnd()
-	})
-	t.Run("idle", func(t *testing.T) {
-		c := dial(t, listen(t, set(Settings{HeadTimeout: patience, IdleTimeout: short})))
-		c.send(get)
-		c.expect(gotA)
-		c.expectEnd()
-	})
-	t.Run("slow body", func(t *testing.T) {
-		result := make(chan error, 1)
-		s := set(Settings{HeadTimeout: patience, IdleTimeout: short})
-		s.Handler = func(x *Exchange) {
-			_, err := io.ReadAll(x.Body)
-			result <- err
-			_ = x.Respond(408, "", nil)
-		}
-		c := dial(t, listen(t, s))
-		c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell")
-		if err := nettest.Within(t, result, "the end of the body"); !isTimeout(err) {
-			t.Error(err)
-		}
-		c.expect("HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-	})
-	t.Run("stalled write", func(t *testing.T) {
-		result := make(chan error, 1)
-		s := set(Settings{WriteTimeout: short})
-		s.Handler = func(x *Exchange) {
-			_ = x.Start(-1)
-			for {
-				if _, err := x.Write(make([]byte, 32<<10)); err != nil {
-					result <- err
-					return
-				}
-			}
-		}
-		c := dial(t, listen(t, s))
-		c.send(get)
-		if err := nettest.Within(t, result, "the end of the write"); !isTimeout(err) {
-			t.Error(err)
-		}
-	})
 }

@@ -94,16 +94,6 @@ func TestTLSWatchSeesTheClientLeave(t *testing.T) {
 	nettest.Within(t, gone, "gone")
 }
 
-func TestARefusedUpgradeClosesTheConnection(t *testing.T) {
-	c := dial(t, listen(t, &Server{Handler: hello}))
-	c.send("GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + get)
-	c.expect("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\nConnection: close\r\n\r\n/a")
-	_ = c.nc.CloseWrite()
-	if rest, err := io.ReadAll(c.br); len(rest) > 0 || err != nil {
-		t.Errorf("what stood behind it was taken for a request: %q", rest)
-	}
-}
-
 // What a client has not taken of a 100 (Continue) is not left out of its answer.
 func TestAContinueThatIsNotTakenEndsTheConnection(t *testing.T) {
 	cert, _ := nettest.Certificate()

@@ -2,13 +2,18 @@ package sock
 
 import (
 	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"weir/proxy/nettest"
 	"weir/proxy/poll"
+
+	"golang.org/x/sys/unix"
 )
 
 // Who connected before the end is accepted still: the kernel resets the connections that
@@ -109,4 +114,88 @@ func TestAListenerEndsBesideTLSHandshakes(t *testing.T) {
 		_ = c.Close()
 	}
 	served.Wait()
+}
+
+func TestListenerAcceptsOnLoops(t *testing.T) {
+	tcp := nettest.Listen(t)
+	p := newLoops(t, 2)
+	l, err := Listen(p, tcp, func(s *Socket, leave func()) {
+		p.NewTask(func(task *poll.Task) {
+			c := Wrap(s)
+			c.Bind(task)
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
+		}).Resume(leave)
+	}, func(err error) bool { t.Error(err); return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			c, err := net.Dial("tcp", tcp.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			buf := make([]byte, 5)
+			for range 50 {
+				_, _ = c.Write([]byte("hello"))
+				if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "hello" {
+					t.Errorf("echo = %q, %v", buf, err)
+					return
+				}
+			}
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = c.Read(buf)
+		})
+	}
+	all.Wait()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", tcp.Addr().String()); err == nil {
+		_ = c.Close()
+		t.Error("a closed listener accepts")
+	}
+}
+
+// Loops that cannot accept at the same time pause, and then accept.
+func TestListenerPausesAfterFailures(t *testing.T) {
+	tcp := nettest.Listen(t)
+	accepted, failures := make(chan *Socket, 1), make(chan error, 2)
+	l, err := Listen(newLoops(t, 2), tcp, func(s *Socket, _ func()) { accepted <- s }, func(err error) bool {
+		failures <- err
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	none, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(none)
+	listening := l.fd
+	l.fd = none // nothing has come yet: no loop looks
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() { l.Ready(nil, poll.Readable) })
+	}
+	both.Wait()
+	for range 2 {
+		if err := <-failures; !errors.Is(err, syscall.EINVAL) {
+			t.Error(err)
+		}
+	}
+	l.mu.Lock()
+	l.fd = listening
+	if l.backoff != 4*minBackoff {
+		t.Errorf("the next pause is %v", l.backoff)
+	}
+	l.mu.Unlock()
+	nettest.Dial(t, tcp.Addr().String())
+	_ = (<-accepted).Close()
 }
