@@ -121,8 +121,8 @@ func (t *Tunnel) answerLost() {
 // finishLeg delivers what waits toward one leg, sends the close frame unless
 // one was sent, and closes the connection so that the peer can read it all: not while
 // the kernel still has something for it, since a message that the peer sends would then
-// have it reset. A peer that does not take what waits here is reset; what the kernel
-// alone still has when the peer stops taking it is left to the kernel.
+// have it reset. A peer that takes nothing is reset: the kernel would keep its bytes
+// for long.
 func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	l := &t.legs[d]
 	end := l.tr.Abort

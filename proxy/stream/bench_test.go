@@ -62,14 +62,3 @@ func BenchmarkServe(b *testing.B) {
 		run("weir", r.addr)
 	}
 }
-
-func BenchmarkForward(b *testing.B) {
-	src := head(b, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b")
-	c := client("192.0.2.9", "192.0.2.9", false, false)
-	var lines []byte
-	var fw forwarder
-	b.ReportAllocs()
-	for b.Loop() {
-		lines = fw.forward(lines[:0], src, forwarding{Client: c, ID: NewRequestID(src, false)})
-	}
-}

@@ -24,7 +24,7 @@ type Client struct {
 func ClientOf(c net.Conn, h *http1.Request, trusted []netip.Prefix) Client {
 	peer := peerAddr(c)
 	return Client{
-		Addr:    clientAddr(peer, h, trusted),
+		Addr:    ClientAddr(peer, h, trusted),
 		Peer:    peer,
 		Trusted: contains(trusted, peer),
 		TLS:     encrypted(c),
@@ -40,12 +40,12 @@ func (c Client) LogName(conn net.Conn) string {
 	return conn.RemoteAddr().String()
 }
 
-// clientAddr is the address of the client behind peer: peer itself unless it is
+// ClientAddr is the address of the client behind peer: peer itself unless it is
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
 // one. Forwarded (RFC 7239) is asked only when there is no X-Forwarded-For. An
 // entry that is no address ends the search at the proxy that reported it, and so
 // does a line in which a quoted string does not end.
-func clientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) netip.Addr {
+func ClientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) netip.Addr {
 	if !contains(trusted, peer) {
 		return peer
 	}

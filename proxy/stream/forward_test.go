@@ -243,10 +243,110 @@ func TestForwardQuotesAHostWithAPort(t *testing.T) {
 	}
 }
 
+func TestRequestID(t *testing.T) {
+	long := strings.Repeat("x", 129)
+	for _, c := range []struct {
+		name    string
+		fields  []string
+		trusted bool
+		trace   string // empty: made
+		request string // likewise
+		state   bool   // tracestate goes on
+	}{
+		{name: "nothing given"},
+		{name: "both given", fields: []string{"traceparent: " + traceparent, "X-Request-ID: Az09-._~:+/=@", "tracestate: a=b"}, trace: traceparent, request: "Az09-._~:+/=@", state: true},
+		{name: "a later version may say more", fields: []string{"traceparent: 01" + traceparent[2:] + "-more"}, trace: "01" + traceparent[2:] + "-more"},
+		{name: "version 00 may not", fields: []string{"traceparent: " + traceparent + "-more", "tracestate: a=b"}},
+		{name: "a later version with more but no dash", fields: []string{"traceparent: 01" + traceparent[2:] + "x"}},
+		{name: "version ff", fields: []string{"traceparent: ff" + traceparent[2:]}},
+		{name: "upper case", fields: []string{"traceparent: " + strings.ToUpper(traceparent)}},
+		{name: "a trace of zeroes", fields: []string{"traceparent: 00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01"}},
+		{name: "a parent of zeroes", fields: []string{"traceparent: 00-" + trace + "-0000000000000000-01"}},
+		{name: "too short", fields: []string{"traceparent: " + traceparent[:54]}},
+		{name: "another separator", fields: []string{"traceparent: " + strings.Replace(traceparent, "-", "_", 1)}},
+		{name: "two of them", fields: []string{"traceparent: " + traceparent, "traceparent: " + traceparent, "X-Request-Id: a", "X-Request-Id: b"}},
+		{name: "a stranger's odd request id", fields: []string{`X-Request-Id: a"b`}},
+		{name: "a trusted proxy's odd request id", fields: []string{`X-Request-Id: a"b`}, trusted: true, request: `a"b`},
+		{name: "a space even from a trusted proxy", fields: []string{`X-Request-Id: a b`}, trusted: true},
+		{name: "an empty one", fields: []string{`X-Request-Id:`}, trusted: true},
+		{name: "one that is too long", fields: []string{"X-Request-Id: " + long}, trusted: true},
+	} {
+		src := head(t, append([]string{"Host: a"}, c.fields...)...)
+		id := NewRequestID(src, c.trusted)
+		dst := forward(t, src, forwarding{Client: client("::1", "::1", c.trusted, false), ID: id})
+
+		parents, requests := dst.Values("traceparent"), []string{}
+		if len(parents) != 1 {
+			t.Fatalf("%s: %d traceparent", c.name, len(parents))
+		}
+		parent := string(parents[0])
+		switch {
+		case c.trace != "" && parent != c.trace:
+			t.Errorf("%s: traceparent %s", c.name, parent)
+		case c.trace == "" && (!madeTrace.MatchString(parent) || strings.Contains(parent, trace)):
+			t.Errorf("%s: made %s", c.name, parent)
+		}
+		if id.TraceID() != parent[3:35] {
+			t.Errorf("%s: trace id %s of %s", c.name, id.TraceID(), parent)
+		}
+		for _, v := range dst.Values("x-request-id") {
+			requests = append(requests, string(v))
+		}
+		switch {
+		case len(requests) != 1 || requests[0] != id.String():
+			t.Errorf("%s: %q and %s", c.name, requests, id)
+		case c.request != "" && requests[0] != c.request:
+			t.Errorf("%s: request id %s", c.name, requests[0])
+		case c.request == "" && !madeID.MatchString(requests[0]):
+			t.Errorf("%s: made %s", c.name, requests[0])
+		}
+		if has := len(dst.Get("tracestate")) > 0; has != c.state {
+			t.Errorf("%s: tracestate forwarded: %v", c.name, has)
+		}
+	}
+}
+
 var (
 	madeTrace = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`)
 	madeID    = regexp.MustCompile(`^[0-9a-f]{32}$`)
 )
+
+func TestClientAddr(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
+	for _, c := range []struct {
+		name, peer string
+		fields     []string
+		want       string
+	}{
+		{"a stranger is itself", "192.0.2.1", []string{"X-Forwarded-For: 1.1.1.1"}, "192.0.2.1"},
+		{"a trusted proxy that says nothing", "10.0.0.1", nil, "10.0.0.1"},
+		{"the client behind one", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
+		{"what the client claimed itself is not believed", "10.0.0.1", []string{"X-Forwarded-For: 1.1.1.1, 192.0.2.1"}, "192.0.2.1"},
+		{"the client behind two", "10.0.0.1", []string{"X-Forwarded-For: 1.1.1.1, 192.0.2.1 , 10.0.0.2"}, "192.0.2.1"},
+		{"over two lines", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 10.0.0.2"}, "192.0.2.1"},
+		{"all trusted: the first of them", "10.0.0.1", []string{"X-Forwarded-For: 10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
+		{"with a port", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1:4711"}, "192.0.2.1"},
+		{"IPv6", "fd00::1", []string{"X-Forwarded-For: 2001:db8::1"}, "2001:db8::1"},
+		{"IPv6 in brackets", "fd00::1", []string{"X-Forwarded-For: [2001:db8::1]"}, "2001:db8::1"},
+		{"IPv6 with a port", "fd00::1", []string{"X-Forwarded-For: [2001:db8::1]:80"}, "2001:db8::1"},
+		{"IPv4 written as IPv6", "10.0.0.1", []string{"X-Forwarded-For: ::ffff:192.0.2.1"}, "192.0.2.1"},
+		{"no address ends the search at who said so", "10.0.0.1", []string{"X-Forwarded-For: 192.0.2.1, unknown, 10.0.0.2"}, "10.0.0.2"},
+		{"garbage", "10.0.0.1", []string{"X-Forwarded-For: ,,"}, "10.0.0.1"},
+		{"Forwarded", "10.0.0.1", []string{`Forwarded: for=1.1.1.1, for="192.0.2.1:80";proto=https, For="10.0.0.2"`}, "192.0.2.1"},
+		{"Forwarded with IPv6", "10.0.0.1", []string{`Forwarded: proto=http; for="[2001:db8::1]:80"`}, "2001:db8::1"},
+		{"a comma in quotes is none", "10.0.0.1", []string{`Forwarded: for=192.0.2.1;host="a,for=1.1.1.1"`}, "192.0.2.1"},
+		{"an element without for", "10.0.0.1", []string{`Forwarded: for=192.0.2.1, proto=http`}, "10.0.0.1"},
+		{"a quote that does not end hides what a proxy appended", "10.0.0.1", []string{`Forwarded: for=1.1.1.1;x=", for=192.0.2.1`}, "10.0.0.1"},
+		{"one that is escaped does not end it", "10.0.0.1", []string{`Forwarded: for=1.1.1.1;x="\", for=192.0.2.1`}, "10.0.0.1"},
+		{"nor hides it another line", "10.0.0.1", []string{`Forwarded: for=1.1.1.1;x="`, `Forwarded: for=192.0.2.1;x=""`}, "192.0.2.1"},
+		{"X-Forwarded-For comes first", "10.0.0.1", []string{"Forwarded: for=1.1.1.1", "X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
+	} {
+		h := head(t, append([]string{"Host: a"}, c.fields...)...)
+		if got := ClientAddr(netip.MustParseAddr(c.peer), h, trusted); got.String() != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
+		}
+	}
+}
 
 func TestForwardAllocatesNothing(t *testing.T) {
 	src := head(t, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b")
@@ -255,6 +355,33 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	var fw forwarder
 	if n := testing.AllocsPerRun(100, func() { lines = fw.forward(lines[:0], src, f) }); n > 0 && !raced {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func FuzzClientAddr(f *testing.F) {
+	f.Add([]byte("1.1.1.1, 10.0.0.1"), []byte(`for="[::1]:80";a="\",",for=b`))
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	f.Fuzz(func(t *testing.T, xff, forwarded []byte) {
+		h := new(http1.Request)
+		h.Add("Forwarded", string(forwarded))
+		if len(xff) > 0 {
+			h.Add("X-Forwarded-For", string(xff))
+		}
+		peer := netip.MustParseAddr("10.0.0.9")
+		if got := ClientAddr(peer, h, trusted); !got.IsValid() || got.Zone() != "" {
+			t.Fatalf("%q, %q: %v", xff, forwarded, got)
+		}
+	})
+}
+
+func BenchmarkForward(b *testing.B) {
+	src := head(b, "Host: a.example", "Accept: */*", "Connection: keep-alive", "User-Agent: x", "Cookie: a=b")
+	c := client("192.0.2.9", "192.0.2.9", false, false)
+	var lines []byte
+	var fw forwarder
+	b.ReportAllocs()
+	for b.Loop() {
+		lines = fw.forward(lines[:0], src, forwarding{Client: c, ID: NewRequestID(src, false)})
 	}
 }
 
@@ -292,6 +419,26 @@ func FuzzForward(f *testing.F) {
 			if count[name] != 0 {
 				t.Errorf("%d of %s:\n%s", count[name], name, head)
 			}
+		}
+	})
+}
+
+// FuzzRequestID: whatever a client sends, the ids that go to logs, envelopes and
+// the upstream are well-formed.
+func FuzzRequestID(f *testing.F) {
+	f.Add([]byte(traceparent), []byte("abc"), false)
+	f.Add([]byte("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what"), []byte("{}"), true)
+	trace, ids := regexp.MustCompile(`^[0-9a-f]{32}$`), regexp.MustCompile(`^[!-~]{1,128}$`)
+	f.Fuzz(func(t *testing.T, traceparent, request []byte, trusted bool) {
+		h := new(http1.Request)
+		h.Add("Traceparent", string(traceparent))
+		h.Add("X-Request-Id", string(request))
+		id := NewRequestID(h, trusted)
+		if s := id.TraceID(); !trace.MatchString(s) || s == strings.Repeat("0", 32) {
+			t.Errorf("%q: trace id %q", traceparent, s)
+		}
+		if s := id.String(); !ids.MatchString(s) || !trusted && strings.ContainsAny(s, "\"\\{}<>'`") {
+			t.Errorf("%q: request id %q", request, s)
 		}
 	})
 }
