@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"weir/hostabi"
+	"weir/proxy/faultlog"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
@@ -50,7 +51,7 @@ func runTunnel(set *Settings, client, upstream Transport) (*Tunnel, chan struct{
 	route.Store(set)
 	log := slog.New(slog.DiscardHandler)
 	t := New(Options{
-		ID: "t1", Route: route, Metrics: sharedMetrics(), Log: log, Faults: NewFaultLog(log), Pressure: func() {},
+		ID: "t1", Route: route, Metrics: sharedMetrics(), Log: log, Faults: faultlog.New(log), Pressure: func() {},
 		Client: Leg{Transport: client}, Upstream: Leg{Transport: upstream},
 		Closed: func(*Tunnel) { close(ended) },
 	})
