@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // gateway is one running Weir.
@@ -249,6 +251,20 @@ func (g *gateway) metric(series string) float64 {
 		}
 	}
 	return 0
+}
+
+// limitFiles has descriptors of the process be below most, and returns what it was.
+func (g *gateway) limitFiles(most uint64) (was uint64) {
+	g.t.Helper()
+	var l unix.Rlimit
+	if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &l); err != nil {
+		g.t.Fatal(err)
+	}
+	was, l.Cur = l.Cur, most
+	if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, &l, nil); err != nil {
+		g.t.Fatal(err)
+	}
+	return was
 }
 
 // generation is the number of the configuration that runs.
