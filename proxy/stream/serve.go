@@ -269,9 +269,7 @@ func (c *carriage) answer() (status int, err error) {
 		if err := c.carry(first, end, length); err != nil {
 			return status, c.abort(err)
 		}
-		if t := up.Body.Trailer(); len(t) > 0 {
-			x.Trailer = append(x.Trailer[:0], t...)
-		}
+		x.Trailer = c.framing.appendTrailer(x.Trailer[:0], up.Body.Trailer())
 	}
 	c.end(true)
 	if err := x.Finish(); err != nil {
