@@ -106,15 +106,9 @@ func readable(one string) string {
 	return fmt.Sprintf("%s\r\n\r\n%x %s %v", head, b0, payload, err)
 }
 
-// forwardedHead is what Weir makes of the head of "POST / HTTP/1.1", Host: a,
-// with a chunked body: the same for every line of malformed.txt whose head is
-// fine.
-const forwardedHead = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nX-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n" +
-	"Forwarded: for=127.0.0.1;host=a;proto=http\r\nX-Request-Id: *\r\nTraceparent: 00-*-00\r\nVia: 1.1 weir\r\n\r\n"
-
 // Every line of http1's table of malformed requests, against the running Weir:
-// refused as it says, the connection closed, and nothing of it at the backend
-// but, where only the body is broken, the head and what was fine of the body.
+// refused as it says, the connection closed, and nothing of it at the backend, also
+// where only the body is broken.
 func TestMalformedRequestsNeverReachTheBackend(t *testing.T) {
 	t.Parallel()
 	table, err := os.ReadFile("../proxy/http1/testdata/malformed.txt")
@@ -152,14 +146,8 @@ func TestMalformedRequestsNeverReachTheBackend(t *testing.T) {
 			c.ended()
 			c.Close()
 			got := w.received(t, b)
-			if f[1] == "head" && len(got) > 0 || len(got) > 1 {
+			if len(got) > 0 {
 				t.Errorf("%s: the upstream received %q", f[2], got)
-			}
-			for _, got := range got {
-				body, ok := strings.CutPrefix(got, forwardedHead)
-				if !ok || !strings.HasPrefix(fineBody(request), body) {
-					t.Errorf("%s: the upstream received %q, want %q and at most %q", f[2], got, forwardedHead, fineBody(request))
-				}
 			}
 			b.works("behind " + f[2])
 		}
@@ -167,17 +155,6 @@ func TestMalformedRequestsNeverReachTheBackend(t *testing.T) {
 			t.Fatalf("%d lines", lines)
 		}
 	})
-}
-
-// fineBody is how a whole first chunk of a request with a broken body goes on.
-func fineBody(request string) string {
-	_, body, _ := strings.Cut(request, "\r\n\r\n")
-	size, _, _ := strings.Cut(body, "\r\n")
-	n, err := strconv.ParseUint(size, 16, 8)
-	if err != nil || n == 0 || len(size) > 2 {
-		return ""
-	}
-	return size + "\r\n" + body[len(size)+2:len(size)+2+int(n)] + "\r\n"
 }
 
 // What has one reading is forwarded in one form, byte for byte as

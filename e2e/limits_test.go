@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -171,4 +173,47 @@ func TestIdleKeepAliveConnectionsAreClosed(t *testing.T) {
 		t.Errorf("%s", a.Status)
 	}
 	c.ended()
+}
+
+// Connections to upstreams that lie idle are given up for clients that need their
+// descriptors.
+func TestIdleConnectionsMakeRoomForClients(t *testing.T) {
+	t.Parallel()
+	const kept = 20
+	asked, answer := make(chan struct{}, kept), make(chan struct{})
+	g := start(t, settings{native: true, urls: backend(t, func(c *raw) {
+		if c.request() != "" {
+			asked <- struct{}{}
+			<-answer
+			c.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			c.request()
+		}
+	})})
+	clients := make([]*raw, kept)
+	for i := range clients {
+		clients[i] = dialRaw(t, g.addr)
+		clients[i].send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		receive(t, "the request", asked)
+	}
+	close(answer)
+	for _, c := range clients {
+		c.response("GET")
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	highest := 0
+	for _, fd := range open {
+		n, _ := strconv.Atoi(fd.Name())
+		highest = max(highest, n)
+	}
+	g.limitFiles(uint64(highest) + 1)
+	for range highest + 1 - len(open) + kept/2 {
+		c := dialRaw(t, g.addr)
+		c.send("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+		if a := c.response("OPTIONS"); a.StatusCode != 204 {
+			t.Fatal(a.Status)
+		}
+	}
 }

@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
-	"golang.org/x/sys/unix"
 )
 
 // reloadable is a Weir whose policy is a module of the test's own, in a
@@ -223,19 +222,7 @@ func TestAChangeWithoutDescriptors(t *testing.T) {
 	t.Parallel()
 	g, module := reloadable(t, 100)
 	c := dialGo(t, g.ws("/ws"), nil)
-	limit := func(change func(*unix.Rlimit)) {
-		t.Helper()
-		var l unix.Rlimit
-		if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &l); err != nil {
-			t.Fatal(err)
-		}
-		change(&l)
-		if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, &l, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var was uint64
-	limit(func(l *unix.Rlimit) { was, l.Cur = l.Cur, 3 })
+	was := g.limitFiles(3)
 	replace(t, module, guest(t, 1000))
 	failed := g.logs.wait("a reload that fails", "msg=reload failed, the running configuration stays")
 	if why := fmt.Sprint(failed["error"]); !strings.Contains(why, "too many open files") {
@@ -246,7 +233,7 @@ func TestAChangeWithoutDescriptors(t *testing.T) {
 	if remedy := fmt.Sprint(refused["remedy"]); !strings.Contains(remedy, "max_connections") {
 		t.Errorf("the remedy is %s", remedy)
 	}
-	limit(func(l *unix.Rlimit) { l.Cur = was })
+	g.limitFiles(was)
 	eventually(t, "the new module's rule", func() bool { return passes(t, c, 1000) })
 	if n := g.metric("weir_config_last_reload_successful"); n != 1 {
 		t.Errorf("weir_config_last_reload_successful is %v", n)

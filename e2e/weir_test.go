@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // gateway is one running Weir.
@@ -141,6 +143,20 @@ func (g *gateway) signal(s os.Signal) {
 	if err := g.cmd.Process.Signal(s); err != nil {
 		g.t.Fatal(err)
 	}
+}
+
+// limitFiles has descriptors of the process be below most, and returns what it was.
+func (g *gateway) limitFiles(most uint64) (was uint64) {
+	g.t.Helper()
+	var l unix.Rlimit
+	if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &l); err != nil {
+		g.t.Fatal(err)
+	}
+	was, l.Cur = l.Cur, most
+	if err := unix.Prlimit(g.cmd.Process.Pid, unix.RLIMIT_NOFILE, &l, nil); err != nil {
+		g.t.Fatal(err)
+	}
+	return was
 }
 
 // configure writes a gateway.toml of s in place of the running one.

@@ -37,7 +37,7 @@ var goroutines = map[string]string{
 	"proxy/relay finish":            "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay waitWriter":        "sets a flag and wakes",
 	"proxy/relay giveTime":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
-	"proxy/relay tellLater":         "writes a line, contained",
+	"proxy/faultlog tellLater":      "writes a line, contained",
 	"proxy/relay armWatch":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/demo serveOn":            "accepts and hands on: serve",
 	"proxy/policy beside":           "TestAPanicBesideIsContained",

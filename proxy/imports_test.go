@@ -29,6 +29,7 @@ var layer = map[string]int{
 	"hostabi/wasmhost/rewrite": 1,
 	"proxy/config":             1,
 	"proxy/demo":               1,
+	"proxy/faultlog":           1,
 	"proxy/flow":               1,
 	"proxy/http1":              1,
 	"proxy/jsonpeek":           1,

@@ -73,8 +73,8 @@ func (e *events) classify(in *sdk.ClassifyInput) (r sdk.Rule, a sdk.Answer) {
 
 // checkPointer notes what is no RFC 6901 pointer to a field.
 func checkPointer(c *conf.Table, key, p string) {
-	bare := strings.NewReplacer("~0", "", "~1", "").Replace(p)
-	if !strings.HasPrefix(p, "/") || strings.Contains(bare, "~") {
+	escapes := strings.Count(p, "~0") + strings.Count(p, "~1")
+	if !strings.HasPrefix(p, "/") || strings.Count(p, "~") > escapes {
 		c.Fail(key, strconv.Quote(p)+` is not a pointer such as "/type"`)
 	}
 }

@@ -376,3 +376,10 @@ func FuzzConfigure(f *testing.F) {
 		}
 	})
 }
+
+// A table of thousands of pointers is read in the time that configuring has.
+func TestCheckingAPointerAllocatesNothing(t *testing.T) {
+	if n := testing.AllocsPerRun(10, func() { checkPointer(nil, "cursor", "/user~0s/~1") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -34,7 +34,7 @@ func (g *Gateway) accept() error {
 			if !passing(err) {
 				return err
 			}
-			g.tellAccept(err)
+			g.notAccepted(err)
 			select {
 			case <-time.After(backoff):
 			case <-g.stop:
@@ -55,7 +55,7 @@ func (g *Gateway) acceptOnLoops() error {
 		g.loops.NewTask(func(t *poll.Task) { g.serveConn(s, t) }).Resume(leave)
 	}, func(err error) (goOn bool) {
 		if goOn = passing(err); goOn {
-			g.tellAccept(err)
+			g.notAccepted(err)
 			return true
 		}
 		select {
@@ -78,13 +78,29 @@ func (g *Gateway) acceptOnLoops() error {
 
 const acceptBackoff = 5 * time.Millisecond // after a failed accept, doubling
 
-// tellAccept logs that no connection is accepted at the moment.
-func (g *Gateway) tellAccept(err error) {
+// notAccepted logs that no connection is accepted at the moment, and makes room for
+// some where that is what lacks.
+func (g *Gateway) notAccepted(err error) {
+	if sock.Lack(err) != "" {
+		g.spare()
+	}
 	attrs := []any{"listen", g.Addr().String(), "error", err.Error()}
 	if limit, ok := fileLimit(); ok && errors.Is(err, syscall.EMFILE) {
 		attrs = append(attrs, "file_limit", limit, "remedy", "raise LimitNOFILE (ulimit -n) or lower max_connections")
 	}
 	g.log.Error("connections cannot be accepted", attrs...)
+}
+
+// spare gives up idle connections to upstreams, and tells whether there were any.
+func (g *Gateway) spare() (any bool) {
+	gen := g.current.Load()
+	if gen == nil {
+		return false // a health check of what is being loaded
+	}
+	for _, u := range gen.upstreams {
+		any = u.part.Spare() || any
+	}
+	return any
 }
 
 // passing tells an error of one connection, or of the moment, from one of the

@@ -49,6 +49,13 @@ func (c *clients) admit(ip netip.Addr, most, mostOf int) (total, of int, ok bool
 	return total, of, true
 }
 
+// any reports whether one is open.
+func (c *clients) any() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total > 0
+}
+
 func (c *clients) remove(ip netip.Addr) {
 	client := clientOf(ip)
 	c.mu.Lock()

@@ -17,6 +17,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/demo"
+	"weir/proxy/faultlog"
 	"weir/proxy/flow"
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
@@ -44,8 +45,8 @@ type Gateway struct {
 	files   config.Files // by which path is read
 	log     *slog.Logger
 	metrics *metrics.Set
-	faults  *relay.FaultLog
-	panics  *relay.FaultLog // apart, so that a flood of refusals hides none
+	faults  *faultlog.Log
+	panics  *faultlog.Log // apart, so that a flood of refusals hides none
 	proxy   *stream.Proxy
 
 	listener net.Listener
@@ -91,7 +92,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		pressure: make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 	}
-	g.faults, g.panics = relay.NewFaultLog(g.log), relay.NewFaultLog(g.log)
+	g.faults, g.panics = faultlog.New(g.log), faultlog.New(g.log)
 	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, Allow: g.faults.Allow}
 	g.http = g.newServer(g.serve)
 	g.late = g.newServer(g.refuseLate)

@@ -171,7 +171,7 @@ func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *genera
 			return nil
 		}
 	}
-	o := upstream.Options{Log: g.log, Loops: g.loops, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
+	o := upstream.Options{Log: g.log, Loops: g.loops, Spare: g.spare, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
 	if slices.Contains(cfg.URLs, "demo:") {
 		if err := g.startDemo(); err != nil {
 			return err

@@ -33,6 +33,11 @@ func (g *Gateway) publish(gen *generation) {
 		live.relay.Store(&relay.Settings{View: gen.views[cfg.Name], Limits: cfg.Limits})
 		gen.addRoute(cfg, live)
 	}
+	for name, live := range g.routes {
+		if routes[name] == nil && live.clients.any() {
+			routes[name] = live // it may come back while they are open
+		}
+	}
 	g.memory.SetMax(gen.cfg.Limits.MaxMemory)
 	g.routes = routes
 	g.current.Store(gen) // last: a tunnel may begin on any of its routes from here on

@@ -51,6 +51,27 @@ func TestLimitsOfAnOpenTunnelChange(t *testing.T) {
 	}
 }
 
+// A tunnel whose route goes and comes back follows it again, and counts on it.
+func TestARouteThatComesBackHasItsTunnels(t *testing.T) {
+	r := start(t, plainRoute)
+	c := r.ws("/ws")
+	for _, text := range []string{
+		strings.Replace(plainRoute, `name = "demo"`, `name = "other"`, 1),
+		plainRoute + "limits = { max_message_size = 1000, max_connections = 1 }",
+	} {
+		r.write(text)
+		if err := r.g.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := echo(t.Context(), c, strings.Repeat("x", 2000)); err == nil || !strings.Contains(err.Error(), "payload_too_large") {
+		t.Errorf("it is judged by what its route said before: %v", err)
+	}
+	if status, _ := r.get("/status/200"); status != 503 {
+		t.Errorf("a second connection, of one that the route may have: %d", status)
+	}
+}
+
 // What a policy keeps for a route goes with the last generation that has the route,
 // also when the policy itself stays. A tunnel that is still on it lives on.
 func TestARouteThatIsGoneTakesItsRules(t *testing.T) {

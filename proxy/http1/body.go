@@ -186,6 +186,32 @@ func (b *BodyReader) fail(err error) error {
 	return err
 }
 
+// Check tells how the framing of the body is malformed as far as it is here, before
+// any of it is read. It does not wait.
+func (b *BodyReader) Check() error {
+	ahead := BodyReader{state: b.state, left: b.left, answer: b.answer}
+	buf, _ := b.br.Peek(b.br.Buffered())
+	for b.chunked && len(buf) > 0 && ahead.state != atDone {
+		if ahead.state == inData {
+			n := min(int64(len(buf)), ahead.left)
+			buf, ahead.left = buf[n:], ahead.left-n
+			if ahead.left == 0 {
+				ahead.state = atEnd
+			}
+			continue
+		}
+		n, err := ahead.frame(buf)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		buf = buf[n:]
+	}
+	return nil
+}
+
 // Buffered is the number of bytes that Read or Next returns without waiting.
 // It is 0 at the end as well.
 func (b *BodyReader) Buffered() int {

@@ -26,6 +26,7 @@ type conn struct {
 	looped looped // nc, when it may be served by a task on a loop
 
 	state    atomic.Uint32 // idle, active, ended
+	unframed atomic.Bool   // an answer is under way that ends with the connection
 	detached bool
 
 	// Reading. A deadline on the socket is only a reason to look at the clock:

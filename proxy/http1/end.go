@@ -132,6 +132,14 @@ func (c *conn) closeWrite() bool {
 	return ok && half.CloseWrite() == nil
 }
 
+// cut closes the connection so that no answer under way can be taken for whole.
+func (c *conn) cut() {
+	if c.unframed.Load() {
+		reset(c.nc)
+	}
+	_ = c.nc.Close()
+}
+
 // reset has the close that follows send RST.
 func reset(nc net.Conn) {
 	switch c := nc.(type) {

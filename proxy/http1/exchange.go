@@ -164,6 +164,7 @@ func (x *Exchange) Start(contentLength int64) error {
 		x.chunked = !x.Info.HTTP10
 		x.toEnd = x.Info.HTTP10
 		x.close = x.close || x.toEnd
+		x.c.unframed.Store(x.toEnd)
 	}
 	x.left = contentLength
 	x.takeOut()

@@ -3,6 +3,7 @@ package http1
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"iter"
 	"net/http/httputil"
@@ -145,7 +146,7 @@ func FuzzResponseHead(f *testing.F) {
 }
 
 // FuzzChunked holds that what we accept, net/http reads alike, and that it does
-// not matter in which pieces the bytes come. In an answer we accept extensions that
+// not matter in which pieces the bytes come, nor whether somebody looks ahead. In an answer we accept extensions that
 // net/http does not: those it accepts it reads alike.
 func FuzzChunked(f *testing.F) {
 	for _, s := range []string{
@@ -161,7 +162,12 @@ func FuzzChunked(f *testing.F) {
 			b := BodyReader{br: bufio.NewReaderSize(r, 8<<10), chunked: true, answer: answer}
 			b.begin()
 			if !next {
+				here, _ := b.br.Peek(len(in))
+				checked := b.Check()
 				got, err := io.ReadAll(&b)
+				if _, ok := errors.AsType[*Error](err); ok != (checked != nil) && len(here) == len(in) {
+					t.Fatalf("%q: Check %v, Read %v", in, checked, err)
+				}
 				return string(got), err
 			}
 			var got []byte

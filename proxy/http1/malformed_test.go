@@ -3,8 +3,10 @@ package http1
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,7 +56,11 @@ func readRequest(s string) (RequestInfo, string, error) {
 	_, _ = br.Discard(len(head))
 	b := BodyReader{br: br, left: max(info.ContentLength, 0), chunked: info.Chunked}
 	b.begin()
+	checked := b.Check()
 	body, err := io.ReadAll(&b)
+	if e, ok := errors.AsType[*Error](err); (ok || checked != nil) && !reflect.DeepEqual(checked, err) {
+		return info, "", fmt.Errorf("Check: %v, Read: %v", checked, e)
+	}
 	return info, string(body), err
 }
 

@@ -55,7 +55,7 @@ func (s *Server) ServeConn(nc net.Conn) {
 	defer s.remove(c)
 	s.panicked().Contain(c.serve)
 	if !c.detached {
-		_ = nc.Close()
+		c.cut()
 	}
 }
 
@@ -155,7 +155,7 @@ func (s *Server) Close() {
 	s.draining.Store(true)
 	for c := range s.conns {
 		c.state.Store(stateEnded)
-		_ = c.nc.Close()
+		c.cut()
 	}
 }
 
@@ -263,7 +263,7 @@ func (c *conn) call(x *Exchange, refusal *Error) (ok bool) {
 		}
 		v := recover()
 		c.br = nil
-		_ = c.nc.Close()
+		c.cut()
 		if c.srv.Panic != nil {
 			c.srv.Panic(v, debug.Stack())
 		}

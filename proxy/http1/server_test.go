@@ -204,6 +204,39 @@ func TestAbortIsSeen(t *testing.T) {
 	}
 }
 
+// An answer that ends with its connection is cut by a reset alone, whoever cuts it.
+func TestWhatEndsWithItsConnectionIsReset(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		close bool // the server; else the handler panics
+	}{{"the server closes", true}, {"the handler panics", false}} {
+		over := make(chan struct{})
+		s := &Server{Panic: func(any, []byte) {}, Handler: func(x *Exchange) {
+			_ = x.Start(-1)
+			_, _ = x.Write([]byte("hello"))
+			_ = x.Flush()
+			<-over
+			if !c.close {
+				panic("made to")
+			}
+		}}
+		client := dial(t, listen(t, s))
+		client.send("GET / HTTP/1.0\r\n\r\n")
+		client.expect("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello")
+		if c.close {
+			s.Close()
+		} else {
+			close(over)
+		}
+		if _, err := io.ReadAll(client.br); err == nil {
+			t.Errorf("%s: the answer ended cleanly", c.name)
+		}
+		if c.close {
+			close(over)
+		}
+	}
+}
+
 func TestMalformedRequestsAreAnsweredAndClosed(t *testing.T) {
 	addr := listen(t, &Server{
 		Handler: func(x *Exchange) {

@@ -87,7 +87,13 @@ func (x *Exchange) Finish() error {
 		x.out = append(x.out, x.Trailer...)
 		x.out = append(x.out, "\r\n"...)
 	}
-	return x.Flush()
+	if err := x.Flush(); err != nil {
+		return err
+	}
+	if x.toEnd {
+		x.c.unframed.Store(false)
+	}
+	return nil
 }
 
 // fail keeps the first error; the connection cannot be used after it.
@@ -110,10 +116,7 @@ func (x *Exchange) Abort() {
 	}
 	x.aborted = true
 	_ = x.fail(ErrAborted)
-	if x.toEnd {
-		reset(x.c.nc)
-	}
-	_ = x.c.nc.Close()
+	x.c.cut()
 }
 
 // Respond writes a whole small answer with what else is in Resp. The request

@@ -16,6 +16,7 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/config"
+	"weir/proxy/faultlog"
 	"weir/proxy/flow"
 	"weir/proxy/leak"
 	"weir/proxy/mem"
@@ -143,7 +144,7 @@ func newRig(t *testing.T, s *setup) *rig {
 		ends = [2]Transport{newLoopWire(wires[0]), newLoopWire(wires[1])}
 	}
 	r.Tunnel = New(Options{
-		ID: "t1", Route: r.route, TraceID: "trace", Metrics: r.metrics, Log: log, Faults: NewFaultLog(log),
+		ID: "t1", Route: r.route, TraceID: "trace", Metrics: r.metrics, Log: log, Faults: faultlog.New(log),
 		Client:   Leg{Transport: ends[0], Addr: "c", Buffered: s.early[0]},
 		Upstream: Leg{Transport: ends[1], Addr: "u", Buffered: s.early[1]},
 		Pressure: func() { r.pressure.Add(1) },

@@ -4,12 +4,13 @@ import (
 	"time"
 
 	"weir/hostabi"
+	"weir/proxy/policy"
 	"weir/proxy/wsframe"
 )
 
 // held is a fragmented message on its way in: nothing of it is sent before its
 // last fragment is here, so that a refusal never leaves half a message at the
-// receiver.
+// receiver. So is a large one that may be shed: it waits in the queue whole.
 type held struct {
 	wire     []byte // frames as they came
 	payload  int64  // bytes of payload declared so far
@@ -31,8 +32,11 @@ const heldOverhead = 4 << 10
 func (p *pump) begin(h *wsframe.Header) *Cause {
 	limit := p.set.Limits.MaxMessageSize
 	header := p.buf.data[p.buf.r : p.buf.r+h.Size]
-	if p.refuse == nil && h.Fin && h.Opcode != wsframe.Continuation && h.Length <= limit {
-		return p.beginLarge(h)
+	whole := h.Fin && h.Opcode != wsframe.Continuation
+	if p.refuse == nil && whole && h.Length <= limit {
+		if rule := p.rule(h, p.here(h)); !p.queues(h, rule) {
+			return p.beginLarge(h, rule)
+		}
 	}
 	p.buf.r += h.Size
 	p.left, p.fin = h.Length, h.Fin
@@ -44,7 +48,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 			return p.drainedTooMuch()
 		}
 		return p.frameEnd()
-	case h.Fin && h.Opcode != wsframe.Continuation:
+	case whole && h.Length > limit:
 		return p.startRefusing(h, oversize(limit, h.Length))
 	}
 	p.text.frame(h, p.set.Limits.ValidateUTF8)
@@ -67,13 +71,26 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	return p.frameEnd()
 }
 
+// here returns what has come of a frame's payload.
+func (p *pump) here(h *wsframe.Header) []byte {
+	start := p.buf.r + h.Size
+	return p.buf.data[start:min(p.buf.w, start+int(min(h.Length, bufferSize)))]
+}
+
+// queues reports whether a message larger than the buffer is to wait in the queue
+// like others: it may be shed, what is sent now has to wait, and there can be room.
+func (p *pump) queues(h *wsframe.Header, rule *policy.Rule) bool {
+	n := h.Length + int64(h.Size)
+	return rule.Class == hostabi.Droppable && (rule.MaxSize == 0 || h.Length <= rule.MaxSize) &&
+		n <= p.set.Limits.MaxBufferedBytes && p.t.o.Route.Memory.Fits(n) &&
+		p.out.sink.congested() && recallable(rule, p.peek(h, p.here(h), peekSize))
+}
+
 // beginLarge starts to pass through a message larger than the buffer, header
 // and all.
-func (p *pump) beginLarge(h *wsframe.Header) *Cause {
+func (p *pump) beginLarge(h *wsframe.Header, rule *policy.Rule) *Cause {
 	b := p.buf
-	start := b.r + h.Size
-	payload := b.data[start:min(b.w, start+int(min(h.Length, bufferSize)))]
-	rule := p.rule(h, payload)
+	start, payload := b.r+h.Size, p.here(h)
 	br := p.exceeds(h.Length, rule)
 	droppable := false
 	if br.code == "" && p.out.sink.congested() {

@@ -269,6 +269,21 @@ func TestLargeMessagesByRule(t *testing.T) {
 	}, kernel(500), under(events(t)), with(func(l *config.Limits) { l.MaxInbox = 2 }))
 }
 
+// One that the queue has room for waits in it like others: the newest of a state is
+// what arrives, however large it is.
+func TestLargeStatesAreConflated(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		first := fill(r.u, 1000)
+		newest := event("state", 3, 90_000, `,"of":1`)
+		r.u.send(event("state", 1, 200, `,"of":1`), event("state", 2, 100_000, `,"of":1`), event("m", 4, 150_000), newest, event("pp", 5, 70_000), "end")
+		synctest.Wait()
+		if f := r.carried(hostabi.ToClient); f.Conflated != 2 || f.Shed != 0 {
+			t.Errorf("%+v", f)
+		}
+		r.c.expect(first, event("m", 4, 150_000), newest, event("pp", 5, 70_000), "end")
+	}, kernel(500), under(events(t)), buffered(320_000))
+}
+
 // Fragments of a large message are held up to the ceiling, and delivered to a
 // slow peer without a second copy.
 func TestLargeHeldMessage(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -383,9 +384,14 @@ func TestNoGuestIsAskedUnderTheLockOfASink(t *testing.T) {
 	var view atomic.Pointer[policy.View]
 	var sink atomic.Pointer[sink]
 	asked := func(in *hostabi.ClassifyInput) {
-		if s := sink.Load(); s != nil && !s.mu.TryLock() {
-			t.Errorf("asked about %s under the lock", in.Key)
-		} else if s != nil {
+		if s := sink.Load(); s != nil {
+			for n := 0; !s.mu.TryLock(); n++ { // a writer may hold it for a moment
+				if n == 1e6 {
+					t.Errorf("asked about %s under the lock", in.Key)
+					return
+				}
+				runtime.Gosched()
+			}
 			s.mu.Unlock()
 		}
 		if string(in.Key) != "crowd" || in.Route != "r" {

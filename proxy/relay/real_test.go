@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"weir/proxy/config"
+	"weir/proxy/faultlog"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
 	"weir/proxy/nettest"
@@ -53,7 +54,7 @@ func runTunnel(set *Settings, client, upstream Transport) (tun *Tunnel, ended ch
 	route.Store(set)
 	log := slog.New(slog.DiscardHandler)
 	tun = New(Options{
-		ID: "t1", Route: route, Metrics: sharedMetrics(), Log: log, Faults: NewFaultLog(log), Pressure: func() {},
+		ID: "t1", Route: route, Metrics: sharedMetrics(), Log: log, Faults: faultlog.New(log), Pressure: func() {},
 		Client: Leg{Transport: client}, Upstream: Leg{Transport: upstream},
 		Closed: func(*Tunnel) { close(ended) },
 	})

@@ -324,7 +324,7 @@ func (s *sink) inject(p *pump, wire []byte) {
 		if s.waiting > deferredCeiling {
 			p.leaveLoop()
 			p.in.paused.Store(true)
-			for s.inMessage && !s.gone() {
+			for s.waiting > deferredCeiling && !s.gone() {
 				s.wake.Wait()
 			}
 			p.in.lastRead.Store(s.t.since(time.Now()))

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -471,4 +472,30 @@ func TestEnvelopesToASlowPeer(t *testing.T) {
 		}
 		r.u.expect("end")
 	}, kernel(500), buffered(5000), maxMessage(2000))
+}
+
+// Who waits because its answers wait for a large message does so until that one has
+// passed, and not for the next.
+func TestAnswersWaitForOneLargeMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		wire, end := r.u.frame(true, wsframe.Binary, strings.Repeat("x", large)), strings.Repeat("end", 100_000)
+		r.u.raw(wire[:large/2])
+		synctest.Wait()
+		for range 1000 {
+			r.c.send(event("small", 1, 21))
+		}
+		r.c.send(end)
+		synctest.Wait()
+		if r.c.w.in.unread() == 0 {
+			t.Error("a client whose answers wait is read")
+		}
+		for range 5 {
+			r.u.raw(slices.Concat(wire[large/2:], wire[:large/2]))
+			synctest.Wait()
+		}
+		if r.c.w.in.unread() > 0 {
+			t.Error("a client whose answers have gone is not read")
+		}
+		r.u.expect(end)
+	}, under(events(t)))
 }

@@ -15,6 +15,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/crash"
+	"weir/proxy/faultlog"
 	"weir/proxy/flow"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
@@ -75,7 +76,7 @@ type Options struct {
 	LimitClass string
 	Metrics    *metrics.Set
 	Log        *slog.Logger
-	Faults     *FaultLog
+	Faults     *faultlog.Log
 	// Pressure is called when the memory budget is full, so that every tunnel
 	// can be made to shed. It must not block.
 	Pressure func()

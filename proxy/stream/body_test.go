@@ -119,19 +119,40 @@ func TestBodiesAreBounded(t *testing.T) {
 }
 
 func TestABrokenRequestBodyIsAnsweredWith400(t *testing.T) {
-	ended := make(chan error, 1)
+	began, ended := make(chan struct{}), make(chan error, 1)
 	r := newRig(t, script(t, func(p *peer) {
-		_, err := io.Copy(io.Discard, p.request().Body)
+		body := p.request().Body
+		_, _ = io.ReadFull(body, make([]byte, 3))
+		close(began)
+		_, err := io.Copy(io.Discard, body)
 		ended <- err
 	}))
 	client := r.dial()
-	client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nzzz\r\n")
+	client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+	<-began
+	client.send("zzz\r\n")
 	resp := client.response("POST")
 	if p := refusal(t, resp, hostabi.ProtocolError, 400); p.Retryable || !resp.Close {
 		t.Errorf("%+v, close %v", p, resp.Close)
 	}
 	if err := <-ended; !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("the upstream saw its request end with %v", err)
+	}
+}
+
+// An upstream that answers before it has read the body would be heard first.
+func TestABrokenRequestBodyThatIsHereNeverBegins(t *testing.T) {
+	r := newRig(t, nettest.Serve(t, func(c *net.TCPConn, _ int) {
+		t.Error("the upstream was asked")
+		c.Close()
+	}))
+	for _, body := range []string{"zzz\r\n", "3\nabc\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\na b: c\r\n\r\n"} {
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+		resp := client.response("POST")
+		if p := refusal(t, resp, hostabi.ProtocolError, 400); p.Retryable || !resp.Close {
+			t.Errorf("%q: %+v, close %v", body, p, resp.Close)
+		}
 	}
 }
 

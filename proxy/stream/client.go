@@ -17,17 +17,21 @@ type Client struct {
 	Peer    netip.Addr // of the other end of the connection
 	Trusted bool       // Peer is a trusted proxy, whose word on Addr was taken
 	TLS     bool       // the connection is encrypted
+	// Disputed: Forwarded names another client than X-Forwarded-For, from which Addr is.
+	Disputed bool
 }
 
 // ClientOf tells who sent the request with the head h over c, when the peers in
 // trusted are proxies whose forwarding fields are believed.
 func ClientOf(c net.Conn, h *http1.Request, trusted []netip.Prefix) Client {
 	peer := peerAddr(c)
+	addr, disputed := ClientAddr(peer, h, trusted)
 	return Client{
-		Addr:    ClientAddr(peer, h, trusted),
-		Peer:    peer,
-		Trusted: contains(trusted, peer),
-		TLS:     encrypted(c),
+		Addr:     addr,
+		Peer:     peer,
+		Trusted:  contains(trusted, peer),
+		TLS:      encrypted(c),
+		Disputed: disputed,
 	}
 }
 
@@ -42,34 +46,48 @@ func (c Client) LogName(conn net.Conn) string {
 
 // ClientAddr is the address of the client behind peer: peer itself unless it is
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
-// one. Forwarded (RFC 7239) is asked only when there is no X-Forwarded-For. An
+// one. Forwarded (RFC 7239) counts only when there is no X-Forwarded-For: where it
+// names another client (disputed), the proxy has passed on what it does not write. An
 // entry that is no address ends the search at the proxy that reported it, and so
 // does a line in which a quoted string does not end.
-func ClientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) netip.Addr {
+func ClientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) (addr netip.Addr, disputed bool) {
 	if !contains(trusted, peer) {
-		return peer
+		return peer, false
 	}
+	said, named := behind(peer, forwarded(h), trusted)
 	nodes := forwardedFor(h)
+	if len(nodes) == 0 {
+		return said, false
+	}
+	addr, _ = behind(peer, nodes, trusted)
+	return addr, named && said != addr
+}
+
+// behind is who stands behind peer, a trusted proxy, when nodes passed the request
+// on, the client first; named: the last address found ends the search.
+func behind(peer netip.Addr, nodes [][]byte, trusted []netip.Prefix) (addr netip.Addr, named bool) {
 	for i := len(nodes) - 1; i >= 0; i-- {
 		addr, ok := nodeAddr(nodes[i])
 		if !ok {
-			return peer
+			return peer, false
 		}
 		if peer = addr; !contains(trusted, peer) {
-			return peer
+			break
 		}
 	}
-	return peer
+	return peer, len(nodes) > 0
 }
 
-// forwardedFor lists who passed the request on, the client first.
+// forwardedFor lists the nodes of X-Forwarded-For.
 func forwardedFor(h *http1.Request) (nodes [][]byte) {
 	for _, line := range h.Values("x-forwarded-for") {
 		nodes = append(nodes, bytes.Split(line, comma)...)
 	}
-	if len(nodes) > 0 {
-		return nodes
-	}
+	return nodes
+}
+
+// forwarded lists those of Forwarded.
+func forwarded(h *http1.Request) (nodes [][]byte) {
 	for _, line := range h.Values("forwarded") {
 		if !ended(line) {
 			nodes = append(nodes, unknown)

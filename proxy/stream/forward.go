@@ -34,9 +34,9 @@ type forwarding struct {
 //     only trailers stays, which Connection lists then. Expect goes: Weir
 //     answers it. Content-Length goes: the upstream leg has a framing of its own.
 //   - X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239) are set from what
-//     Weir saw. A trusted proxy's are extended; anyone else's are dropped,
-//     with every other X-Forwarded-*, X-Real-IP and Proxy, also when written
-//     with underscores.
+//     Weir saw. A trusted proxy's are extended, but for a Forwarded that is
+//     disputed (Client); anyone else's are dropped, with every other
+//     X-Forwarded-*, X-Real-IP and Proxy, also when written with underscores.
 //   - X-Request-Id and traceparent are the ones of f.ID; without a valid
 //     traceparent there is no tracestate either.
 //   - Max-Forwards is one less where it counts (RFC 9110 §7.6.2).
@@ -108,7 +108,7 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		return foldEqual(key, "expect")
 	case 'f':
 		if len(key) == len("forwarded") && foldFields(key, "forwarded") {
-			if f.Client.Trusted && ended(value) {
+			if f.Client.Trusted && !f.Client.Disputed && ended(value) {
 				s.forwarded = appendLine(s.forwarded, value)
 			}
 			return true

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -342,10 +343,48 @@ func TestClientAddr(t *testing.T) {
 		{"X-Forwarded-For comes first", "10.0.0.1", []string{"Forwarded: for=1.1.1.1", "X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
 	} {
 		h := head(t, append([]string{"Host: a"}, c.fields...)...)
-		if got := ClientAddr(netip.MustParseAddr(c.peer), h, trusted); got.String() != c.want {
+		if got, _ := ClientAddr(netip.MustParseAddr(c.peer), h, trusted); got.String() != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
+}
+
+// TestBothNotationsNameOneClient: most proxies write X-Forwarded-For and pass on what
+// a client says in Forwarded, which an upstream may prefer.
+func TestBothNotationsNameOneClient(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	const own = "for=10.0.0.1;host=a;proto=http"
+	for _, c := range []struct {
+		name, forwarded string
+		want            string
+	}{
+		{"another client", "for=1.1.1.1;host=evil", "for=192.0.2.1, " + own},
+		{"another behind a proxy", "for=1.1.1.1, for=10.0.0.2", "for=192.0.2.1, " + own},
+		{"the same", `for="192.0.2.1:80";proto=https`, `for="192.0.2.1:80";proto=https, ` + own},
+		{"nobody", "proto=https", "proto=https, " + own},
+		{"nobody by name", "for=_hidden", "for=_hidden, " + own},
+		{"only trusted ones", "for=10.0.0.2", "for=192.0.2.1, " + own},
+	} {
+		src := head(t, "Host: a", "X-Forwarded-For: 192.0.2.1, 10.0.0.2", "Forwarded: "+c.forwarded)
+		from := ClientOf(peerConn{addr: "10.0.0.1:80"}, src, trusted)
+		out := forward(t, src, forwarding{Client: from, ID: NewRequestID(src, true)})
+		if got := string(out.Get("forwarded")); got != c.want {
+			t.Errorf("%s: Forwarded is %q, want %q", c.name, got, c.want)
+		}
+		if got := string(out.Get("x-forwarded-for")); got != "192.0.2.1, 10.0.0.2, 10.0.0.1" {
+			t.Errorf("%s: X-Forwarded-For is %q", c.name, got)
+		}
+	}
+}
+
+// peerConn is a connection of which only the other end is known.
+type peerConn struct {
+	net.Conn
+	addr string
+}
+
+func (c peerConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.addr))
 }
 
 func TestForwardAllocatesNothing(t *testing.T) {
@@ -368,7 +407,7 @@ func FuzzClientAddr(f *testing.F) {
 			h.Add("X-Forwarded-For", string(xff))
 		}
 		peer := netip.MustParseAddr("10.0.0.9")
-		if got := ClientAddr(peer, h, trusted); !got.IsValid() || got.Zone() != "" {
+		if got, _ := ClientAddr(peer, h, trusted); !got.IsValid() || got.Zone() != "" {
 			t.Fatalf("%q, %q: %v", xff, forwarded, got)
 		}
 	})

@@ -103,6 +103,22 @@ func TestFraming(t *testing.T) {
 	}
 }
 
+// What is true only of the bytes that the upstream sent goes from the trailer, too.
+func TestTrailersOfWhatIsFramedAnew(t *testing.T) {
+	for _, legs := range []hostabi.FramingOutput{clientFramed, upstreamFramed, bothFramed} {
+		trailer := "Content-Digest: sha-256=:AA==:\r\nX-Sum: 1\r\nETag: \"x\"\r\n\r\n"
+		r := newRig(t, answering(t, chunkedHead+strings.TrimSuffix(chunked(frames("a")), "\r\n")+trailer), framingPolicy(t, legs))
+		resp, _, err := r.exchange("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if err != nil || resp.Trailer.Get("X-Sum") != "1" {
+			t.Errorf("%+v: %v, %v", legs, resp, err)
+			continue
+		}
+		if kept := resp.Trailer.Get("Content-Digest") != "" && resp.Trailer.Get("ETag") != ""; kept != (legs == bothFramed) {
+			t.Errorf("%+v: %v", legs, resp.Trailer)
+		}
+	}
+}
+
 // A client of HTTP/1.0 is told by a reset that its stream was cut, behind what was
 // whole of it.
 func TestHTTP10ClientsGetWhatWasWhole(t *testing.T) {

@@ -44,15 +44,27 @@ func (c *carriage) passInterim() error {
 }
 
 // reframed removes what is true only of the bytes that the upstream sent.
-func reframed(h *http1.Response) {
-	h.Remove(func(name []byte) bool {
-		for _, n := range [...]string{"accept-ranges", "content-digest", "content-md5", "digest", "etag", "repr-digest"} {
-			if foldEqual(name, n) {
-				return true
-			}
+func reframed(h *http1.Response) { h.Remove(ofBytes) }
+
+// ofBytes tells the fields that are.
+func ofBytes(name []byte) bool {
+	for _, n := range [...]string{"accept-ranges", "content-digest", "content-md5", "digest", "etag", "repr-digest"} {
+		if foldEqual(name, n) {
+			return true
 		}
-		return false
-	})
+	}
+	return false
+}
+
+// appendTrailer appends the lines of an upstream's trailer, when the body is framed
+// anew without what is true only of the bytes that the upstream sent.
+func (f framing) appendTrailer(dst, lines []byte) []byte {
+	for line := range bytes.Lines(lines) {
+		if name, _, _ := bytes.Cut(line, []byte{':'}); !f.changes() || !ofBytes(name) {
+			dst = append(dst, line...)
+		}
+	}
+	return dst
 }
 
 // errorBodyWait is how long an error answer may wait for the beginning of its body,

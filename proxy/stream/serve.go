@@ -98,6 +98,13 @@ func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID)
 	c.proxy, c.x, c.route, c.client, c.id = p, x, r, client, id
 	defer c.release() // also when something panics: the upstream connection must not leak
 	c.body.reset(x.Body, limit)
+	if x.Body != nil {
+		// An upstream that need not read a body would answer before it is found out.
+		if err := x.Body.Check(); err != nil {
+			c.fail(&upstream.Error{Kind: upstream.Canceled, Err: err, BodyErr: err})
+			return
+		}
+	}
 	if !c.send() {
 		return
 	}
@@ -262,9 +269,7 @@ func (c *carriage) answer() (status int, err error) {
 		if err := c.carry(first, end, length); err != nil {
 			return status, c.abort(err)
 		}
-		if t := up.Body.Trailer(); len(t) > 0 {
-			x.Trailer = append(x.Trailer[:0], t...)
-		}
+		x.Trailer = c.framing.appendTrailer(x.Trailer[:0], up.Body.Trailer())
 	}
 	c.end(true)
 	if err := x.Finish(); err != nil {

@@ -276,6 +276,44 @@ func (s *stuck) Read([]byte) (int, error) {
 
 func (s *stuck) Interrupt() { close(s.interrupted) }
 
+// TestAResetThatTheBodyMetIsNoEnd: a socket tells a reset once, to whoever writes or
+// reads first; who reads behind that sees an end.
+func TestAResetThatTheBodyMetIsNoEnd(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		end  func(*net.TCPConn) error // before the connection is reset
+		want bool
+	}{
+		{"reset", func(*net.TCPConn) error { return nil }, false},
+		{"ended, then reset", (*net.TCPConn).CloseWrite, true},
+	} {
+		reset := make(chan struct{})
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			p.head()
+			p.send("HTTP/1.1 200 OK\r\n\r\npart")
+			_ = c.end(p.nc)
+			_ = p.nc.SetLinger(0)
+			_ = p.nc.Close()
+			close(reset)
+		}))
+		body, w := io.Pipe()
+		var resp http1.Response
+		e, err := u.Do(request("/", body), &resp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nettest.Within(t, reset, "the reset")
+		_, _ = w.Write([]byte("more"))
+		e.sender.done.Wait()
+		got, err := io.ReadAll(e.Body)
+		if string(got) != "part" || (err == nil) != c.want {
+			t.Errorf("%s: got %q, %v", c.name, got, err)
+		}
+		e.Finish(err == nil)
+		_ = w.Close()
+	}
+}
+
 func TestABodyThatFailsEndsTheExchange(t *testing.T) {
 	broken := errors.New("the client broke")
 	ends := make(chan error, 1)

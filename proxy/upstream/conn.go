@@ -209,8 +209,8 @@ func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.rw.Read(p)
 		c.began = c.began || n > 0
-		if err == io.EOF && c.nc.Cut() {
-			err = errNoAlert
+		if err == io.EOF {
+			err = c.end()
 		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
@@ -224,6 +224,21 @@ func (c *conn) Read(p []byte) (int, error) {
 // errNoAlert ends a body that ends with its connection, which is whole only when a
 // closure alert says so (RFC 9112 §9.8).
 var errNoAlert = fmt.Errorf("%w: the connection ended without a TLS close_notify", io.ErrUnexpectedEOF)
+
+// end is what a read is told that has come to the end of the connection: a socket
+// tells a reset once, and it may have been the sender that was told.
+func (c *conn) end() error {
+	if c.nc.Cut() {
+		return errNoAlert
+	}
+	if e := c.e; e.gotHead && e.sender != nil {
+		e.joinSender(true)
+		if err := e.sender.lost; err != nil {
+			return err
+		}
+	}
+	return io.EOF
+}
 
 // again is called when a deadline has passed: nil, to go on. One that passed
 // while nobody waited means nothing, and keeps what is here from being read: the

@@ -123,7 +123,7 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 // dial makes a new connection. If that takes long, the client is watched
 // meanwhile.
 func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
-	c, err := t.dial(r.Client, e.u.connectTimeout, func(cancel func()) {
+	began := func(cancel func()) {
 		e.mu.Lock()
 		e.dialing = cancel
 		if e.canceled {
@@ -131,7 +131,11 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 		}
 		e.mu.Unlock()
 		e.startWatch()
-	})
+	}
+	c, err := t.dial(r.Client, e.u.connectTimeout, began)
+	if err != nil && lackOf(err) != nil && e.u.spare != nil && e.u.spare() {
+		c, err = t.dial(r.Client, e.u.connectTimeout, began)
+	}
 	if r.Body != nil {
 		e.stopWatch() // it would stand between the body and its reader
 	}

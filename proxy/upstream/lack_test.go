@@ -2,23 +2,31 @@ package upstream
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"weir/proxy/config"
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
-// withoutDescriptors runs f while no file can be opened.
+// withoutDescriptors runs f while no file can be opened, whatever is closed.
 func withoutDescriptors(t *testing.T, f func()) {
+	t.Helper()
+	withDescriptors(t, 0, f)
+}
+
+// withDescriptors runs f while descriptors must be below most.
+func withDescriptors(t *testing.T, most uint64, f func()) {
 	t.Helper()
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		t.Fatal(err)
 	}
 	none := l
-	none.Cur = 0
+	none.Cur = most
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
@@ -57,4 +65,53 @@ func TestWhatWeirLacksIsNoWordAboutATarget(t *testing.T) {
 			t.Error("the target was put aside")
 		}
 	}
+}
+
+// What lies idle is given up where descriptors are needed, of another upstream too.
+func TestIdleConnectionsAreSpared(t *testing.T) {
+	accepted := make(chan error, 3)
+	answering := func() string {
+		return backend(t, func(p *peer) {
+			accepted <- nil
+			p.head()
+			p.answer("ok")
+			_ = p.ended()
+		})
+	}
+	idle := to(t, config.Upstream{}, answering())
+	spared := 0
+	u, err := New(&config.Upstream{Name: "test", URLs: []string{answering()}}, Options{Spare: func() bool {
+		spared++
+		return idle.Spare()
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for range 2 { // one more for the backend, which accepts
+		idle.targets[0].put(connection(t, idle))
+		_ = nettest.Within(t, accepted, "the connection")
+	}
+	lowest, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := uint64(lowest.Fd())
+	_ = lowest.Close()
+	withDescriptors(t, most, func() {
+		expectFetch(t, u, request("/", nil), "ok")
+	})
+	if n := idle.Status()[0].Idle; n != 0 || spared != 1 {
+		t.Errorf("spared %d times, %d are idle", spared, n)
+	}
+}
+
+// connection is one to u that no exchange was on.
+func connection(t *testing.T, u *Upstream) *conn {
+	t.Helper()
+	c, err := u.targets[0].dial(nil, patience, func(func()) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"weir/proxy/http1"
@@ -74,7 +75,8 @@ type sender struct {
 	last      atomic.Int64 // nanoseconds from began to the last progress
 	ending    atomic.Bool
 
-	sent bool // whole; valid after done
+	sent bool  // whole; valid after done
+	lost error // what a write has learnt of the connection's end; valid after done
 }
 
 // bodyBuffers hold one piece of a body and its chunk framing.
@@ -182,6 +184,10 @@ func (s *sender) run() {
 			// An upstream that stops reading may still answer: whoever reads
 			// from it finds out.
 			if _, err := s.c.rw.Write(out); err != nil {
+				// A reset behind the upstream's own end is EPIPE, and changes nothing.
+				if errno, ok := errors.AsType[syscall.Errno](err); ok && errno != syscall.EPIPE {
+					s.lost = err
+				}
 				return
 			}
 			s.last.Store(int64(time.Since(s.began)))

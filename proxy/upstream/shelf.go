@@ -10,7 +10,8 @@ import (
 )
 
 const (
-	maxIdle    = 1024                   // idle connections kept on a shelf
+	maxIdle    = 4096                   // idle connections kept on a shelf
+	maxSpared  = 64                     // of them given up at once
 	idleExpiry = 50 * time.Second       // below the 60 s after which common servers close, unless they say another time
 	spareAfter = 100 * time.Millisecond // unused, what a shelf has may serve another loop
 )
@@ -97,6 +98,16 @@ func (s *shelf) expired(now time.Time) []*conn {
 	} else {
 		s.expire.Reset(idleExpiry - now.Sub(s.idle[0].idleSince))
 	}
+	return old
+}
+
+// oldest takes those away that were used longest ago, n at most.
+func (s *shelf) oldest(n int) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = min(n, len(s.idle))
+	old := slices.Clone(s.idle[:n])
+	s.idle = slices.Delete(s.idle, 0, n)
 	return old
 }
 

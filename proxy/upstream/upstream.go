@@ -24,6 +24,10 @@ type Options struct {
 	// Loops are what connections are put on, so that tasks can wait for them;
 	// nil: only goroutines send requests.
 	Loops *poll.Poller
+	// Spare, if any, is called where a connection cannot be made for want of what Weir
+	// needs itself. It gives up what can be spared (see Upstream.Spare) and tells whether
+	// there was any; then it is tried once more.
+	Spare func() bool
 	// Panic is told of panics beside exchanges: in request bodies and health
 	// checks.
 	Panic crash.Report
@@ -45,6 +49,7 @@ type Upstream struct {
 	responseTimeout time.Duration
 	retries         int
 	turn            atomic.Uint64 // of round_robin
+	spare           func() bool
 	panicked        crash.Report
 
 	closed    chan struct{} // announces the end to health checks
@@ -61,6 +66,7 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 		connectTimeout:  cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout),
 		responseTimeout: cmp.Or(cfg.ResponseTimeout, defaultResponseTimeout),
 		retries:         cfg.Retries,
+		spare:           o.Spare,
 		panicked:        o.Panic,
 		closed:          make(chan struct{}),
 	}
@@ -87,6 +93,19 @@ func (u *Upstream) Close() {
 	for _, t := range u.targets {
 		t.close()
 	}
+}
+
+// Spare closes idle connections, a few at a time, and tells whether there were any:
+// their descriptors may be needed more elsewhere.
+func (u *Upstream) Spare() (any bool) {
+	for _, t := range u.targets {
+		for i := range t.shelves {
+			old := t.shelves[i].oldest(maxSpared)
+			closeAll(old)
+			any = any || len(old) > 0
+		}
+	}
+	return any
 }
 
 // TargetStatus is one target as the admin listener shows it.

@@ -1,4 +1,4 @@
-package relay
+package faultlog
 
 import (
 	"bytes"
@@ -12,11 +12,11 @@ import (
 	"weir/hostabi"
 )
 
-// toldFaults runs f in a bubble with a FaultLog and returns its lines.
-func toldFaults(t *testing.T, f func(l *FaultLog)) (lines []string) {
+// told runs f in a bubble with a Log and returns its lines.
+func told(t *testing.T, f func(l *Log)) (lines []string) {
 	synctest.Test(t, func(*testing.T) {
 		var b bytes.Buffer
-		l := NewFaultLog(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		l := New(slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 			if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
 				return slog.Attr{}
 			}
@@ -31,7 +31,7 @@ func toldFaults(t *testing.T, f func(l *FaultLog)) (lines []string) {
 
 // refused asks n times for a line, and returns how many there are, and how many
 // more they stand for.
-func refused(l *FaultLog, n int, code hostabi.FaultCode) (lines, suppressed int64) {
+func refused(l *Log, n int, code hostabi.FaultCode) (lines, suppressed int64) {
 	for range n {
 		if n, ok := l.Allow(time.Now(), code); ok {
 			lines++
@@ -42,25 +42,25 @@ func refused(l *FaultLog, n int, code hostabi.FaultCode) (lines, suppressed int6
 }
 
 func TestSuppressedFaultsAreToldWhenTheFloodIsOver(t *testing.T) {
-	lines := toldFaults(t, func(l *FaultLog) {
+	lines := told(t, func(l *Log) {
 		for range 2 {
-			if n, _ := refused(l, 20_000, hostabi.PayloadTooLarge); n != faultsAtOnce {
+			if n, _ := refused(l, 20_000, hostabi.PayloadTooLarge); n != atOnce {
 				t.Errorf("%d lines at once", n)
 			}
-			time.Sleep(faultsTold)
+			time.Sleep(toldAfter)
 			synctest.Wait()
 			time.Sleep(time.Hour)
 		}
 	})
-	want := fmt.Sprintf(`msg="faults suppressed" code=payload_too_large suppressed=%d`, 20_000-faultsAtOnce)
+	want := fmt.Sprintf(`msg="faults suppressed" code=payload_too_large suppressed=%d`, 20_000-atOnce)
 	if len(lines) != 2 || lines[0] != want || lines[1] != want {
 		t.Errorf("told %q", lines)
 	}
 }
 
 func TestSuppressedFaultsAreToldAtShutdown(t *testing.T) {
-	lines := toldFaults(t, func(l *FaultLog) {
-		refused(l, faultsAtOnce+3, hostabi.NoRoute)
+	lines := told(t, func(l *Log) {
+		refused(l, atOnce+3, hostabi.NoRoute)
 		l.Close()
 		time.Sleep(time.Hour)
 	})
@@ -72,7 +72,7 @@ func TestSuppressedFaultsAreToldAtShutdown(t *testing.T) {
 func TestEveryFaultHasALineOrIsCountedInOne(t *testing.T) {
 	const rounds, each = 300, 100
 	var lines, suppressed int64
-	last := toldFaults(t, func(l *FaultLog) {
+	last := told(t, func(l *Log) {
 		for range rounds {
 			n, more := refused(l, each, hostabi.InboxFull)
 			lines, suppressed = lines+n, suppressed+more
@@ -90,15 +90,15 @@ func TestEveryFaultHasALineOrIsCountedInOne(t *testing.T) {
 	if lines+suppressed != rounds*each {
 		t.Errorf("%d lines and %d suppressed of %d", lines, suppressed, rounds*each)
 	}
-	if most := int64(faultsAtOnce + rounds/10*faultLines + 1); lines+int64(len(last)) > most {
+	if most := int64(atOnce + rounds/10*perSecond + 1); lines+int64(len(last)) > most {
 		t.Errorf("%d lines and %d of what was suppressed, at most %d are allowed", lines, len(last), most)
 	}
 }
 
 func TestAFloodOfOneFaultHidesNoOther(t *testing.T) {
-	lines := toldFaults(t, func(l *FaultLog) {
+	lines := told(t, func(l *Log) {
 		refused(l, 1000, hostabi.PayloadTooLarge)
-		if n, suppressed := refused(l, faultsAtOnce, hostabi.UpstreamUnavailable); n != faultsAtOnce || suppressed != 0 {
+		if n, suppressed := refused(l, atOnce, hostabi.UpstreamUnavailable); n != atOnce || suppressed != 0 {
 			t.Errorf("%d lines of another code, which stand for %d more", n, suppressed)
 		}
 		l.Warn(time.Now(), "bad request", "peer", "here")
@@ -110,16 +110,16 @@ func TestAFloodOfOneFaultHidesNoOther(t *testing.T) {
 }
 
 func TestKindsOfFaultsAreBounded(t *testing.T) {
-	lines := toldFaults(t, func(l *FaultLog) {
+	lines := told(t, func(l *Log) {
 		for i := range 1000 {
 			l.Allow(time.Now(), hostabi.FaultCode(fmt.Sprint(i)))
 		}
-		if len(l.kinds) != faultKinds {
+		if len(l.kinds) != maxKinds {
 			t.Errorf("%d kinds", len(l.kinds))
 		}
 		l.Close()
 	})
-	if len(lines) != 1 || lines[0] != fmt.Sprintf(`msg="faults suppressed" code=other suppressed=%d`, 1000-(faultKinds-1)-faultsAtOnce) {
+	if len(lines) != 1 || lines[0] != fmt.Sprintf(`msg="faults suppressed" code=other suppressed=%d`, 1000-(maxKinds-1)-atOnce) {
 		t.Errorf("told %q", lines)
 	}
 }
