@@ -25,7 +25,7 @@ type Client struct {
 // trusted are proxies whose forwarding fields are believed.
 func ClientOf(c net.Conn, h *http1.Request, trusted []netip.Prefix) Client {
 	peer := peerAddr(c)
-	addr, disputed := ClientAddr(peer, h, trusted)
+	addr, disputed := clientAddr(peer, h, trusted)
 	return Client{
 		Addr:     addr,
 		Peer:     peer,
@@ -44,13 +44,13 @@ func (c Client) LogName(conn net.Conn) string {
 	return conn.RemoteAddr().String()
 }
 
-// ClientAddr is the address of the client behind peer: peer itself unless it is
+// clientAddr is the address of the client behind peer: peer itself unless it is
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
 // one. Forwarded (RFC 7239) counts only when there is no X-Forwarded-For: where it
 // names another client (disputed), the proxy has passed on what it does not write. An
 // entry that is no address ends the search at the proxy that reported it, and so
 // does a line in which a quoted string does not end.
-func ClientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) (addr netip.Addr, disputed bool) {
+func clientAddr(peer netip.Addr, h *http1.Request, trusted []netip.Prefix) (addr netip.Addr, disputed bool) {
 	if !contains(trusted, peer) {
 		return peer, false
 	}

@@ -343,7 +343,7 @@ func TestClientAddr(t *testing.T) {
 		{"X-Forwarded-For comes first", "10.0.0.1", []string{"Forwarded: for=1.1.1.1", "X-Forwarded-For: 192.0.2.1"}, "192.0.2.1"},
 	} {
 		h := head(t, append([]string{"Host: a"}, c.fields...)...)
-		if got, _ := ClientAddr(netip.MustParseAddr(c.peer), h, trusted); got.String() != c.want {
+		if got, _ := clientAddr(netip.MustParseAddr(c.peer), h, trusted); got.String() != c.want {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
@@ -407,7 +407,7 @@ func FuzzClientAddr(f *testing.F) {
 			h.Add("X-Forwarded-For", string(xff))
 		}
 		peer := netip.MustParseAddr("10.0.0.9")
-		if got, _ := ClientAddr(peer, h, trusted); !got.IsValid() || got.Zone() != "" {
+		if got, _ := clientAddr(peer, h, trusted); !got.IsValid() || got.Zone() != "" {
 			t.Fatalf("%q, %q: %v", xff, forwarded, got)
 		}
 	})
