@@ -142,7 +142,13 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 		for err == nil {
 			_, err = l.tr.ReadTo(rest)
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) >= finishTimeout || !l.sink.delivering(began) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) >= finishTimeout {
+			return
+		}
+		if left, moves := l.sink.delivering(began); !moves {
+			if left {
+				end = l.tr.Abort
+			}
 			return
 		}
 	}

@@ -368,6 +368,23 @@ func TestWhatTheKernelHoldsIsTaken(t *testing.T) {
 	}
 }
 
+// Who takes nothing of what the kernel alone has left for it is reset: the kernel would
+// keep that for minutes, for a tunnel that counts no more.
+func TestWhatTheKernelHoldsIsNotLeftThere(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for i := range 40 {
+			r.u.send(event("critical", i, 1000))
+		}
+		r.u.close(1000, "done")
+		r.c.close(1000, "done")
+		<-r.ended
+		if !r.c.w.out.reset {
+			t.Error("the connection is not reset")
+		}
+		r.u.closed(1000, "done") // the other side is not
+	})
+}
+
 // slow_consumer_grace begins when the queue is full, whatever the peer did before.
 func TestGraceBeginsWhenTheQueueIsFull(t *testing.T) {
 	inTunnel(t, func(r *rig) {
