@@ -154,8 +154,12 @@ func (c *conn) endTLS() {
 	}
 }
 
-// closeWrite ends the writing side; false: it cannot be ended by itself.
+// closeWrite ends the writing side; false: it cannot be ended by itself. The end of TLS
+// waits like the answer for a client that reads slowly.
 func (c *conn) closeWrite() bool {
+	if s, ok := c.nc.(interface{ EndTLS() bool }); ok && s.EndTLS() && c.write(nil) != nil {
+		return false
+	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
 }

@@ -1,13 +1,18 @@
 package http1
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"weir/proxy/sock"
 )
 
 // taking is a connection whose kernel holds an answer for its client, who takes some of
@@ -96,6 +101,32 @@ func TestAClientThatTakesNothingIsReset(t *testing.T) {
 		s.ServeConn(nc)
 		if took := time.Since(nc.began); took != set.WriteTimeout || !nc.reset.Load() {
 			t.Errorf("ended after %v, reset: %v", took, nc.reset.Load())
+		}
+	})
+}
+
+// Without its end of TLS an answer that ends with its connection looks cut.
+func TestTheEndOfTLSWaitsForASlowClient(t *testing.T) {
+	h := httptest.NewTLSServer(nil) // for its certificate
+	h.Close()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		s := &Server{
+			Settings: func() Settings { return Settings{HeadTimeout: time.Minute, WriteTimeout: time.Minute} },
+			Handler:  func(x *Exchange) { _ = x.Start(-1); _, _ = io.WriteString(x, "all"); _ = x.Finish() },
+		}
+		go s.ServeConn(sock.Server(pipeTCP{Conn: near}, &tls.Config{Certificates: h.TLS.Certificates}))
+		w := &wire{Conn: far}
+		c := tls.Client(w, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // 1.3 has the client read tickets
+		_, _ = io.WriteString(c, "GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+		got := make([]byte, 1<<10)
+		n, err := c.Read(got)
+		if err != nil || !strings.HasSuffix(string(got[:n]), "all") {
+			t.Fatalf("%q %v", got[:n], err)
+		}
+		time.Sleep(30 * time.Second)
+		if n, err := c.Read(got); err != io.EOF || w.cut {
+			t.Errorf("%q %v, without close_notify: %v", got[:n], err, w.cut)
 		}
 	})
 }
