@@ -119,13 +119,16 @@ func (c *conn) linger() {
 	c.writeSince = time.Now()
 	for n := 0; n < lingerBytes; {
 		if c.br.Buffered() == 0 {
-			_, err := c.br.Peek(1)
-			if isTimeout(err) && c.delivering() {
+			if _, err := c.br.Peek(1); err != nil {
+				if !c.delivering() {
+					return
+				}
+				if !isTimeout(err) { // it says no more, and may take the rest
+					c.leave()
+					time.Sleep(lingerTime)
+				}
 				c.wait(lingerTime, false)
 				continue
-			}
-			if err != nil {
-				return
 			}
 		}
 		k, _ := c.br.Discard(c.br.Buffered())

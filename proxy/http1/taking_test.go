@@ -52,6 +52,7 @@ func TestAConnectionLastsWhileItsAnswerIsTaken(t *testing.T) {
 	drain := func(s *Server) func(net.Conn) {
 		return func(net.Conn) { time.Sleep(time.Second); s.Drain() }
 	}
+	half := func(c net.Conn) { time.Sleep(time.Second); _ = c.Close() } // the kernel's part goes on
 	nothing := func(net.Conn) {}
 	for name, f := range map[string]struct {
 		request   string
@@ -64,6 +65,7 @@ func TestAConnectionLastsWhileItsAnswerIsTaken(t *testing.T) {
 		"the last answer":           {last, func(*Server) func(net.Conn) { return nothing }, time.Hour, time.Minute, time.Minute, false},
 		"idle in a drain":           {get, drain, time.Hour, time.Minute, time.Minute + time.Second, false},
 		"idle for too long":         {get, func(*Server) func(net.Conn) { return nothing }, time.Hour, time.Minute, time.Minute, false},
+		"it has ended its side":     {get, func(*Server) func(net.Conn) { return half }, time.Hour, time.Minute, time.Minute + time.Second, false},
 		"nothing is taken any more": {last, func(*Server) func(net.Conn) { return nothing }, 10 * time.Second, time.Minute, 50 * time.Second, true},
 		"all was taken":             {last, func(*Server) func(net.Conn) { return nothing }, 0, 0, 0, false},
 	} {
