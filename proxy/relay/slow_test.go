@@ -368,21 +368,30 @@ func TestWhatTheKernelHoldsIsTaken(t *testing.T) {
 	}
 }
 
-// Who takes nothing of what the kernel alone has left for it is reset: the kernel would
-// keep that for minutes, for a tunnel that counts no more.
-func TestWhatTheKernelHoldsIsNotLeftThere(t *testing.T) {
-	inTunnel(t, func(r *rig) {
-		for i := range 40 {
-			r.u.send(event("critical", i, 1000))
-		}
-		r.u.close(1000, "done")
-		r.c.close(1000, "done")
-		<-r.ended
-		if !r.c.w.out.reset {
-			t.Error("the connection is not reset")
-		}
-		r.u.closed(1000, "done") // the other side is not
-	})
+// Nor is that kept for long behind the end for who takes nothing of it, whether it has
+// ended its own side or not.
+func TestWhatNobodyTakesIsNotLeftToTheKernel(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		inTunnel(t, func(r *rig) {
+			for i := range 40 {
+				r.u.send(event("critical", i, 1000))
+			}
+			synctest.Wait()
+			r.u.close(1000, "done")
+			synctest.Wait()
+			if ends {
+				r.c.close(1000, "done")
+				r.c.end()
+			}
+			sleep(20_000)
+			r.c.w.out.change(func() {
+				if !r.c.w.out.reset {
+					t.Errorf("a client that had ended its side (%v) was not reset", ends)
+				}
+			})
+			r.u.closed(1000, "done") // the other side is not
+		})
+	}
 }
 
 // slow_consumer_grace begins when the queue is full, whatever the peer did before.
