@@ -12,6 +12,7 @@ import (
 const (
 	maxIdle    = 4096                   // idle connections kept on a shelf
 	maxSpared  = 64                     // of them given up at once
+	reapEvery  = time.Second            // at most: a shelf of thousands is gone through
 	idleExpiry = 50 * time.Second       // below the 60 s after which common servers close, unless they say another time
 	spareAfter = 100 * time.Millisecond // unused, what a shelf has may serve another loop
 )
@@ -101,7 +102,7 @@ func (s *shelf) expired(now time.Time) []*conn {
 	if len(s.idle) == 0 {
 		s.expire = nil
 	} else {
-		s.expire.Reset(next)
+		s.expire.Reset(max(next, reapEvery))
 	}
 	return old
 }
