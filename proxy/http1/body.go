@@ -222,6 +222,9 @@ func (b *BodyReader) Buffered() int {
 	return int(min(int64(b.br.Buffered()), b.left))
 }
 
+// Waits tells whether Read or Next would have to wait.
+func (b *BodyReader) Waits() bool { return b.Buffered() == 0 && b.state != atDone && b.err == nil }
+
 // ChunkLeft is how many bytes of the chunk that Read or Next returned from last
 // are still to come; 0 when the body is not chunked.
 func (b *BodyReader) ChunkLeft() int64 { return b.unread }

@@ -196,9 +196,11 @@ func (c *conn) resume() {
 	}
 }
 
-// write sends p in pieces, as long as the client takes some of it every writeLimit.
+// write sends p in pieces, and before it what waits of TLS, as long as the client takes
+// some of it every writeLimit. One that does not is reset: the kernel would keep what it
+// has for it for minutes.
 func (c *conn) write(p []byte) error {
-	for len(p) > 0 {
+	for {
 		if !c.plain { // no wait can be seen
 			if err := c.armWrite(); err != nil {
 				return err
@@ -206,17 +208,23 @@ func (c *conn) write(p []byte) error {
 		}
 		n, err := c.rw.Write(p[:min(len(p), maxWrite)])
 		p = p[n:]
-		if isTimeout(err) && !c.stalled(n) {
+		switch {
+		case err == nil:
+			err = c.wrote()
+			if err == nil && len(p) == 0 {
+				return nil
+			}
+		case !isTimeout(err):
+		case c.stalled(n):
+			reset(c.nc)
+		default:
 			c.writeArmed = time.Time{}
 			err = c.armWrite()
-		} else if err == nil {
-			err = c.wrote()
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
 // armWrite sees to it that a write that waits is looked at, four times in writeLimit.

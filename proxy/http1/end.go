@@ -81,7 +81,7 @@ func (x *Exchange) end() bool {
 // depart ends the connection behind an answer that was the last, whether the client
 // knew or has sent its next request already.
 func (c *conn) depart() {
-	if c.br != nil && c.br.Buffered() > 0 || c.unread() {
+	if c.br != nil && c.br.Buffered() > 0 || c.unread() || c.unsent() {
 		c.linger()
 	} else {
 		c.endTLS() // without that the answer would look cut
@@ -97,25 +97,56 @@ func (c *conn) unread() (some bool) {
 	return some
 }
 
+// unsent tells whether the kernel has more for the client than it could send so far.
+func (c *conn) unsent() (some bool) {
+	if c.acks != nil {
+		_, some = c.acks.Acked()
+	}
+	return some
+}
+
 // linger closes the writing side and reads what the client still sends, up to
-// a bound: a close with unread bytes would reset the connection, and the client
-// would lose the answer (RFC 9112 §9.6).
+// a bound, and for as long as it goes on taking what was written: a close with unread
+// bytes, or before others come, would reset the connection, and the client would lose
+// the answer (RFC 9112 §9.6).
 func (c *conn) linger() {
 	if !c.closeWrite() {
 		return
 	}
 	c.resume()
-	c.wait(lingerTime, false)
 	c.takeReader(0)
+	c.wait(lingerTime, false)
+	c.writeSince = time.Now()
 	for n := 0; n < lingerBytes; {
 		if c.br.Buffered() == 0 {
 			if _, err := c.br.Peek(1); err != nil {
-				return
+				if !c.delivering() {
+					return
+				}
+				if !isTimeout(err) { // it says no more, and may take the rest
+					c.leave()
+					time.Sleep(lingerTime)
+				}
+				c.wait(lingerTime, false)
+				continue
 			}
 		}
 		k, _ := c.br.Discard(c.br.Buffered())
 		n += k
 	}
+}
+
+// delivering tells whether the client goes on taking what the kernel has for it. One
+// that takes nothing is reset: that would be kept for minutes.
+func (c *conn) delivering() bool {
+	if !c.unsent() {
+		return false
+	}
+	if c.stalled(0) {
+		reset(c.nc)
+		return false
+	}
+	return true
 }
 
 // endTLS says on a connection with TLS that nothing more comes, as whoever closes
@@ -126,8 +157,12 @@ func (c *conn) endTLS() {
 	}
 }
 
-// closeWrite ends the writing side; false: it cannot be ended by itself.
+// closeWrite ends the writing side; false: it cannot be ended by itself. The end of TLS
+// waits like the answer for a client that reads slowly.
 func (c *conn) closeWrite() bool {
+	if s, ok := c.nc.(interface{ EndTLS() bool }); ok && s.EndTLS() && c.write(nil) != nil {
+		return false
+	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	return ok && half.CloseWrite() == nil
 }

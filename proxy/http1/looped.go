@@ -12,11 +12,13 @@ type looped interface {
 // Leave is called before anything that waits for something else than the
 // connection, or computes for long: a loop that serves the exchange goes on
 // without it, until it waits for the connection again.
-func (x *Exchange) Leave() {
-	if x.c.looped == nil {
+func (x *Exchange) Leave() { x.c.leave() }
+
+func (c *conn) leave() {
+	if c.looped == nil {
 		return
 	}
-	if t := x.c.looped.Task(); t != nil {
+	if t := c.looped.Task(); t != nil {
 		t.Leave()
 	}
 }

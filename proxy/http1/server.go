@@ -126,10 +126,10 @@ func (s *Server) dismiss(state uint32) {
 		if c.unread() || !c.state.CompareAndSwap(state, stateEnded) {
 			continue
 		}
-		if c.plain {
+		if c.plain && !c.unsent() {
 			_ = c.nc.Close()
 		} else {
-			c.interrupt() // it says TLS's own end, which may take a while
+			c.interrupt() // it may take a while until the client has the answer, or the end of TLS
 		}
 	}
 }
@@ -214,7 +214,11 @@ func (c *conn) serve() {
 		c.idleLimit = 0
 		c.wait(idle, false)
 		if !c.await(&set) {
-			c.endTLS()
+			if first { // a TLS handshake may be to blame
+				c.endTLS()
+			} else {
+				c.depart()
+			}
 			return
 		}
 		if !c.exchange(&set) {

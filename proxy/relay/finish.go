@@ -142,8 +142,16 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 		for err == nil {
 			_, err = l.tr.ReadTo(rest)
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) >= finishTimeout || !l.sink.delivering(began) {
+		left, moves := l.sink.delivering(began)
+		if !moves && left {
+			end = l.tr.Abort
+		}
+		if !moves || time.Since(began) >= finishTimeout {
 			return
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) { // it says no more, and may take the rest
+			rest.Idle()
+			time.Sleep(lingerTimeout)
 		}
 	}
 }

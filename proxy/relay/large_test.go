@@ -2,6 +2,7 @@ package relay
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,6 +190,24 @@ func TestSourceDiesInsideAMessage(t *testing.T) {
 			<-r.ended
 		})
 	}
+}
+
+// A tunnel ends while the pump has the end of one large message and the beginning of the
+// next in hands: what cannot be passed on any more was begun on the wire all the same.
+func TestALargeMessageBehindATornOne(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		first, next := r.u.frame(true, wsframe.Text, strings.Repeat("a", 100_000)), r.u.frame(true, wsframe.Text, strings.Repeat("b", 100_000))
+		r.u.raw(first[:70_000])
+		r.c.expectBytes(first[:70_000])
+		r.legs[hostabi.ToUpstream].sink.stop() // which the pump finds out now
+		r.u.raw(slices.Concat(first[70_000:], next[:10_000]))
+		synctest.Wait()
+		r.end(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "over"})
+		<-r.ended
+		if got := r.c.read(1000); !r.c.w.out.reset || len(got) > 0 {
+			t.Errorf("it has %q, want a reset", got)
+		}
+	})
 }
 
 // A slow consumer inside a large message can be told nothing; it is reset.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"weir/proxy/sock"
+	"weir/proxy/wsframe"
 )
 
 // stream is one direction of a connection in memory: a kernel's buffer. It is
@@ -59,6 +60,10 @@ func (s *stream) put(p []byte) (int, error) {
 	s.changed.Broadcast()
 	return n, nil
 }
+
+// peerRoom is what the peer's own kernel takes of the bytes that it has not read: they
+// do not wait for room there. A close frame fits.
+const peerRoom = 2 + wsframe.MaxControlPayload
 
 // full reports whether a writer has to wait still.
 func (s *stream) full() bool {
@@ -160,7 +165,7 @@ func (w *wire) Pending() int { return w.accepted }
 
 func (w *wire) Acked() (n uint64, unsent bool) {
 	w.hurt("Acked")
-	w.out.change(func() { n, unsent = w.out.taken, len(w.out.buf) > 0 })
+	w.out.change(func() { n, unsent = w.out.taken, len(w.out.buf) > peerRoom })
 	return n, unsent
 }
 

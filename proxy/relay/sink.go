@@ -273,7 +273,9 @@ func (s *sink) lockMessage(p *pump, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.awaitRoom(p, n)
-	s.inMessage, s.mark, s.parted = true, s.queue.Mark(), false
+	if !s.torn { // else one before it was cut short, which nothing follows
+		s.inMessage, s.mark, s.parted = true, s.queue.Mark(), false
+	}
 }
 
 // unlockMessage ends it, unless it was cut short, which is finish's to see to.

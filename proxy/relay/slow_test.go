@@ -368,6 +368,32 @@ func TestWhatTheKernelHoldsIsTaken(t *testing.T) {
 	}
 }
 
+// Nor is that kept for long behind the end for who takes nothing of it, whether it has
+// ended its own side or not.
+func TestWhatNobodyTakesIsNotLeftToTheKernel(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		inTunnel(t, func(r *rig) {
+			for i := range 40 {
+				r.u.send(event("critical", i, 1000))
+			}
+			synctest.Wait()
+			r.u.close(1000, "done")
+			synctest.Wait()
+			if ends {
+				r.c.close(1000, "done")
+				r.c.end()
+			}
+			sleep(20_000)
+			r.c.w.out.change(func() {
+				if !r.c.w.out.reset {
+					t.Errorf("a client that had ended its side (%v) was not reset", ends)
+				}
+			})
+			r.u.closed(1000, "done") // the other side is not
+		})
+	}
+}
+
 // slow_consumer_grace begins when the queue is full, whatever the peer did before.
 func TestGraceBeginsWhenTheQueueIsFull(t *testing.T) {
 	inTunnel(t, func(r *rig) {

@@ -181,16 +181,16 @@ func (s *sink) look() {
 	s.acked, s.unsent = n, unsent
 }
 
-// delivering reports whether the peer goes on taking what waits for it in the kernel
-// alone; since is when it was to begin.
-func (s *sink) delivering(since time.Time) bool {
+// delivering reports whether something is left for the peer in the kernel alone, and
+// whether the peer goes on taking it; since is when it was to begin.
+func (s *sink) delivering(since time.Time) (left, moves bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.look()
 	if s.moved.After(since) {
 		since = s.moved
 	}
-	return s.unsent && time.Since(since) < s.set.Limits.SlowConsumerGrace
+	return s.unsent, s.unsent && time.Since(since) < s.set.Limits.SlowConsumerGrace
 }
 
 // fail notes that nothing more can be written to this leg. Its reader, which

@@ -9,5 +9,5 @@ func acked(fd int) (n uint64, unsent bool) {
 	if err != nil {
 		return 0, false
 	}
-	return info.Bytes_acked, info.Notsent_bytes > 0
+	return info.Bytes_acked, info.Notsent_bytes > 0 && info.State != unix.BPF_TCP_CLOSE
 }

@@ -237,6 +237,12 @@ func (c *Conn) Write(p []byte) (int, error) {
 // Close implements net.Conn. It sends no TLS close_notify; CloseWrite does.
 func (c *Conn) Close() error { return c.tcp.Close() }
 
+// EndTLS has the next Write send the close_notify of TLS first, which may be one of
+// nothing; false: there is no TLS that could end.
+func (c *Conn) EndTLS() bool {
+	return c.tls != nil && c.tls.shaken.Load() && c.tls.conn.CloseWrite() == nil
+}
+
 // CloseWrite ends the writing side: TLS close_notify where there is TLS, then
 // FIN.
 func (c *Conn) CloseWrite() error {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -306,6 +307,24 @@ func TestAClientThatTakesNothingIsASlowConsumer(t *testing.T) {
 	r.await(1)
 	if r.faults(hostabi.SlowConsumer) != 1 || len(r.logs.lines("level=WARN", "code=slow_consumer")) != 1 {
 		t.Errorf("counted %d", r.faults(hostabi.SlowConsumer))
+	}
+}
+
+// The last bytes of an answer are no others.
+func TestAClientThatTakesNoEndIsASlowConsumer(t *testing.T) {
+	body := strings.Repeat("x", 16<<10)
+	r := newRig(t, answering(t, "HTTP/1.1 200 OK\r\nContent-Length: "+strconv.Itoa(len(body))+"\r\n\r\n"+body),
+		func(r *rig, _ *config.Upstream) { r.writeTimeout = 100 * time.Millisecond })
+	for p := r.dial(); ; {
+		if _, err := io.WriteString(p, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			break
+		}
+	}
+	for len(r.logs.lines("level=WARN", "code=slow_consumer")) == 0 {
+		r.await(1)
+	}
+	if n := r.faults(hostabi.SlowConsumer); n != 1 {
+		t.Errorf("counted %d", n)
 	}
 }
 

@@ -273,7 +273,7 @@ func (c *carriage) answer() (status int, err error) {
 	}
 	c.end(true)
 	if err := x.Finish(); err != nil {
-		return status, errClientGone
+		return status, c.abort(&writeError{err})
 	}
 	return status, nil
 }
@@ -337,7 +337,10 @@ func (c *carriage) abort(err error) error {
 	_, long := errors.AsType[*framed.LengthError](err)
 	_, short := errors.AsType[*framed.TruncatedError](err)
 	_, invalid := errors.AsType[*http1.Error](err)
-	bodyErr := c.up.BodyErr()
+	var bodyErr error
+	if c.up != nil { // else the upstream's part is over
+		bodyErr = c.up.BodyErr()
+	}
 	switch {
 	case unwritten && errors.Is(err, os.ErrDeadlineExceeded):
 		f.Code, f.Message = hostabi.SlowConsumer, fmt.Sprintf("the client took nothing of the answer for %v (write_timeout)", c.route.Limits.WriteTimeout)

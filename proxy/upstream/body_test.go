@@ -106,6 +106,52 @@ func TestAWaitForABodyBoundsNoOther(t *testing.T) {
 	e.Finish(true)
 }
 
+// A server may write a chunk's size and its data one after the other.
+func TestAWaitForABodyIsForItsData(t *testing.T) {
+	for _, begun := range []string{"", "5", "5\r\n"} {
+		next := make(chan struct{})
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			p.head()
+			p.send("HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n" + begun)
+			<-next
+			p.send("5\r\nwhat?\r\n0\r\n\r\n"[len(begun):])
+		}))
+		var resp http1.Response
+		e, err := u.Do(request("/", nil), &resp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.AwaitBody(time.Millisecond) // it has begun, at most
+		close(next)
+		e.AwaitBody(patience)
+		if n := e.Body.Buffered(); n != 5 {
+			t.Errorf("%q: %d bytes are here", begun, n)
+		}
+		if b, err := io.ReadAll(e.Body); string(b) != "what?" || err != nil {
+			t.Errorf("%q: %q, %v", begun, b, err)
+		}
+		e.AwaitBody(patience) // the end is here
+		e.Finish(true)
+	}
+	for _, broken := range []string{"x", "5\r\nwhat?x", "5"} {
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			p.head()
+			p.send("HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n" + broken)
+		}))
+		var resp http1.Response
+		e, err := u.Do(request("/", nil), &resp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.AwaitBody(patience)
+		if _, err := io.ReadAll(e.Body); err == nil {
+			t.Errorf("%q: no error", broken)
+		}
+		e.AwaitBody(patience)
+		e.Finish(false)
+	}
+}
+
 func TestLargeBodiesArriveWhole(t *testing.T) {
 	want := bytes.Repeat([]byte("0123456789abcdef"), 40000)
 	for _, length := range []int64{int64(len(want)), -1} {

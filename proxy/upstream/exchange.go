@@ -232,12 +232,16 @@ func (e *Exchange) stopWatch() {
 	}
 }
 
-// AwaitBody waits until something of the body is here, or its end, but not longer than
-// limit.
+// AwaitBody waits until data of the body is here, or its end, but not longer than limit.
 func (e *Exchange) AwaitBody(limit time.Duration) {
 	e.bodyDue = time.Now().Add(limit)
-	if _, err := e.c.br.Peek(1); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		e.c.failed = err // for the read that follows: a socket tells a reset once
+	for br := e.c.br; e.Body.Waits(); { // what is here may be the beginning of a chunk's head
+		if _, err := br.Peek(br.Buffered() + 1); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				e.c.failed = err // for the read that follows: a socket tells a reset once
+			}
+			break
+		}
 	}
 	e.bodyDue = time.Time{}
 }

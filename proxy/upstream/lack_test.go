@@ -113,5 +113,6 @@ func connection(t *testing.T, u *Upstream) *conn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.keep = idleExpiry
 	return c
 }

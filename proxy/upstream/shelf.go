@@ -12,6 +12,7 @@ import (
 const (
 	maxIdle    = 4096                   // idle connections kept on a shelf
 	maxSpared  = 64                     // of them given up at once
+	reapEvery  = time.Second            // at most: a shelf of thousands is gone through
 	idleExpiry = 50 * time.Second       // below the 60 s after which common servers close, unless they say another time
 	spareAfter = 100 * time.Millisecond // unused, what a shelf has may serve another loop
 )
@@ -65,7 +66,7 @@ func (s *shelf) pop() *conn {
 func (s *shelf) put(c *conn, panicked crash.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || len(s.idle) >= maxIdle {
+	if s.closed || len(s.idle) >= maxIdle || c.keep == 0 {
 		_ = c.nc.Close()
 		return
 	}
@@ -73,12 +74,12 @@ func (s *shelf) put(c *conn, panicked crash.Report) {
 	c.idleSince = time.Now()
 	s.idle = append(s.idle, c)
 	if s.expire == nil {
-		s.expire = time.AfterFunc(idleExpiry, func() { panicked.Contain(s.reap) })
+		s.expire = time.AfterFunc(c.keep, func() { panicked.Contain(s.reap) })
 	}
 }
 
-// reap closes what was idle for too long; it runs again while there is more. A
-// loop that takes or puts does not wait for that.
+// reap closes what was idle for as long as it may be; it runs again while there is
+// more. A loop that takes or puts does not wait for that.
 func (s *shelf) reap() { closeAll(s.expired(time.Now())) }
 
 func (s *shelf) expired(now time.Time) []*conn {
@@ -87,16 +88,21 @@ func (s *shelf) expired(now time.Time) []*conn {
 	if s.closed {
 		return nil
 	}
-	n := 0
-	for n < len(s.idle) && now.Sub(s.idle[n].idleSince) >= idleExpiry {
-		n++
-	}
-	old := slices.Clone(s.idle[:n])
-	s.idle = slices.Delete(s.idle, 0, n)
+	var old []*conn
+	next := idleExpiry
+	s.idle = slices.DeleteFunc(s.idle, func(c *conn) bool {
+		left := c.keep - now.Sub(c.idleSince)
+		if left <= 0 {
+			old = append(old, c)
+			return true
+		}
+		next = min(next, left)
+		return false
+	})
 	if len(s.idle) == 0 {
 		s.expire = nil
 	} else {
-		s.expire.Reset(idleExpiry - now.Sub(s.idle[0].idleSince))
+		s.expire.Reset(max(next, reapEvery))
 	}
 	return old
 }

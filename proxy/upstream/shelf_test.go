@@ -77,6 +77,30 @@ func TestAShelfIsReaped(t *testing.T) {
 	nettest.Within(t, endedLate, "its end")
 }
 
+// What its upstream has closed by then holds no descriptor until idleExpiry.
+func TestAShelfIsReapedWhenItsUpstreamCloses(t *testing.T) {
+	var s shelf
+	brief, ended := used(t)
+	lasting, endedToo := used(t)
+	brief.keep = 4 * time.Second
+	s.put(brief, nil)
+	defer s.close()
+	s.put(lasting, nil)
+	s.mu.Lock()
+	brief.idleSince = brief.idleSince.Add(-4 * time.Second)
+	lasting.idleSince = lasting.idleSince.Add(-4 * time.Second)
+	s.mu.Unlock()
+	s.reap()
+	if err := nettest.Within(t, ended, "the end of what its upstream keeps for 4 s"); err != nil {
+		t.Error(err)
+	}
+	if n := s.count(); n != 1 {
+		t.Errorf("%d are left, want the one that its upstream keeps", n)
+	}
+	s.close()
+	nettest.Within(t, endedToo, "its end")
+}
+
 // An upstream that says how long it keeps a connection is sent nothing on it when that
 // is nearly over.
 func TestWhatAnUpstreamKeepsIsUsedForNoLonger(t *testing.T) {
@@ -99,7 +123,13 @@ func TestWhatAnUpstreamKeepsIsUsedForNoLonger(t *testing.T) {
 		}))
 		expectFetch(t, u, request("/", nil), "ok")
 		c := u.targets[0].shelves[0].pop()
-		if c.open(c.idleSince.Add(keep), false) || keep > 0 && !c.open(c.idleSince.Add(keep-1), false) {
+		if keep == 0 {
+			if c != nil {
+				t.Errorf("%q: it is kept", says)
+			}
+			continue
+		}
+		if c.open(c.idleSince.Add(keep), false) || !c.open(c.idleSince.Add(keep-1), false) {
 			t.Errorf("%q: it is not used for %v", says, keep)
 		}
 		_ = c.nc.Close()
