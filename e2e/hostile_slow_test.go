@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -182,10 +184,12 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		before := b.metric(ended)
 		over := make(chan struct{})
 		var most float64
+		kernel := 0
 		go func() {
 			defer close(over)
 			eventually(t, "clients that do not read to be ended", func() bool {
 				most = max(most, b.metric("weir_queue_bytes"))
+				kernel = max(kernel, b.inKernel())
 				return b.metric(ended)-before >= n
 			})
 		}()
@@ -197,6 +201,10 @@ func TestClientsThatDoNotRead(t *testing.T) {
 		})
 		if most > n*64<<10 {
 			t.Errorf("%v bytes were queued for %d clients of 64 KiB", most, n)
+		}
+		// 128 KiB of them unsent, and what was too much when it was written.
+		if kernel == 0 || kernel > n*256<<10 {
+			t.Errorf("the kernel held %d bytes for %d clients", kernel, n)
 		}
 	}
 	b.withstands("answers nobody reads", func(t *testing.T) {
@@ -232,6 +240,27 @@ func TestClientsThatDoNotRead(t *testing.T) {
 			t.Errorf("%v bytes are queued for 50 clients of 64 KiB", queued)
 		}
 	})
+}
+
+// inKernel is how many bytes the kernel holds toward Weir's clients, sent ones that
+// were not acknowledged included (proc(5)).
+func (g *gateway) inKernel() (sum int) {
+	g.t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(g.addr, ":")
+	n, _ := strconv.Atoi(port)
+	local := fmt.Sprintf("0100007F:%04X", n)
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); f[1] == local {
+			queue, _, _ := strings.Cut(f[4], ":")
+			bytes, _ := strconv.ParseInt(queue, 16, 64)
+			sum += int(bytes)
+		}
+	}
+	return sum
 }
 
 // One address takes no more than its share, however it asks: what it has above

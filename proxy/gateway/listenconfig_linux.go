@@ -5,11 +5,13 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"weir/proxy/sock"
 )
 
-// listenConfig has the kernel give TCP keep-alives of 15 seconds and no delay to
-// what is accepted, from the listener's own options (tcp(7)), where package net
-// would set five options on each connection.
+// listenConfig has the kernel give TCP keep-alives of 15 seconds, no delay and a bound
+// of what waits to be sent to what is accepted, from the listener's own options
+// (tcp(7)), where package net would set five options on each connection.
 func listenConfig() net.ListenConfig {
 	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
@@ -20,6 +22,7 @@ func listenConfig() net.ListenConfig {
 				{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, // seconds
 				{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 				{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+				{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, sock.MaxUnsent},
 			} {
 				if e := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); e != nil && err == nil {
 					err = e

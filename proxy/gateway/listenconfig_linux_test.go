@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/proxy/nettest"
+	"weir/proxy/sock"
 )
 
-func TestAcceptedConnectionsHaveKeepAlives(t *testing.T) {
-	lc := listenConfig()
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
+	l, err := listenOn("127.0.0.1:0", listenConfig())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +33,7 @@ func TestAcceptedConnectionsHaveKeepAlives(t *testing.T) {
 			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, sock.MaxUnsent},
 		} {
 			if got, err := unix.GetsockoptInt(int(fd), o.level, o.name); got != o.want || err != nil {
 				t.Errorf("option %d of level %d is %d (%v), want %d", o.name, o.level, got, err, o.want)
