@@ -314,6 +314,29 @@ func TestMessageRateThatPersistsCloses(t *testing.T) {
 	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 1 }))
 }
 
+// A message that is too large is one, too.
+func TestTooLargeMessagesCostTheirRate(t *testing.T) {
+	for _, c := range tooLarge {
+		t.Run(c.name, func(t *testing.T) {
+			inTunnel(t, func(r *rig) {
+				for range 2 {
+					r.c.raw(r.c.message(c.frames)...)
+					r.c.refused(hostabi.PayloadTooLarge, 4000, c.actual)
+				}
+				r.c.send("m")
+				r.c.refused(hostabi.RateLimited, 1, -1)
+				for range 2 * limitedRow { // that was the first above the rate
+					r.c.raw(r.c.message(c.frames)...)
+				}
+				for range 2*limitedRow - 1 {
+					r.c.refused(hostabi.PayloadTooLarge, 4000, c.actual)
+				}
+				r.c.closed(1008, "rate_limited")
+			}, maxMessage(4000), with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 2 }))
+		})
+	}
+}
+
 func TestMessageRateThatDoesNotPersist(t *testing.T) {
 	inTunnel(t, func(r *rig) {
 		for range 3 {

@@ -49,7 +49,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		}
 		return p.frameEnd()
 	case whole && h.Length > limit:
-		return p.startRefusing(h, oversize(limit, h.Length))
+		return p.refuseUnjudged(h, oversize(limit, h.Length))
 	}
 	p.text.frame(h, p.set.Limits.ValidateUTF8)
 	if p.hold == nil {
@@ -61,14 +61,20 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	frames := int64(len(p.hold.wire) + h.Size)
 	switch {
 	case p.hold.payload > limit:
-		return p.startRefusing(h, oversize(limit, p.hold.payload))
+		return p.refuseUnjudged(h, oversize(limit, p.hold.payload))
 	case frames > 2*limit+heldOverhead:
-		return p.startRefusing(h, oversize(limit, frames))
+		return p.refuseUnjudged(h, oversize(limit, frames))
 	}
 	if br := p.keep(header); br.code != "" {
-		return p.startRefusing(h, br)
+		return p.refuseUnjudged(h, br)
 	}
 	return p.frameEnd()
+}
+
+// refuseUnjudged is startRefusing for a message of which exceeds was not asked.
+func (p *pump) refuseUnjudged(h *wsframe.Header, br breach) *Cause {
+	p.spend()
+	return p.startRefusing(h, br)
 }
 
 // here returns what has come of a frame's payload.

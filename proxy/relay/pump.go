@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"weir/hostabi"
 	"weir/proxy/jsonpeek"
 	"weir/proxy/policy"
@@ -43,7 +45,7 @@ type pump struct {
 	text   text     // of the message that comes in parts
 
 	seen    seenKeys
-	limited int // messages refused by message_rate in a row
+	limited int // messages above message_rate in a row
 
 	messages, bytes counter
 	shed, conflated counter
@@ -246,20 +248,30 @@ func (p *pump) message(h *wsframe.Header, run *int) *Cause {
 
 // exceeds returns the ceiling that a message of size bytes breaks.
 func (p *pump) exceeds(size int64, rule *policy.Rule) breach {
-	if limit := p.set.Limits.MaxMessageSize; size > limit {
+	above := p.spend()
+	switch limit := p.set.Limits.MaxMessageSize; {
+	case size > limit:
 		return oversize(limit, size)
-	}
-	if rule.MaxSize > 0 && size > rule.MaxSize {
+	case rule.MaxSize > 0 && size > rule.MaxSize:
 		return breach{code: hostabi.PayloadTooLarge, ceiling: "the policy's max_size of its kind,", limit: rule.MaxSize, actual: size}
-	}
-	if p.dir == hostabi.ToUpstream {
-		if l := p.t.limiter.Load(); l != nil && !l.AllowN(p.now, 1) {
-			p.limited++
-			return breach{code: hostabi.RateLimited, limit: int64(l.Limit()), actual: -1}
-		}
-		p.limited = 0
+	case above != nil:
+		return breach{code: hostabi.RateLimited, limit: int64(above.Limit()), actual: -1}
 	}
 	return breach{}
+}
+
+// spend takes what a message of the client costs of message_rate, also one that is
+// refused for another reason; not nil: it was not there.
+func (p *pump) spend() (above *rate.Limiter) {
+	if p.dir == hostabi.ToUpstream {
+		above = p.t.limiter.Load()
+	}
+	if above == nil || above.AllowN(p.now, 1) {
+		p.limited = 0
+		return nil
+	}
+	p.limited++
+	return above
 }
 
 // peek returns at most n bytes of the beginning of a frame's payload, unmasked

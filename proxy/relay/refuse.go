@@ -129,8 +129,8 @@ func (p *pump) refuseWhole(br breach, prefix []byte) *Cause {
 	p.t.o.Metrics.Fault(code).Inc()
 	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
 	p.t.logFault(p, br, key)
-	if code == hostabi.RateLimited && p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
-		return p.t.messageFault(p.dir, code, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, br.limit))
+	if p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
+		return p.t.messageFault(p.dir, hostabi.RateLimited, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, p.set.Limits.MessageRate))
 	}
 	view := p.set.View
 	env := view.Envelope(code, hostabi.WebSocket, p.dir)
