@@ -41,11 +41,15 @@ func TestWhatTheUpstreamSeesOfARequest(t *testing.T) {
 		},
 		{
 			"a trusted proxy's word is extended", `trusted_proxies = ["127.0.0.0/8"]`,
-			"X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: app.example\r\nForwarded: for=203.0.113.7;proto=https\r\n",
+			"X-Forwarded-For: 203.0.113.7, 198.51.100.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: app.example\r\nForwarded: for=203.0.113.7;proto=https, for=198.51.100.1\r\n",
 			map[string]string{
 				"X-Forwarded-For": "203.0.113.7, 198.51.100.1, 127.0.0.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "app.example",
-				"Forwarded": "for=203.0.113.7;proto=https, for=127.0.0.1;host=a;proto=http",
+				"Forwarded": "for=203.0.113.7;proto=https, for=198.51.100.1, for=127.0.0.1;host=a;proto=http",
 			},
+		},
+		{
+			"but not what it has passed on", `trusted_proxies = ["127.0.0.0/8"]`, "X-Forwarded-For: 203.0.113.7\r\nForwarded: for=1.2.3.4\r\n",
+			map[string]string{"X-Forwarded-For": "203.0.113.7, 127.0.0.1", "Forwarded": "for=203.0.113.7, for=127.0.0.1;host=a;proto=http"},
 		},
 		{
 			"proxies elsewhere are not trusted", `trusted_proxies = ["10.0.0.0/8"]`, "X-Forwarded-For: 203.0.113.7\r\n",

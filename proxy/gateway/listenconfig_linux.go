@@ -5,9 +5,11 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"weir/proxy/sock"
 )
+
+// maxUnsent is how many bytes the kernel takes for a client beyond what TCP could send so
+// far. It would be megabytes for one that does not read, which no limit of Weir's counts.
+const maxUnsent = 128 << 10
 
 // listenConfig has the kernel give TCP keep-alives of 15 seconds, no delay and a bound
 // of what waits to be sent to what is accepted, from the listener's own options
@@ -22,7 +24,7 @@ func listenConfig() net.ListenConfig {
 				{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, // seconds
 				{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 				{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-				{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, sock.MaxUnsent},
+				{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent},
 			} {
 				if e := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); e != nil && err == nil {
 					err = e

@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"weir/proxy/nettest"
-	"weir/proxy/sock"
 )
 
 func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
@@ -33,7 +32,7 @@ func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
 			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-			{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, sock.MaxUnsent},
+			{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent},
 		} {
 			if got, err := unix.GetsockoptInt(int(fd), o.level, o.name); got != o.want || err != nil {
 				t.Errorf("option %d of level %d is %d (%v), want %d", o.name, o.level, got, err, o.want)

@@ -60,7 +60,6 @@ func (d Dialer) dialName(address string) (*Socket, error) {
 		_ = tcp.Close()
 		return nil, err
 	}
-	boundUnsent(fd)
 	return newSocket(d.Loops, d.near(), fd, tcp.RemoteAddr()), nil
 }
 
@@ -71,7 +70,6 @@ func (d Dialer) connect(ap netip.AddrPort) (*Socket, error) {
 		return nil, os.NewSyscallError("socket", err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	boundUnsent(fd)
 	s := newSocket(d.Loops, d.near(), fd, net.TCPAddrFromAddrPort(ap))
 	if err := d.join(s, sa); err != nil {
 		_ = s.Close()
@@ -81,15 +79,6 @@ func (d Dialer) connect(ap netip.AddrPort) (*Socket, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// MaxUnsent is how many bytes the kernel takes for a peer beyond what TCP could send so
-// far (TCP_NOTSENT_LOWAT). It would be megabytes for one that does not read, which no
-// limit of Weir's counts.
-const MaxUnsent = 128 << 10
-
-func boundUnsent(fd int) {
-	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, MaxUnsent)
 }
 
 // join connects s to sa.
