@@ -286,12 +286,14 @@ slow_consumer_grace = "10m"`, policy: `droppable = ["presence"]`})
 	bystander, other := n.pair(g, s, nil)
 	client, _ := slow(t, n, g, s, 20_000, 1000, "message")
 	var refusal event
+	var more []*peer // what the kernel takes at last, they fill again
 	eventually(t, "a new tunnel to be refused", func() bool {
 		c := n.open(g.ws("/"), nil)
 		e := c.any()
 		if e.Ev == "open" {
-			s.accept()
-			c.do("close", args{"code": 1000})
+			c.pause()
+			s.accept().do("flood", args{"count": 1000, "size": 1000, "from": 1, "types": []string{"message"}})
+			more = append(more, c)
 			return false
 		}
 		refusal = e
@@ -306,6 +308,9 @@ slow_consumer_grace = "10m"`, policy: `droppable = ["presence"]`})
 	bystander.send("hello")
 	if got := other.message(); got != "hello" {
 		t.Errorf("another tunnel got %q", got)
+	}
+	for _, c := range more {
+		c.do("resume", nil)
 	}
 	client.do("resume", nil)
 	for id := 1; id <= 20_000; id++ {
