@@ -32,32 +32,32 @@ func newBreaker() *breaker {
 	return b
 }
 
-// allow says whether a call may start at now. Every allowed call is followed by
-// success, failure or cancel.
-func (b *breaker) allow(now time.Time) bool {
+// allow says whether a call may start at now, and whether it is the trial. Every
+// allowed call is followed by success, failure or cancel, which are told so.
+func (b *breaker) allow(now time.Time) (ok, trial bool) {
 	if b.quiet.Load() {
-		return true
+		return true, false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.wait == 0 {
-		return true
+		return true, false
 	}
 	if b.trial || now.Before(b.until) {
-		return false
+		return false, false
 	}
 	b.trial = true
-	return true
+	return true, true
 }
 
 // success closes the breaker.
-func (b *breaker) success() {
+func (b *breaker) success(trial bool) {
 	if b.quiet.Load() {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.wait > 0 && !b.trial {
+	if b.wait > 0 && !trial {
 		return // a straggler from before it opened decides nothing
 	}
 	b.faults, b.wait, b.trial = 0, 0, false
@@ -66,13 +66,13 @@ func (b *breaker) success() {
 
 // failure counts a fault at now and reports whether it opened the breaker, and
 // for how long.
-func (b *breaker) failure(now time.Time) (opened bool, wait time.Duration) {
+func (b *breaker) failure(now time.Time, trial bool) (opened bool, wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.quiet.Store(false)
 	b.faults++
 	switch {
-	case b.trial:
+	case trial:
 		b.wait = min(2*b.wait, breakerMax)
 	case b.wait == 0 && b.faults >= breakerFaults:
 		b.wait = breakerFirst
@@ -85,8 +85,8 @@ func (b *breaker) failure(now time.Time) (opened bool, wait time.Duration) {
 }
 
 // cancel ends an allowed call that never reached the guest.
-func (b *breaker) cancel() {
-	if b.quiet.Load() {
+func (b *breaker) cancel(trial bool) {
+	if !trial {
 		return
 	}
 	b.mu.Lock()

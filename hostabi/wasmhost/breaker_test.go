@@ -25,16 +25,17 @@ func TestBreaker(t *testing.T) {
 		b := newBreaker()
 		for i, s := range steps {
 			now := zero.Add(s.at)
-			if got, want := b.allow(now), s.do != "no"; got != want {
+			got, trial := b.allow(now)
+			if want := s.do != "no"; got != want {
 				t.Fatalf("%s: step %d is allowed: %v", name, i, got)
 			}
 			switch s.do {
 			case "ok":
-				b.success()
+				b.success(trial)
 			case "bad":
-				b.failure(now)
+				b.failure(now, trial)
 			case "none":
-				b.cancel()
+				b.cancel(trial)
 			}
 			if got := b.state(now); got != s.then {
 				t.Fatalf("%s: after step %d it is %s, want %s", name, i, got, s.then)
@@ -46,8 +47,8 @@ func TestBreaker(t *testing.T) {
 func TestBreakerOpenTimeIsBounded(t *testing.T) {
 	b, now, longest := newBreaker(), time.Unix(0, 0), time.Duration(0)
 	for range 20 {
-		if b.allow(now) {
-			_, wait := b.failure(now)
+		if ok, trial := b.allow(now); ok {
+			_, wait := b.failure(now, trial)
 			longest = max(longest, wait)
 		}
 		now = now.Add(breakerMax)
@@ -60,10 +61,38 @@ func TestBreakerOpenTimeIsBounded(t *testing.T) {
 func TestBreakerHasOneTrial(t *testing.T) {
 	b, now := newBreaker(), time.Unix(0, 0)
 	for range breakerFaults {
-		b.failure(now)
+		b.failure(now, false)
 	}
 	now = now.Add(breakerFirst)
-	if !b.allow(now) || b.allow(now) || b.state(now) != "half-open" {
+	first, trial := b.allow(now)
+	second, _ := b.allow(now)
+	if !first || !trial || second || b.state(now) != "half-open" {
 		t.Error("not exactly one trial")
+	}
+}
+
+// A call may take 10 s until what it missed is compiled, and end in a later trial.
+func TestACallFromBeforeTheBreakerOpenedDecidesNoTrial(t *testing.T) {
+	for name, straggles := range map[string]func(b *breaker, now time.Time){
+		"answers":           func(b *breaker, _ time.Time) { b.success(false) },
+		"fails":             func(b *breaker, now time.Time) { b.failure(now, false) },
+		"never got a guest": func(b *breaker, _ time.Time) { b.cancel(false) },
+	} {
+		b, now := newBreaker(), time.Unix(0, 0)
+		for range breakerFaults {
+			b.failure(now, false)
+		}
+		now = now.Add(breakerFirst)
+		if ok, trial := b.allow(now); !ok || !trial {
+			t.Fatalf("%s: no trial", name)
+		}
+		straggles(b, now)
+		if ok, _ := b.allow(now); ok || b.state(now) != "half-open" {
+			t.Errorf("%s: it is %s, and another call is allowed: %v", name, b.state(now), ok)
+		}
+		b.success(true)
+		if got := b.state(now); got != "closed" {
+			t.Errorf("%s: after the trial's success it is %s", name, got)
+		}
 	}
 }

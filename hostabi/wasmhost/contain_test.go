@@ -65,7 +65,7 @@ func TestAPanicInTheHostIsAFault(t *testing.T) {
 		m.makeMu.Unlock()
 		badLine.Store(true)
 		in = <-m.slots
-		m.discard(in, m.fault(hostabi.Classify, Trap, errClosed))
+		m.discard(in, m.fault(hostabi.Classify, Trap, errClosed), false)
 		synctest.Wait()
 		told(2, "(*Module).heal")
 		m.makeMu.Lock()

@@ -16,12 +16,12 @@ const (
 
 // discard closes an instance that faulted and has its slot filled again in the
 // background.
-func (m *Module) discard(in *instance, f *Fault) {
+func (m *Module) discard(in *instance, f *Fault, trial bool) {
 	// Close waits for healing after it has collected every slot, and this one is
 	// not collected before heal has filled it: so Go happens before Wait.
 	defer m.healing.Go(m.heal)
 	in.close()
-	opened, wait := m.breaker.failure(time.Now())
+	opened, wait := m.breaker.failure(time.Now(), trial)
 	m.log.say("warn", fmt.Sprintf("hook %s: %s: %s", f.Hook, f.Kind, firstLine(f.Err)))
 	if opened {
 		m.log.say("error", fmt.Sprintf("not called for %v after repeated faults", wait))

@@ -249,12 +249,13 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	if len(in) > hostabi.MaxInput {
 		return out, 0, m.fault(h, Input, fmt.Errorf("input of %d bytes exceeds %d", len(in), hostabi.MaxInput))
 	}
-	if !m.breaker.allow(m.epoch.Add(start)) {
+	ok, trial := m.breaker.allow(m.epoch.Add(start))
+	if !ok {
 		return out, 0, m.down[h]
 	}
 	inst, err := m.take()
 	if err != nil {
-		m.breaker.cancel()
+		m.breaker.cancel(trial)
 		return out, 0, m.fault(h, Unavailable, err)
 	}
 	var r hostabi.Result
@@ -266,7 +267,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	err = m.contain(call)
 	for err != nil && inst.absent > 0 {
 		if inst, err = m.completed(inst, start); err != nil {
-			m.breaker.cancel()
+			m.breaker.cancel(trial)
 			m.healing.Go(m.heal) // as in discard
 			return out, 0, m.fault(h, Unavailable, err)
 		}
@@ -274,11 +275,11 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	}
 	if err == nil {
 		m.put(inst)
-		m.breaker.success()
+		m.breaker.success(trial)
 		return out, r, nil
 	}
 	f := m.fault(h, kind, err)
-	m.discard(inst, f)
+	m.discard(inst, f, trial)
 	return out, 0, f
 }
 
