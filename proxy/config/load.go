@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -118,11 +120,32 @@ func (d *decoder) certificate(s *Server, read reader) {
 	if certErr != nil || keyErr != nil {
 		return
 	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		d.fail("server.tls_cert", "does not make a pair with tls_key: %v", err)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err == nil {
+		err = readable(cert, pair.Certificate)
+	} else {
+		err = fmt.Errorf("does not make a pair with tls_key: %w", err)
+	}
+	if err != nil {
+		d.fail("server.tls_cert", "%v", err)
 		return
 	}
 	s.CertPEM, s.KeyPEM = cert, key
+}
+
+// readable reports what crypto/tls would serve unseen: it looks at the first
+// certificate of the chain in file, and passes over what is cut short. Clients look
+// at all of them.
+func readable(file []byte, chain [][]byte) error {
+	if begun := bytes.Count(file, []byte("-----BEGIN CERTIFICATE-----")); begun != len(chain) {
+		return fmt.Errorf("begins %d certificates, of which %d can be read: the file is damaged or cut short", begun, len(chain))
+	}
+	for i, der := range chain {
+		if _, err := x509.ParseCertificate(der); err != nil {
+			return fmt.Errorf("certificate %d of %d cannot be read: %w", i+1, len(chain), err)
+		}
+	}
+	return nil
 }
 
 // modules reads the module of every policy and holds it to its sha256. One
