@@ -35,7 +35,8 @@ builds everything anew beside what runs, and only then changes over: no
 connection notices, and on any error nothing changes.
 
 Weir also does so by itself when the file or a policy changes, and on SIGHUP.
-What this command adds is the answer.
+What this command adds is the answer. A change of the token is left to Weir: until
+it has taken that up, it does not know who asks with the new one.
 
 Exit status: 0 when the configuration is in force, also when it was before, 1 when
 it was refused (the reasons are printed, the old one stays) or Weir cannot be
@@ -93,7 +94,11 @@ func postReload(ctx context.Context, base, token string) (string, error) {
 		return "", fmt.Errorf("the answer broke off: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", refusal(resp.Status, body)
+		err := refusal(resp.Status, body)
+		if resp.StatusCode == http.StatusUnauthorized {
+			err = fmt.Errorf("%w: the running Weir has another admin.token than the file; it takes up a new one by itself, or its log says why not", err)
+		}
+		return "", err
 	}
 	var done struct {
 		Generation uint64

@@ -50,7 +50,7 @@ func TestReload(t *testing.T) {
 	f("", 200, `{"generation": 2, "changed": false}`, exitOK, "nothing to reload, the files say what runs: generation 2 is in force\n", "")
 	f("s3cret", 200, `{"generation": 3, "changed": true}`, exitOK, "reloaded: generation 3 is in force\n", "")
 	f("", 422, refused, exitFailure, "", "weir reload: the configuration was refused\ngateway.toml:3: route[0].path: no\nand more\n")
-	f("", 401, `{"detail": "a token is needed"}`, exitFailure, "", "a token is needed (401 Unauthorized)")
+	f("new", 401, `{"detail": "a token is needed"}`, exitFailure, "", "a token is needed (401 Unauthorized): the running Weir has another admin.token than the file")
 	f("", 502, "bad gateway", exitFailure, "", "502 Bad Gateway\nbad gateway")
 	f("", 200, "<html>", exitFailure, "", "not as Weir does")
 	f("s3cret", 307, "", exitFailure, "", "307")
