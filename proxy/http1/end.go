@@ -56,11 +56,14 @@ func (x *Exchange) end() bool {
 	if !x.started && !x.aborted {
 		_ = x.Respond(500, "", nil) // a handler that answers nothing
 	}
-	if x.err != nil {
-		return false
-	}
-	if !x.finished {
+	if x.err == nil && !x.finished {
 		x.Abort() // what it wanted to say remains unknown
+	}
+	if x.err != nil {
+		// What the kernel has of a cut answer counts nowhere once it is closed.
+		if x.err == ErrAborted && !x.toEnd && x.c.unsent() {
+			x.c.linger()
+		}
 		return false
 	}
 	if x.close {

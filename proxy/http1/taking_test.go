@@ -107,6 +107,44 @@ func TestAClientThatTakesNothingIsReset(t *testing.T) {
 	})
 }
 
+// A cut answer is its client's as far as it goes, and counts until then.
+func TestAConnectionLastsWhileACutAnswerIsTaken(t *testing.T) {
+	for name, f := range map[string]struct {
+		request   string
+		most, all time.Duration
+		want      time.Duration
+		reset     bool
+	}{
+		"it is taken":               {get, time.Hour, time.Minute, time.Minute, false},
+		"nothing is taken any more": {get, 10 * time.Second, time.Minute, 50 * time.Second, true},
+		"all was taken":             {get, 0, 0, 0, false},
+		"only a reset says it":      {"GET / HTTP/1.0\r\n\r\n", time.Hour, time.Minute, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				set := Settings{HeadTimeout: 10 * time.Second, WriteTimeout: 40 * time.Second}
+				s := &Server{Settings: func() Settings { return set }, Handler: func(x *Exchange) {
+					_ = x.Start(-1)
+					_, _ = io.WriteString(x, "a part")
+					x.Abort()
+				}}
+				far, near := net.Pipe()
+				nc := &taking{Conn: near, began: time.Now(), most: f.most, all: f.all}
+				var client sync.WaitGroup
+				client.Go(func() {
+					_, _ = io.WriteString(far, f.request)
+					_, _ = io.Copy(io.Discard, far)
+				})
+				defer client.Wait()
+				s.ServeConn(nc)
+				if took := time.Since(nc.began); took != f.want || nc.reset.Load() != f.reset {
+					t.Errorf("ended after %v, reset: %v; want %v, %v", took, nc.reset.Load(), f.want, f.reset)
+				}
+			})
+		})
+	}
+}
+
 // Without its end of TLS an answer that ends with its connection looks cut.
 func TestTheEndOfTLSWaitsForASlowClient(t *testing.T) {
 	h := httptest.NewTLSServer(nil) // for its certificate

@@ -104,9 +104,9 @@ func (x *Exchange) fail(err error) error {
 	return x.err
 }
 
-// Abort ends the connection so that the client cannot take the answer for
-// whole: what is buffered is sent, then the connection closes before the end
-// that the framing promised; with a reset when there is no framing.
+// Abort has the connection end behind Handler so that the client cannot take the
+// answer for whole: what is buffered is sent, then the connection closes before the
+// end that the framing promised; with a reset when there is no framing.
 func (x *Exchange) Abort() {
 	if x.aborted {
 		return
@@ -116,7 +116,6 @@ func (x *Exchange) Abort() {
 	}
 	x.aborted = true
 	_ = x.fail(ErrAborted)
-	x.c.cut()
 }
 
 // Respond writes a whole small answer with what else is in Resp. The request
