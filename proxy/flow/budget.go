@@ -88,8 +88,8 @@ func (b *Budget) Want(n int64) {
 	}
 }
 
-// reserveSpare is Reserve for what may be shed: it takes nothing that is wanted.
-func (b *Budget) reserveSpare(n int64) bool {
+// ReserveSpare is Reserve for what may be shed: it takes nothing that is wanted.
+func (b *Budget) ReserveSpare(n int64) bool {
 	for o := b; o != nil; o = o.parent {
 		if wanted := o.wanted.Load(); wanted > 0 && o.used.Load()+n+wanted > o.max.Load() && o.max.Load() > 0 {
 			return false

@@ -56,7 +56,7 @@ func (q *Queue) makeRoom(m *Message, bare int64) bool {
 // reserve takes n bytes of the budget for a message.
 func (q *Queue) reserve(n int64, droppable bool) bool {
 	if droppable {
-		return q.budget.reserveSpare(n)
+		return q.budget.ReserveSpare(n)
 	}
 	return q.budget.Reserve(n)
 }

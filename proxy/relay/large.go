@@ -15,6 +15,7 @@ type held struct {
 	wire     []byte // frames as they came
 	payload  int64  // bytes of payload declared so far
 	reserved int64  // in the memory budget
+	sheds    bool   // where there is no memory for it
 
 	mask [4]byte // of the frame that comes in
 	at   int     // bytes of its payload that have come
@@ -37,6 +38,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		if rule := p.rule(h, p.here(h)); !p.queues(h, rule) {
 			return p.beginLarge(h, rule)
 		}
+		p.hold = &held{sheds: true}
 	}
 	p.buf.r += h.Size
 	p.left, p.fin = h.Length, h.Fin
@@ -65,7 +67,12 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	case frames > 2*limit+heldOverhead:
 		return p.refuseUnjudged(h, oversize(limit, frames))
 	}
-	if br := p.keep(header); br.code != "" {
+	switch br := p.keep(header); {
+	case br.code == "":
+	case p.hold.sheds:
+		p.spend()
+		p.shedHeld()
+	default:
 		return p.refuseUnjudged(h, br)
 	}
 	return p.frameEnd()
@@ -146,6 +153,10 @@ func (p *pump) payload() *Cause {
 			p.hold.at += len(part)
 			break
 		}
+		if p.hold.sheds {
+			p.shedHeld()
+			break
+		}
 		mask, at := p.hold.mask, p.hold.at
 		p.startRefusal(br)
 		p.refuse.mask, p.refuse.at, p.refuse.drained = mask, at, int64(n)+p.left
@@ -186,7 +197,11 @@ func (p *pump) keep(part []byte) breach {
 	if need := len(h.wire) + len(part); need > cap(h.wire) {
 		grown := max(need, 2*cap(h.wire), heldStart)
 		more := int64(grown - cap(h.wire))
-		if br := p.reserve(more); br.code != "" {
+		if h.sheds {
+			if !p.t.o.Route.Memory.ReserveSpare(more) {
+				return noMemory(0, more) // which nobody is told
+			}
+		} else if br := p.reserve(more); br.code != "" {
 			return br
 		}
 		h.reserved += more
@@ -241,6 +256,13 @@ func (p *pump) sendHeld() *Cause {
 	}
 	p.out.sink.send(p, p.hold.wire, []message{{rule: rule, end: len(p.hold.wire)}})
 	return nil
+}
+
+// shedHeld gives up a held message that may be shed, and what is to come of it.
+func (p *pump) shedHeld() {
+	p.dropHeld()
+	p.state = dropping
+	p.out.sink.drop()
 }
 
 func (p *pump) dropHeld() {

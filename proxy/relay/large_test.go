@@ -303,6 +303,21 @@ func TestLargeStatesAreConflated(t *testing.T) {
 	}, kernel(500), under(events(t)), buffered(320_000))
 }
 
+// One that finds no memory is shed like others: nobody is refused for it, made to shed
+// for it or made to wait, and its receiver is told.
+func TestALargeMessageThatFindsNoMemoryIsShed(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		first := fill(r.u, 1000)
+		r.u.send(event("pp", 1, 200_000), "end")
+		synctest.Wait()
+		if f := r.carried(hostabi.ToClient); f.Shed != 1 || f.Refused != 0 || r.pressure.Load() != 0 {
+			t.Errorf("%+v, %d times everybody was asked to shed", f, r.pressure.Load())
+		}
+		r.u.silent()
+		r.c.expect(first, `{"gap":1}`, "end")
+	}, kernel(500), under(events(t)), buffered(400_000), memory(220_000))
+}
+
 // Fragments of a large message are held up to the ceiling, and delivered to a
 // slow peer without a second copy.
 func TestLargeHeldMessage(t *testing.T) {
