@@ -267,6 +267,34 @@ func TestSlowButMoving(t *testing.T) {
 	}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
 }
 
+// A peer that does one after the other, and cannot write since its messages wait for a
+// slow reader, does not read meanwhile. It is none of the dead, until that one is.
+func TestWhoIsNotReadNeedNotRead(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			slow, busy := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			for i := range 50 {
+				busy.send(event("critical", i, 1000))
+				slow.send(event("critical", i, 1000))
+			}
+			for range 10 {
+				sleep(2000)
+				if got := slow.read(450); len(got) < 450 {
+					t.Fatalf("the end came behind %q", got)
+				}
+			}
+			sleep(4000)
+			if r.Tunnel.ended() {
+				t.Error("ended while the other reads")
+			}
+			sleep(3000)
+			if !r.Tunnel.ended() || r.cause.Code != 1013 {
+				t.Errorf("nobody takes anything, and it has not ended: %+v", r.cause)
+			}
+		}, kernel(500), buffered(5000))
+	}
+}
+
 // Nor is one that is closed, or pinged in vain, when the kernel wakes a writer only
 // behind half of what it holds, which takes longer than slow_consumer_grace: neither
 // while the tunnel is open, nor when it has ended and the rest is on its way.

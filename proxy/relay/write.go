@@ -150,20 +150,34 @@ func (s *sink) armGrace(wait time.Duration) {
 }
 
 func (s *sink) graceOver() {
-	if queued, stuck := s.stuck(); stuck {
+	if queued, stuck := s.stuck(s.excused()); stuck {
 		s.t.end(s.t.slowConsumer(s.dir, queued))
 	}
 }
 
+// excused returns until when the peer had reason not to read: one that does one after
+// the other waits until Weir reads from it, which waits for the other peer, as long as
+// that one takes something. Zero: it had none.
+func (s *sink) excused() time.Time {
+	if !s.leg.paused.Load() {
+		return time.Time{}
+	}
+	other := &s.t.legs[s.dir].sink
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	other.look()
+	return other.moved
+}
+
 // stuck reports whether it is over, and how much waits; else it is looked at again.
-func (s *sink) stuck() (queued int64, stuck bool) {
+func (s *sink) stuck(excused time.Time) (queued int64, stuck bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stalled == 0 || s.gone() {
 		return 0, false
 	}
 	s.look()
-	left := s.set.Limits.SlowConsumerGrace - min(time.Since(s.moved), time.Since(s.full))
+	left := s.set.Limits.SlowConsumerGrace - min(time.Since(s.moved), time.Since(s.full), time.Since(excused))
 	if left > 0 {
 		s.armGrace(left)
 	}
