@@ -70,7 +70,6 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	switch br := p.keep(header); {
 	case br.code == "":
 	case p.hold.sheds:
-		p.spend()
 		p.shedHeld()
 	default:
 		return p.refuseUnjudged(h, br)
@@ -157,6 +156,7 @@ func (p *pump) payload() *Cause {
 			p.shedHeld()
 			break
 		}
+		p.spend()
 		mask, at := p.hold.mask, p.hold.at
 		p.startRefusal(br)
 		p.refuse.mask, p.refuse.at, p.refuse.drained = mask, at, int64(n)+p.left
@@ -260,6 +260,7 @@ func (p *pump) sendHeld() *Cause {
 
 // shedHeld gives up a held message that may be shed, and what is to come of it.
 func (p *pump) shedHeld() {
+	p.spend()
 	p.dropHeld()
 	p.state = dropping
 	p.out.sink.drop()
