@@ -76,6 +76,17 @@ func levels(path string) int {
 	return n
 }
 
+// unmarked is src without the byte order marks in front of it. The TOML library passes
+// over one, also over one of UTF-16 that stands before UTF-8.
+func unmarked(src string) string {
+	for _, mark := range [...]string{"\ufeff", "\xff\xfe", "\xfe\xff"} {
+		if rest, ok := strings.CutPrefix(src, mark); ok {
+			return unmarked(rest)
+		}
+	}
+	return src
+}
+
 // scanLines walks a document that the TOML library accepts. On any other it ends
 // early, with the lines found so far. It ends, too, at a path that is above maxPath
 // or maxLevels, which it returns with its line.

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/BurntSushi/toml"
 
@@ -66,7 +65,7 @@ func parse(path string, src []byte, read reader) (*Config, Errors) {
 	if err != nil {
 		return nil, Errors{{File: path, Message: err.Error()}}
 	}
-	text := strings.TrimLeft(string(src), "\ufeff")
+	text := unmarked(string(src))
 	found, long, line := scanLines(text)
 	if long != "" {
 		measured := fmt.Sprintf("has %d bytes with the tables and arrays that it is in; at most %d are allowed", len(long), maxPath)
