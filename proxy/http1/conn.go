@@ -239,7 +239,7 @@ func (c *conn) armWrite() error {
 	if first {
 		c.writeSince = now
 	}
-	if c.writeArmed.Sub(now) > step/2 {
+	if left := c.writeArmed.Sub(now); left > step/2 && left <= step { // else it is of a longer writeLimit
 		return nil
 	}
 	if first && c.acks != nil {

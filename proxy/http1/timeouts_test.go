@@ -160,6 +160,16 @@ func TestTimeoutsToTheSecond(t *testing.T) {
 	run("a client that takes nothing", hello, func(_ *testing.T, c net.Conn) {
 		_, _ = io.WriteString(c, get)
 	}, set.WriteTimeout)
+	limits := []time.Duration{set.WriteTimeout, time.Hour}
+	run("a client that takes nothing, where the answer before had longer", func(x *Exchange) {
+		x.Limit(set.IdleTimeout, limits[len(limits)-1])
+		limits = limits[:len(limits)-1]
+		hello(x)
+	}, func(t *testing.T, c net.Conn) {
+		_, _ = io.WriteString(c, get)
+		answer(t, c)
+		_, _ = io.WriteString(c, get)
+	}, set.WriteTimeout)
 }
 
 // A write that had to wait leaves no deadline behind for a later one.
