@@ -63,12 +63,18 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 	if err != nil {
 		return nil, &Error{Kind: Canceled, Err: err, BodyErr: err}
 	}
-	e := newExchange(u, r)
+	e, over := newExchange(u, r), false
+	defer func() {
+		if !over && e.from != nil { // a panic: whoever handles it has no e to finish
+			e.Finish(false)
+		}
+	}()
 	var failed []*target // each is tried once
 	for {
 		t := u.pick(failed)
 		err := e.attempt(t, r, b, whole, resp)
 		if err == nil {
+			over = true
 			return e, nil
 		}
 		more := len(failed) < min(u.retries, len(u.targets)-1)
@@ -78,6 +84,7 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 		}
 		e.stopWatch()
 		e.release()
+		over = true
 		return nil, err
 	}
 }
@@ -105,11 +112,12 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 			s.inUse.Add(-1)
 			return e.Fault(Canceled, errCanceled)
 		}
+		e.from = s
 		written, err := e.roundTrip(r, head, whole, resp)
 		if err == nil {
-			e.from = s
 			return nil
 		}
+		e.from = nil
 		again := c.reused && !c.began && (repeatable || !written && r.Body == nil)
 		f := e.abandon(err)
 		if !again || f.Kind != Closed {

@@ -2,10 +2,13 @@ package upstream
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
 	"weir/proxy/config"
+	"weir/proxy/http1"
+	"weir/proxy/nettest"
 )
 
 // badBody panics when it is read.
@@ -60,4 +63,31 @@ func TestAPanicInAHealthCheckIsAFailure(t *testing.T) {
 		t.Error(stack)
 	}
 	u.Close()
+}
+
+// A panic of what is called while the answer is waited for leaves no connection behind,
+// and nothing that sends the body.
+func TestAPanicInAnExchangeLeavesNoConnection(t *testing.T) {
+	for name, body := range map[string]io.Reader{"without a body": nil, "with one that goes on": endless{}} {
+		ended := make(chan error, 1)
+		u := to(t, config.Upstream{}, backend(t, func(p *peer) {
+			p.head()
+			p.send("HTTP/1.1 103 Early Hints\r\n\r\n")
+			ended <- p.ended()
+		}))
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%s: no panic", name)
+				}
+			}()
+			r := request("/", body)
+			r.Interim = func() error { panic("made to") }
+			_, _ = u.Do(r, new(http1.Response))
+		}()
+		nettest.Within(t, ended, name)
+		if n := u.Status()[0].InUse; n != 0 {
+			t.Errorf("%s: %d connections are in use", name, n)
+		}
+	}
 }
