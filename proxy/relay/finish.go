@@ -168,7 +168,7 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 		s.abandon()
 		return s.leg.tr.Pending() == 0 // else what is encrypted would go out with close_notify
 	}
-	patience, over := s.set.Limits.SlowConsumerGrace, finishTimeout
+	patience, over := s.patience(), finishTimeout
 	if skip {
 		s.dropped(s.queue.Clear())
 		patience, over = closeTimeout, closeTimeout

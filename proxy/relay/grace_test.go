@@ -58,6 +58,33 @@ func TestDeadConsumer(t *testing.T) {
 	}, kernel(500), buffered(5000))
 }
 
+// A reload reaches a peer that has stalled already, within half a minute: whoever reads
+// its settings with each message reads none now.
+func TestGraceChangesWhileAPeerIsStalled(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, f := range []struct{ before, after, least, most time.Duration }{
+		{12 * time.Hour, 5 * time.Second, 5 * time.Second, 31 * time.Second},
+		{5 * time.Second, time.Minute, time.Minute, 61 * time.Second},
+	} {
+		inTunnel(t, func(r *rig) {
+			for i := range 100 {
+				r.u.send(event("critical", i, 1000))
+			}
+			sleep(1000)
+			began := time.Now()
+			set := *r.route.Load()
+			set.Limits.SlowConsumerGrace = f.after
+			r.route.Store(&set)
+			for !r.Tunnel.ended() && time.Since(began) < f.most {
+				sleep(100)
+			}
+			if d := time.Since(began) + time.Second; !r.Tunnel.ended() || d < f.least || r.cause.Code != 1013 {
+				t.Errorf("from %v to %v: %v later ended is %v, for %v", f.before, f.after, d, r.Tunnel.ended(), r.cause.Error())
+			}
+		}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.SlowConsumerGrace, l.IdleTimeout = f.before, day }))
+	}
+}
+
 // A peer that reads slowly is not closed, however long it takes.
 func TestSlowButMoving(t *testing.T) {
 	inTunnel(t, func(r *rig) {

@@ -126,7 +126,7 @@ func (s *sink) stall(p *pump, over func() bool) {
 	if s.stalled++; s.stalled == 1 {
 		s.look()
 		s.full = time.Now()
-		s.armGrace(s.set.Limits.SlowConsumerGrace)
+		s.armGrace(s.patience())
 	}
 	for !over() && !s.gone() {
 		s.wake.Wait()
@@ -138,10 +138,14 @@ func (s *sink) stall(p *pump, over func() bool) {
 	p.in.paused.Store(false)
 }
 
+// patience is slow_consumer_grace, of the moment: a reload changes it for a pump that
+// waits, too, which takes over no other settings meanwhile.
+func (s *sink) patience() time.Duration { return s.t.o.Route.Load().Limits.SlowConsumerGrace }
+
 // armGrace ends the tunnel when nothing moves for slow_consumer_grace. It looks four
-// times in that, to see when something did.
+// times in that, to see when something did, and after watchMost at most.
 func (s *sink) armGrace(wait time.Duration) {
-	wait = min(wait, s.set.Limits.SlowConsumerGrace/4)
+	wait = min(wait, s.patience()/4, watchMost)
 	if s.grace == nil {
 		s.grace = time.AfterFunc(wait, func() { s.t.guard(s.graceOver) })
 		return
@@ -177,7 +181,7 @@ func (s *sink) stuck(excused time.Time) (queued int64, stuck bool) {
 		return 0, false
 	}
 	s.look()
-	left := s.set.Limits.SlowConsumerGrace - min(time.Since(s.moved), time.Since(s.full), time.Since(excused))
+	left := s.patience() - min(time.Since(s.moved), time.Since(s.full), time.Since(excused))
 	if left > 0 {
 		s.armGrace(left)
 	}
@@ -204,7 +208,7 @@ func (s *sink) delivering(since time.Time) (left, moves bool) {
 	if s.moved.After(since) {
 		since = s.moved
 	}
-	return s.unsent, s.unsent && time.Since(since) < s.set.Limits.SlowConsumerGrace
+	return s.unsent, s.unsent && time.Since(since) < s.patience()
 }
 
 // fail notes that nothing more can be written to this leg. Its reader, which
