@@ -33,9 +33,11 @@ func (g *Gateway) publish(gen *generation) {
 		live.relay.Store(&relay.Settings{View: gen.views[cfg.Name], Limits: cfg.Limits})
 		gen.addRoute(cfg, live)
 	}
+	old := g.current.Load()
 	for name, live := range g.routes {
-		if routes[name] == nil && live.clients.any() {
-			routes[name] = live // it may come back while they are open
+		// It may come back while some are open, or begin: who has loaded old is counted yet.
+		if routes[name] == nil && (live.clients.any() || old.views[name] != nil) {
+			routes[name] = live
 		}
 	}
 	g.memory.SetMax(gen.cfg.Limits.MaxMemory)

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 
 	"weir/hostabi"
@@ -85,4 +87,33 @@ func TestARouteIsWholeWhenItIsPublished(t *testing.T) {
 		t.Errorf("%d routes say nothing yet", n)
 	}
 	r.g.retire(old)
+}
+
+// Nor is a tunnel left behind that begins just when its route is taken away.
+func TestATunnelBegunByAGenerationThatIsGoneIsFoundAgain(t *testing.T) {
+	r := prepare(t, t.TempDir(), config.Files{}, plainRoute)
+	t.Cleanup(r.g.close)
+	began := r.g.current.Load().router.match(nil, []byte("/"))
+	for _, text := range []string{strings.Replace(plainRoute, `name = "demo"`, `name = "other"`, 1), plainRoute} {
+		cfg, err := config.Parse(r.path, []byte(head+text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := r.g.current.Load()
+		gen, err := r.g.build(t.Context(), cfg, old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.g.publish(gen)
+		r.g.retire(old)
+		if text != plainRoute {
+			if f := began.enter(netip.Addr{}); f != nil {
+				t.Fatal(f)
+			}
+			defer began.leave(netip.Addr{})
+		}
+	}
+	if r.g.current.Load().router.match(nil, []byte("/")).live != began.live {
+		t.Error("the route that came back is another one")
+	}
 }
