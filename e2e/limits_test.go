@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -179,9 +177,43 @@ func TestIdleKeepAliveConnectionsAreClosed(t *testing.T) {
 // descriptors.
 func TestIdleConnectionsMakeRoomForClients(t *testing.T) {
 	t.Parallel()
-	const kept = 20
+	g, kept := withIdle(t)
+	for range kept / 2 {
+		g.client()
+	}
+}
+
+// And for operators.
+func TestIdleConnectionsMakeRoomForOperators(t *testing.T) {
+	t.Parallel()
+	g, _ := withIdle(t)
+	c := dialRaw(t, g.admin)
+	c.send("GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+	if a := c.response("GET"); a.StatusCode != 200 {
+		t.Error(a.Status)
+	}
+}
+
+// And for the files that a reload reads.
+func TestIdleConnectionsMakeRoomForReloads(t *testing.T) {
+	t.Parallel()
+	g, _ := withIdle(t)
+	s := g.settings
+	s.limits = "max_connections = 100"
+	g.configure(s)
+	g.logs.wait("the reload", "msg=reloaded")
+	if failed := g.logs.all("msg=reload failed*"); len(failed) > 0 {
+		t.Error(failed)
+	}
+}
+
+// withIdle is a Weir that has no descriptor left, and kept connections to its upstream
+// that are idle.
+func withIdle(t *testing.T) (g *gateway, kept int) {
+	t.Helper()
+	kept = 20
 	asked, answer := make(chan struct{}, kept), make(chan struct{})
-	g := start(t, settings{native: true, urls: backend(t, func(c *raw) {
+	g = start(t, settings{native: true, urls: backend(t, func(c *raw) {
 		if c.request() != "" {
 			asked <- struct{}{}
 			<-answer
@@ -199,21 +231,19 @@ func TestIdleConnectionsMakeRoomForClients(t *testing.T) {
 	for _, c := range clients {
 		c.response("GET")
 	}
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
+	for range g.noMoreFiles() {
+		g.client()
 	}
-	highest := 0
-	for _, fd := range open {
-		n, _ := strconv.Atoi(fd.Name())
-		highest = max(highest, n)
+	return g, kept
+}
+
+// client is a connection that Weir serves and that has none to an upstream.
+func (g *gateway) client() *raw {
+	g.t.Helper()
+	c := dialRaw(g.t, g.addr)
+	c.send("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+	if a := c.response("OPTIONS"); a.StatusCode != 204 {
+		g.t.Fatal(a.Status)
 	}
-	g.limitFiles(uint64(highest) + 1)
-	for range highest + 1 - len(open) + kept/2 {
-		c := dialRaw(t, g.addr)
-		c.send("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
-		if a := c.response("OPTIONS"); a.StatusCode != 204 {
-			t.Fatal(a.Status)
-		}
-	}
+	return c
 }

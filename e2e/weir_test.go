@@ -6,9 +6,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -157,6 +159,23 @@ func (g *gateway) limitFiles(most uint64) (was uint64) {
 		g.t.Fatal(err)
 	}
 	return was
+}
+
+// noMoreFiles has no descriptor above those that are open, and returns how many below
+// them are free.
+func (g *gateway) noMoreFiles() (free int) {
+	g.t.Helper()
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	highest := 0
+	for _, fd := range open {
+		n, _ := strconv.Atoi(fd.Name())
+		highest = max(highest, n)
+	}
+	g.limitFiles(uint64(highest) + 1)
+	return highest + 1 - len(open)
 }
 
 // configure writes a gateway.toml of s in place of the running one.

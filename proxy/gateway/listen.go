@@ -13,6 +13,7 @@ import (
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
+	"weir/proxy/sock"
 	"weir/proxy/stream"
 )
 
@@ -33,8 +34,24 @@ func (g *Gateway) listen(cfg *config.Config) error {
 	handler := &adminHandler{g: g}
 	handler.use(cfg.Admin.Token)
 	g.admin = &adminServer{Server: admin.NewServer(handler, g.log), handler: handler, addr: l.Addr()}
-	g.admin.Start(l)
+	g.admin.Start(sparing{l, g})
 	return nil
+}
+
+// sparing accepts operators in the place of idle connections to upstreams, where there
+// is no descriptor for both.
+type sparing struct {
+	net.Listener
+	g *Gateway
+}
+
+// Accept implements net.Listener.
+func (l sparing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if sock.Lack(err) != "" && l.g.spare() {
+		return l.Listener.Accept()
+	}
+	return c, err
 }
 
 // listenOn listens for TCP, and not for Multipath TCP (RFC 8684), which Go does by

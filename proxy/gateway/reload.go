@@ -11,6 +11,7 @@ import (
 	"weir/proxy/admin"
 	"weir/proxy/config"
 	"weir/proxy/metrics"
+	"weir/proxy/sock"
 )
 
 // Reload reads the configuration anew and publishes it. On any error the
@@ -28,7 +29,11 @@ func (g *Gateway) reloadFor(ctx context.Context, asked bool) (changed bool, err 
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	err = errPanicked
-	g.panicked(metrics.InReload).Contain(func() { changed, err = g.reload(ctx) })
+	g.panicked(metrics.InReload).Contain(func() {
+		if changed, err = g.reload(ctx); sock.Lack(err) != "" && g.spare() {
+			changed, err = g.reload(ctx)
+		}
+	})
 	number := g.current.Load().number
 	if failed := g.failing.Swap(err != nil); err != nil {
 		g.metrics.ReloadFailed()
