@@ -149,6 +149,29 @@ func TestTLSUpstreams(t *testing.T) {
 	}
 }
 
+// The system's roots are read once, and not when a connection wants the last descriptor:
+// an upstream would be distrusted from then on.
+func TestRootsAreReadBeforeTheyAreNeeded(t *testing.T) {
+	t.Parallel()
+	_, _, cert, key := selfSigned(t, "backend")
+	s := startNode(t).serve(args{"key": key, "cert": cert})
+	g := start(t, settings{native: true, urls: s.url, env: []string{"SSL_CERT_FILE=" + cert, "SSL_CERT_DIR=" + t.TempDir()}})
+	c := g.client()
+	for range g.noMoreFiles() - 1 { // one for the upstream
+		g.client()
+	}
+	get := func() {
+		t.Helper()
+		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if a := c.response("GET"); a.StatusCode != 200 {
+			t.Error(a.Status)
+		}
+	}
+	get()
+	g.limitFiles(1024)
+	get()
+}
+
 // A renewed certificate is served to the connections that follow.
 func TestARenewedCertificate(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -67,6 +68,13 @@ func newTarget(raw string, o *Options) (*target, error) {
 		}
 		t.tls.ServerName = p.Hostname()
 		t.tls.NextProtos = []string{"http/1.1"}
+		if t.tls.RootCAs == nil {
+			// A handshake would read them, once: that of a moment without descriptors
+			// would have every one fail that follows.
+			if t.tls.RootCAs, err = x509.SystemCertPool(); err != nil {
+				return nil, fmt.Errorf("upstream: roots for %q: %w", raw, err)
+			}
+		}
 		if port == "" {
 			port = "443"
 		}
