@@ -25,6 +25,7 @@ type shelf struct {
 	mu     sync.Mutex
 	idle   []*conn // the one used last is last
 	expire *time.Timer
+	due    time.Time // of expire
 	closed bool
 
 	_ [64]byte // to the next shelf's cache line
@@ -73,8 +74,14 @@ func (s *shelf) put(c *conn, panicked crash.Report) {
 	c.nc.Bind(nil)
 	c.idleSince = time.Now()
 	s.idle = append(s.idle, c)
-	if s.expire == nil {
-		s.expire = time.AfterFunc(c.keep, func() { panicked.Contain(s.reap) })
+	wait := max(c.keep, reapEvery)
+	due := c.idleSince.Add(wait)
+	switch {
+	case s.expire == nil:
+		s.expire, s.due = time.AfterFunc(wait, func() { panicked.Contain(s.reap) }), due
+	case due.Before(s.due):
+		s.expire.Reset(wait)
+		s.due = due
 	}
 }
 
@@ -102,7 +109,9 @@ func (s *shelf) expired(now time.Time) []*conn {
 	if len(s.idle) == 0 {
 		s.expire = nil
 	} else {
-		s.expire.Reset(max(next, reapEvery))
+		wait := max(next, reapEvery)
+		s.expire.Reset(wait)
+		s.due = now.Add(wait)
 	}
 	return old
 }

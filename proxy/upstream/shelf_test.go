@@ -3,6 +3,7 @@ package upstream
 import (
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"weir/proxy/config"
@@ -100,6 +101,31 @@ func TestAShelfIsReapedWhenItsUpstreamCloses(t *testing.T) {
 	s.close()
 	nettest.Within(t, endedToo, "its end")
 }
+
+// However long the others on its shelf are kept.
+func TestWhatIsKeptForLessIsReapedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s shelf
+		defer s.close()
+		for _, keep := range []time.Duration{idleExpiry, 4 * time.Second, 9 * time.Second} {
+			s.put(&conn{nc: sock.Wrap(&closable{}), keep: keep}, nil)
+		}
+		for after, want := range map[time.Duration]int{4 * time.Second: 2, 9 * time.Second: 1, idleExpiry: 0} {
+			time.AfterFunc(after, func() {
+				synctest.Wait()
+				if n := s.count(); n != want {
+					t.Errorf("after %v %d are left, want %d", after, n, want)
+				}
+			})
+		}
+		time.Sleep(idleExpiry + time.Second)
+	})
+}
+
+// closable is a connection of which only the end matters.
+type closable struct{ net.TCPConn }
+
+func (*closable) Close() error { return nil }
 
 // An upstream that says how long it keeps a connection is sent nothing on it when that
 // is nearly over.
