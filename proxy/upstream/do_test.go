@@ -388,3 +388,18 @@ func TestErrorsNameTheirCause(t *testing.T) {
 		t.Error(e)
 	}
 }
+
+// The one behind a target that is down would else take its turns besides its own.
+func TestTurnsOfATargetThatIsDownAreShared(t *testing.T) {
+	for _, balance := range []string{"round_robin", "least_connections"} {
+		u := to(t, config.Upstream{Balance: balance}, "http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3", "http://127.0.0.1:4")
+		u.targets[0].unhealthy.Store(true)
+		turns := map[*target]int{}
+		for range 12 {
+			turns[u.pick(u.targets[3:])]++
+		}
+		if turns[u.targets[1]] != 6 || turns[u.targets[2]] != 6 {
+			t.Errorf("%s: of 12 turns the two that are up had %d and %d", balance, turns[u.targets[1]], turns[u.targets[2]])
+		}
+	}
+}

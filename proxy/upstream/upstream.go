@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -128,18 +129,14 @@ func (u *Upstream) Status() []TargetStatus {
 
 // pick chooses a target. Those that are down are chosen only when there is no
 // other: better a try than a refusal; failed are those that the request has tried.
+// Equals take turns among themselves: were it among all, the one behind a target that
+// is down would have the turns of both.
 func (u *Upstream) pick(failed []*target) *target {
-	n := len(u.targets)
-	if n == 1 {
+	if len(u.targets) == 1 {
 		return u.targets[0]
 	}
 	now := time.Now()
-	start := int(u.turn.Add(1)-1) % n
-	var best *target
-	var bestRank int64
-	for i := range n {
-		t := u.targets[(start+i)%n]
-		rank := int64(0)
+	rank := func(t *target) (rank int64) {
 		if u.least {
 			rank = t.inUse()
 		}
@@ -149,8 +146,27 @@ func (u *Upstream) pick(failed []*target) *target {
 		if slices.Contains(failed, t) {
 			rank += 1 << 41
 		}
-		if best == nil || rank < bestRank {
-			best, bestRank = t, rank
+		return rank
+	}
+	var best *target
+	least, equals := int64(math.MaxInt64), uint64(0)
+	for _, t := range u.targets {
+		switch r := rank(t); {
+		case r < least:
+			best, least, equals = t, r, 1
+		case r == least:
+			equals++
+		}
+	}
+	if turn := (u.turn.Add(1) - 1) % equals; turn > 0 {
+		for _, t := range u.targets { // some may be no equals any more
+			if rank(t) != least {
+				continue
+			}
+			if best = t; turn == 0 {
+				break
+			}
+			turn--
 		}
 	}
 	return best
