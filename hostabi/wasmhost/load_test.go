@@ -1,6 +1,7 @@
 package wasmhost
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -79,20 +80,21 @@ func TestRefusedModules(t *testing.T) {
 	}
 
 	t.Run("only by the compiler", func(t *testing.T) {
-		var deep []byte // loops within each other
-		for range 300 {
-			deep = append(deep, OpLoop, BlockEmpty)
+		deep := Join(bytes.Repeat([]byte{OpLoop, BlockEmpty}, 300), bytes.Repeat([]byte{OpEnd}, 300))
+		grows := Join(I32(0), bytes.Repeat([]byte{OpMemoryGrow, 0}, 5000), []byte{0x1A})
+		for name, body := range map[string][]byte{"loops within each other": deep, "memory that grows and grows": grows} {
+			g := NewGuest().Hook(hostabi.Classify, Join(body, Echo))
+			g.Exports["weir_classify"].Locals = []byte{1, 50, 0x7F}
+			wasm := g.Build()
+			m, err := Load(t.Context(), Options{Wasm: wasm, Engine: Compiler})
+			if err == nil {
+				m.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), Interpreter) {
+				t.Errorf("%s: the compiler: %v", name, err)
+			}
+			load(t, Interpreter, wasm)
 		}
-		for range 300 {
-			deep = append(deep, OpEnd)
-		}
-		g := NewGuest().Hook(hostabi.Classify, Join(deep, Echo))
-		g.Exports["weir_classify"].Locals = []byte{1, 50, 0x7F}
-		wasm := g.Build()
-		if _, err := Load(t.Context(), Options{Wasm: wasm, Engine: Compiler}); err == nil || !strings.Contains(err.Error(), Interpreter) {
-			t.Errorf("the compiler: %v", err)
-		}
-		load(t, Interpreter, wasm)
 	})
 }
 

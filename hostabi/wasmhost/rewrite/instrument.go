@@ -26,6 +26,7 @@ const (
 	bulkShift  = 12 // a tick per 4 KiB, or 4,096 table entries, moved
 	localShift = 6  // a tick per 64 locals zeroed
 	maxBody    = 1 << 20
+	maxCode    = 12 << 20 // all code with the checks; a loop has 3 bytes without, and 22 with them
 )
 
 // meter is what the inserted code refers to.
@@ -171,6 +172,7 @@ func (d *Draft) replace(section int, elements []byte) {
 // of their forms.
 func (d *Draft) rewriteElements(m meter) error {
 	c := &copier{meter: m, limit: 1<<32 - 1}
+	all := uint64(0)
 	err := d.each(wasm.SecElement, func(_ uint32, r *reader) error {
 		form := r.u32()
 		if form > 7 {
@@ -191,6 +193,9 @@ func (d *Draft) rewriteElements(m meter) error {
 			c.out = append(c.out, kind)
 		}
 		n := r.count()
+		if all += uint64(n); all > maxElements {
+			return refuse("use fewer indirect functions", "element segments have more than %d entries", maxElements)
+		}
 		c.out = wasm.AppendU32(c.out, n)
 		for range n {
 			if form&4 == 0 {
@@ -211,6 +216,7 @@ func (d *Draft) rewriteElements(m meter) error {
 func (d *Draft) rewriteCode(m meter, f Form) error {
 	out := make([]byte, 0, len(d.sections[wasm.SecCode])*5/4)
 	c := &copier{meter: m, limit: d.globals}
+	whole := 0 // bytes of the functions that were looked at
 	err := d.each(wasm.SecCode, func(i uint32, r *reader) error {
 		size := r.u32()
 		if size > maxBody {
@@ -235,6 +241,9 @@ func (d *Draft) rewriteCode(m meter, f Form) error {
 		}
 		if body.err != nil {
 			return malformed(wasm.SecCode, body.err)
+		}
+		if whole += len(c.out); whole > maxCode {
+			return refuse("build it smaller", "the code has more than %d bytes with the checks that are added", maxCode)
 		}
 		d.effort.add(&c.nesting, int(c.scratch))
 		if f.Marks {
@@ -347,7 +356,6 @@ func (c *copier) payBulk() {
 
 // store inserts the end of a check: the new countdown is on the stack.
 func (c *copier) store(byOne bool) {
-	c.nesting.blocks++
 	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalSet), c.global)
 	c.out = append(c.out, wasm.OpBlock, wasm.BlockEmpty)
 	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalGet), c.global)
@@ -362,4 +370,7 @@ func (c *copier) store(byOne bool) {
 }
 
 // checkNow inserts a call of the host's checkpoint.
-func (c *copier) checkNow() { c.out = wasm.AppendU32(append(c.out, wasm.OpCall), c.fn) }
+func (c *copier) checkNow() {
+	c.nesting.blocks++
+	c.out = wasm.AppendU32(append(c.out, wasm.OpCall), c.fn)
+}

@@ -21,6 +21,7 @@ const (
 	maxTables    = 16
 	maxEntries   = 1 << 16 // of a section, such as functions or globals; the engine takes up to 2 KiB for one
 	maxData      = 1 << 18 // segments; linkers write many: a Go guest of 2 MiB has 26,000
+	maxElements  = 1 << 16 // of all segments; the engine takes up to 40 bytes for one, each compiled instance again
 	maxSignature = 128     // parameters and results of a function; the engine looks at all for each call
 	maxLocals    = 4096    // of one function, beside its parameters
 	maxAllLocals = 1 << 19 // of all; the interpreter takes 260 bytes for one, a Go guest of 2 MiB has 6,500

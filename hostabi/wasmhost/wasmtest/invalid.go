@@ -1,6 +1,7 @@
 package wasmtest
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 
@@ -51,10 +52,17 @@ func InvalidModules() map[string]Invalid {
 		"too many locals in all": {many(129, 1, 0x80, 0x20, 0x7F), []string{"524288"}},
 		"too many functions":     {many(1 << 16), []string{"section 3", "65536"}},
 		"too many data segments": {With(func(g *Guest) { g.Custom = []byte{wasm.SecData, 3, 0x81, 0x80, 0x10} }), []string{"section 11", "262145", "262144"}},
-		"too many parameters":    {With(func(g *Guest) { g.Types = []wasm.Signature{{Params: strings.Repeat("\x7F", 129)}} }), []string{"129", "128"}},
-		"too many results":       {With(func(g *Guest) { g.Types = []wasm.Signature{{Params: "\x7F", Results: strings.Repeat("\x7F", 128)}} }), []string{"129", "128"}},
-		"an import's long name":  {With(func(g *Guest) { g.Importing("env", strings.Repeat("n", 1025), wasm.Signature{}) }), []string{"section 2", "1024"}},
-		"an export's long name":  {With(func(g *Guest) { g.Export("weir_"+strings.Repeat("n", 1020), wasm.Signature{}) }), []string{"section 7", "1024"}},
-		"a typed reference":      {With(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 1, 0x63, 0} }), []string{"0x63"}},
+		"too many elements": {With(func(g *Guest) {
+			g.Elems = slices.Repeat([][]byte{Join([]byte{1, 0}, wasm.AppendU32(nil, 1<<15), make([]byte, 1<<15))}, 3)
+		}), []string{"element segments", "65536"}},
+		"too many checks": {With(func(g *Guest) {
+			loops := bytes.Repeat([]byte{wasm.OpLoop, wasm.BlockEmpty, wasm.OpEnd}, 300_000)
+			g.Helpers = slices.Repeat([]*Func{{Body: loops}}, 2)
+		}), []string{"12582912", "checks"}},
+		"too many parameters":   {With(func(g *Guest) { g.Types = []wasm.Signature{{Params: strings.Repeat("\x7F", 129)}} }), []string{"129", "128"}},
+		"too many results":      {With(func(g *Guest) { g.Types = []wasm.Signature{{Params: "\x7F", Results: strings.Repeat("\x7F", 128)}} }), []string{"129", "128"}},
+		"an import's long name": {With(func(g *Guest) { g.Importing("env", strings.Repeat("n", 1025), wasm.Signature{}) }), []string{"section 2", "1024"}},
+		"an export's long name": {With(func(g *Guest) { g.Export("weir_"+strings.Repeat("n", 1020), wasm.Signature{}) }), []string{"section 7", "1024"}},
+		"a typed reference":     {With(func(g *Guest) { g.Exports["weir_admit"].Locals = []byte{1, 1, 0x63, 0} }), []string{"0x63"}},
 	}
 }
