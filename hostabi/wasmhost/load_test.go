@@ -82,7 +82,8 @@ func TestRefusedModules(t *testing.T) {
 	t.Run("only by the compiler", func(t *testing.T) {
 		deep := Join(bytes.Repeat([]byte{OpLoop, BlockEmpty}, 300), bytes.Repeat([]byte{OpEnd}, 300))
 		grows := Join(I32(0), bytes.Repeat([]byte{OpMemoryGrow, 0}, 5000), []byte{0x1A})
-		for name, body := range map[string][]byte{"loops within each other": deep, "memory that grows and grows": grows} {
+		loads := Join(I32(0), bytes.Repeat([]byte{0x28, 0, 0}, 50_000), []byte{0x1A})
+		for name, body := range map[string][]byte{"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads} {
 			g := NewGuest().Hook(hostabi.Classify, Join(body, Echo))
 			g.Exports["weir_classify"].Locals = []byte{1, 50, 0x7F}
 			wasm := g.Build()

@@ -22,6 +22,7 @@ func TestStaticBoundsOfABIEqualTheCode(t *testing.T) {
 		"name of an import or export":            maxName,
 		"code of a function":                     maxBody,
 		"code with the checks that are added":    maxCode,
+		"code of a function, compiled":           maxCompiled,
 		"blocks of a function":                   maxBlocks,
 		"blocks × variables of a function":       maxBlockVars,
 		"nested loops × variables of a function": maxLoopVars,

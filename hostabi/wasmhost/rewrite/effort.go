@@ -4,23 +4,27 @@ import "weir/hostabi/wasmhost/wasm"
 
 // Bounds of what the compiler is given (ABI.md §8). It takes more than
 // linear time for a function: 4,000 conditions in a row took it 4 s, 400 nested
-// loops over 100 variables 30 s, and it cannot be stopped within one. Functions as
-// people's compilers write them stay far below: the largest of a Go guest with fmt
-// and encoding/json has 2,300 blocks. The interpreter needs no such bounds.
+// loops over 100 variables 30 s, 1 MiB of nothing but loads minutes, and it cannot be
+// stopped within one. Functions as people's compilers write them stay far below: the
+// largest of a Go guest with fmt and encoding/json has 2,300 blocks, that of one with
+// half of Go's library 50 KiB. The interpreter needs no such bounds.
 const (
+	maxCompiled  = 128 << 10 // bytes of one function; of loads and stores they take it 0.7 s
 	maxBlocks    = 4096    // basic blocks of one function
 	maxBlockVars = 1 << 18 // blocks × variables of one function
 	maxLoopVars  = 8192    // loops within each other × variables of one function
 )
 
 // effort is what it takes to compile the most demanding function of a module.
-type effort struct{ blocks, blockVars, loopVars int }
+type effort struct{ size, blocks, blockVars, loopVars int }
 
 // Compilable says why the compiler is not given the module; nil if it is. It is
 // asked after Write, which looks at the code. The error is an *Error.
 func (d *Draft) Compilable() error {
 	const remedy = `run it with engine = "interpreter", or split its largest function`
 	switch e := d.effort; {
+	case e.size > maxCompiled:
+		return refuse(remedy, "a function has %d bytes of code, the compiler takes at most %d", e.size, maxCompiled)
 	case e.blocks > maxBlocks:
 		return refuse(remedy, "a function has %d blocks, the compiler takes at most %d", e.blocks, maxBlocks)
 	case e.blockVars > maxBlockVars:
@@ -59,8 +63,9 @@ func (n *nesting) leave() {
 	}
 }
 
-// add counts a function of so many variables.
-func (e *effort) add(n *nesting, variables int) {
+// add counts a function of so many bytes and variables.
+func (e *effort) add(n *nesting, size, variables int) {
+	e.size = max(e.size, size)
 	e.blocks = max(e.blocks, n.blocks)
 	e.blockVars = max(e.blockVars, n.blocks*variables)
 	e.loopVars = max(e.loopVars, n.deep*variables)

@@ -245,7 +245,7 @@ func (d *Draft) rewriteCode(m meter, f Form) error {
 		if whole += len(c.out); whole > maxCode {
 			return refuse("build it smaller", "the code has more than %d bytes with the checks that are added", maxCode)
 		}
-		d.effort.add(&c.nesting, int(c.scratch))
+		d.effort.add(&c.nesting, int(size), int(c.scratch))
 		if f.Marks {
 			d.prints = append(d.prints, c.print)
 		}
