@@ -2,7 +2,9 @@ package policy
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"weir/hostabi"
@@ -180,6 +182,31 @@ func TestEnvelopesFallBackAndHeal(t *testing.T) {
 	r.time.advance(1000 * faultTTL)
 	fills()
 	want(t, "calls later", g.calls[hostabi.ErrorHook].Load(), calls+1)
+}
+
+// A guest whose templates are never the same, and never allowed, is asked again each
+// second: nothing is kept of them.
+func TestTemplatesThatChangeAreForgotten(t *testing.T) {
+	var n atomic.Int64
+	bad := false
+	g := &fakeGuest{envelope: func(*hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) {
+		out := hostabi.ErrorOutput{Template: fmt.Sprintf(`{"n":%d}`, n.Add(1))}
+		if bad {
+			out.Close = 1005
+		}
+		return out, ok
+	}}
+	r := start(t, g)
+	bad = true
+	v := r.View("r")
+	for range 10 * maxTemplates {
+		r.time.advance(faultTTL)
+		v.Envelope(hostabi.NoRoute, hostabi.HTTP, hostabi.ToUpstream)
+		r.behind.Wait()
+	}
+	if len(r.templates) > maxTemplates {
+		t.Errorf("%d templates are kept, at most %d may be", len(r.templates), maxTemplates)
+	}
 }
 
 // A bug in what nobody waits for ends nothing, and is tried again.

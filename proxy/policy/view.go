@@ -252,6 +252,9 @@ func (p *Policy) envelope(route string, c hostabi.FaultCode, l leg) (*Envelope, 
 // messages only.
 func hasEnvelope(c hostabi.FaultCode, l leg) bool { return c != hostabi.Gap || l != legHTTP }
 
+// maxTemplates is how many texts are remembered: more than a route has envelopes.
+const maxTemplates = 64
+
 // template compiles text, or finds it compiled.
 func (p *Policy) template(text string) (template, error) {
 	p.mu.Lock()
@@ -261,6 +264,9 @@ func (p *Policy) template(text string) (template, error) {
 	}
 	t, err := compileTemplate(text, p.shape.Keep)
 	if err == nil {
+		if len(p.templates) == maxTemplates { // the guest never says the same
+			clear(p.templates)
+		}
 		p.templates[text] = t
 	}
 	return t, err

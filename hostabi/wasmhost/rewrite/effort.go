@@ -10,9 +10,9 @@ import "weir/hostabi/wasmhost/wasm"
 // half of Go's library 50 KiB. The interpreter needs no such bounds.
 const (
 	maxCompiled  = 128 << 10 // bytes of one function; of loads and stores they take it 0.7 s
-	maxBlocks    = 4096    // basic blocks of one function
-	maxBlockVars = 1 << 18 // blocks × variables of one function
-	maxLoopVars  = 8192    // loops within each other × variables of one function
+	maxBlocks    = 4096      // basic blocks of one function
+	maxBlockVars = 1 << 18   // blocks × variables of one function
+	maxLoopVars  = 8192      // loops within each other × variables of one function
 )
 
 // effort is what it takes to compile the most demanding function of a module.
