@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -104,7 +105,7 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 			problems = append(problems, cfg.At(err.Error()))
 		}
 	}
-	note(gen.loadTLS())
+	note(gen.loadTLS(old))
 	gen.warnOfExpiry(g.log, time.Now())
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
 		note(gen.addPolicy(ctx, g, cfg.Policies[name], old))
@@ -198,9 +199,15 @@ func (g *Gateway) startDemo() error {
 	return nil
 }
 
-func (gen *generation) loadTLS() error {
+// loadTLS keeps the old generation's where it is the same certificate: the keys of
+// session tickets are its own.
+func (gen *generation) loadTLS(old *generation) error {
 	s := &gen.cfg.Server
 	if s.TLSCert == "" {
+		return nil
+	}
+	if old != nil && old.tls != nil && bytes.Equal(s.CertPEM, old.cfg.Server.CertPEM) && bytes.Equal(s.KeyPEM, old.cfg.Server.KeyPEM) {
+		gen.tls = old.tls
 		return nil
 	}
 	cert, err := tls.X509KeyPair(s.CertPEM, s.KeyPEM)

@@ -47,6 +47,44 @@ func startTLS(t *testing.T, limits ...string) *rig {
 	return r
 }
 
+// Who has a session resumes it after a reload that leaves the certificate as it is.
+func TestSessionsSurviveAReload(t *testing.T) {
+	r := startTLS(t)
+	sessions := tls.NewLRUClientSessionCache(1)
+	resumed := func() bool {
+		c, err := tls.Dial("tcp", r.g.Addr().String(), &tls.Config{InsecureSkipVerify: true, ServerName: "weir.test", ClientSessionCache: sessions})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(c); err != nil { // the ticket comes before the answer
+			t.Fatal(err)
+		}
+		return c.ConnectionState().DidResume
+	}
+	if resumed() || !resumed() {
+		t.Fatal("sessions are not resumed at all")
+	}
+	src, err := os.ReadFile(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := append(src, "\nmax_inbox = 7\n"...) // behind [limits]
+	if err := os.WriteFile(r.path, changed, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := r.g.current.Load()
+	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load() == before {
+		t.Fatalf("nothing was reloaded: %v", err)
+	}
+	if !resumed() {
+		t.Error("a reload ended the session")
+	}
+}
+
 // A certificate that clients will refuse is served, and told.
 func TestACertificateThatIsNotValidNow(t *testing.T) {
 	s := httptest.NewTLSServer(nil)
