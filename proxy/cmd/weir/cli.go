@@ -51,6 +51,14 @@ func execute(args []string, c cli) int {
 	return exitUsage
 }
 
+// print writes what was asked for. Who cannot be told has not got it.
+func (c *cli) print(s string) error {
+	if _, err := io.WriteString(c.out, s); err != nil {
+		return failure{err}
+	}
+	return nil
+}
+
 // root is the command line of weir.
 func (c *cli) root() *cobra.Command {
 	root := &cobra.Command{

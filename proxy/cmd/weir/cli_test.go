@@ -95,9 +95,12 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
 func TestWhatCannotBeWrittenIsNoUsageError(t *testing.T) {
-	var problems bytes.Buffer
-	status := execute([]string{"version"}, cli{out: full{}, err: &problems})
-	if status != exitFailure || problems.String() != "weir version: no space left\n" {
-		t.Errorf("status %d, %q", status, problems.String())
+	path := write(t, "gateway.toml", minimal)
+	for _, command := range []string{"version", "validate"} {
+		var problems bytes.Buffer
+		status := execute([]string{command, "-c", path}, cli{out: full{}, err: &problems})
+		if status != exitFailure || problems.String() != "weir "+command+": no space left\n" {
+			t.Errorf("status %d, %q", status, problems.String())
+		}
 	}
 }

@@ -61,8 +61,7 @@ reached, 2 for a command line that makes no sense.`,
 			if err != nil {
 				return failure{err}
 			}
-			fmt.Fprintln(c.out, reply)
-			return nil
+			return c.print(reply + "\n")
 		},
 	}
 }

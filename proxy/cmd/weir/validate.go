@@ -34,11 +34,10 @@ that makes no sense.`,
 				fmt.Fprintln(c.err, problems)
 				return failed
 			}
-			fmt.Fprintf(c.out, "%s: ok: %s, %s, %s\n", c.config,
+			return c.print(fmt.Sprintf("%s: ok: %s, %s, %s\n", c.config,
 				plural(len(cfg.Routes), "route", "routes"),
 				plural(len(cfg.Upstreams), "upstream", "upstreams"),
-				plural(len(cfg.Policies), "policy", "policies"))
-			return nil
+				plural(len(cfg.Policies), "policy", "policies")))
 		},
 	}
 }

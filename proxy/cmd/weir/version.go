@@ -22,11 +22,8 @@ built for any minor version of the same major.`,
   abi  1.0`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if _, err := fmt.Fprintf(c.out, "weir %s\ngo   %s %s/%s\nabi  %d.%d\n",
-				c.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hostabi.Major, hostabi.Minor); err != nil {
-				return failure{err}
-			}
-			return nil
+			return c.print(fmt.Sprintf("weir %s\ngo   %s %s/%s\nabi  %d.%d\n",
+				c.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hostabi.Major, hostabi.Minor))
 		},
 	}
 }
