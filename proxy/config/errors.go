@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Error is one thing wrong with a configuration.
@@ -20,14 +21,21 @@ type Error struct {
 // Unwrap returns why a file cannot be read, nil for any other problem.
 func (e Error) Unwrap() error { return e.cause }
 
-// Error returns "file:line: key: message" without what is unknown.
+// Error returns "file:line: key: message" without what is unknown. It is one line:
+// control characters, as a module's names or a key may have, become spaces.
 func (e Error) Error() string {
 	at := e.File
 	if e.Line > 0 {
 		at += ":" + strconv.Itoa(e.Line)
 	}
 	parts := []string{at, e.Key, e.Message}
-	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+	line := strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, line)
 }
 
 // Errors is every problem that was found, in the order of the file.
