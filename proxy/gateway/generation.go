@@ -165,14 +165,18 @@ func (gen *generation) addView(cfg *config.Route) {
 
 func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *generation) error {
 	key := fmt.Sprintf("%+v", *cfg)
+	o := upstream.Options{Log: g.log, Loops: g.loops, Spare: g.spare, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
 	if old != nil {
-		if s := old.upstreams[cfg.Name]; s != nil && s.key == key {
+		s := old.upstreams[cfg.Name]
+		switch {
+		case s != nil && s.key == key:
 			s.refs.Add(1)
 			gen.upstreams[cfg.Name] = s
 			return nil
+		case s != nil:
+			o.Before = s.part
 		}
 	}
-	o := upstream.Options{Log: g.log, Loops: g.loops, Spare: g.spare, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
 	if slices.Contains(cfg.URLs, "demo:") {
 		if err := g.startDemo(); err != nil {
 			return err

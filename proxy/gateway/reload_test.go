@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -15,9 +16,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"weir/proxy/config"
+	"github.com/coder/websocket"
 
 	"weir/proxy/admin"
+	"weir/proxy/config"
 )
 
 func policyRoute(droppable, limits string) string {
@@ -339,6 +341,40 @@ func TestUnchangedPartsAreKept(t *testing.T) {
 	}
 	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load() != is {
 		t.Errorf("the same files made a new generation: %v", err)
+	}
+}
+
+// Tunnels live for days: to begin counting anew with a target more would send it half of
+// those that follow, and not the ones that it lacks.
+func TestATargetMoreGetsTheTunnels(t *testing.T) {
+	holding := func() string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if c, err := websocket.Accept(w, req, nil); err == nil {
+				_, _, _ = c.Read(req.Context())
+			}
+		}))
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	conf := func(urls ...string) string {
+		return fmt.Sprintf("[upstream.u]\nbalance = \"least_connections\"\nurls = [\"%s\"]\n[[route]]\nupstream = \"u\"\n", strings.Join(urls, `", "`))
+	}
+	a, b := holding(), holding()
+	r := start(t, conf(a))
+	for range 3 {
+		r.ws("/")
+	}
+	r.write(conf(a, b))
+	if err := r.g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		r.ws("/")
+	}
+	for _, s := range r.g.current.Load().upstreams["u"].part.Status() {
+		if s.InUse != 3 {
+			t.Errorf("%+v", s)
+		}
 	}
 }
 

@@ -17,19 +17,23 @@ const (
 	healthBody    = 64 << 10 // of an answer, read so that its connection can be kept
 )
 
-// watchHealth asks t for path until Close, the first time at once.
-func (u *Upstream) watchHealth(t *target, path string) {
+// watchHealth asks t until Close, the first time at once.
+func (u *Upstream) watchHealth(t *target) {
+	fails := 0 // in a row
+	if t.unhealthy.Load() {
+		fails = healthFails // as the Upstream before saw
+	}
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
 	for {
 		err := errors.New("weir itself failed")
-		u.panicked.Contain(func() { err = u.check(t, path) })
+		u.panicked.Contain(func() { err = u.check(t, u.healthPath) })
 		select {
 		case <-u.closed:
 			return
 		default:
 		}
-		if t.checked(err) {
+		if t.checked(err, &fails) {
 			u.log.Warn("upstream health changed", "upstream", u.name, "url", t.url, "healthy", err == nil)
 		}
 		select {
@@ -40,17 +44,17 @@ func (u *Upstream) watchHealth(t *target, path string) {
 	}
 }
 
-// checked takes what a check found; true: t's health has changed. One that Weir had
-// not the means for found nothing.
-func (t *target) checked(err error) (changed bool) {
+// checked takes what a check found, behind so many in a row that failed; true: t's
+// health has changed. One that Weir had not the means for found nothing.
+func (t *target) checked(err error, fails *int) (changed bool) {
 	if _, lack := errors.AsType[*lackError](err); lack {
 		return false
 	}
-	t.checkFails++
+	*fails++
 	if err == nil {
-		t.checkFails = 0
+		*fails = 0
 	}
-	down := t.checkFails >= healthFails
+	down := *fails >= healthFails
 	return t.unhealthy.Swap(down) != down
 }
 

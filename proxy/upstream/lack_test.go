@@ -57,8 +57,9 @@ func TestWhatWeirLacksIsNoWordAboutATarget(t *testing.T) {
 			if !strings.Contains(e.Error(), "weir lacks file descriptors") {
 				t.Error(e)
 			}
+			fails := 0
 			for range healthFails {
-				u.targets[0].checked(u.check(u.targets[0], "/"))
+				u.targets[0].checked(u.check(u.targets[0], "/"), &fails)
 			}
 		})
 		if !u.Status()[0].Healthy {

@@ -21,8 +21,10 @@ const (
 	maxBackoff = 30 * time.Second
 )
 
-// target is one backend.
+// target is one backend, of one Upstream or of those that took its place.
 type target struct {
+	users atomic.Int32 // Upstreams that are not closed
+
 	url  string        // as configured
 	host string        // for Host of health checks, and of requests without
 	addr func() string // host:port to dial
@@ -33,9 +35,8 @@ type target struct {
 
 	shelves []shelf // of idle connections, one a loop
 
-	unhealthy  atomic.Bool               // by active checks
-	checkFails int                       // of theirs in a row; theirs alone
-	downUntil  atomic.Pointer[time.Time] // after connect failures; nil: not down
+	unhealthy atomic.Bool               // by active checks
+	downUntil atomic.Pointer[time.Time] // after connect failures; nil: not down
 
 	mu    sync.Mutex
 	fails int // times in a row that it was put aside
@@ -163,7 +164,11 @@ func (t *target) inUse() (n int64) {
 	return n
 }
 
+// close is of one of its users.
 func (t *target) close() {
+	if t.users.Add(-1) > 0 {
+		return
+	}
 	for i := range t.shelves {
 		t.shelves[i].close()
 	}

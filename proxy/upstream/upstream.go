@@ -22,6 +22,10 @@ type Options struct {
 	Demo func() string // host:port of the embedded backend, for "demo:"
 	Log  *slog.Logger  // nil: discarded
 	TLS  *tls.Config   // template for https targets; nil: the system's roots
+	// Before, if any, is the Upstream whose place this one takes, with the same Options.
+	// Targets that both have are the same ones, with their connections and with what is
+	// known of their health. It is not closed yet.
+	Before *Upstream
 	// Loops are what connections are put on, so that tasks can wait for them;
 	// nil: only goroutines send requests.
 	Loops *poll.Poller
@@ -45,6 +49,7 @@ type Upstream struct {
 	name            string
 	log             *slog.Logger
 	targets         []*target
+	healthPath      string
 	least           bool // least_connections instead of round_robin
 	connectTimeout  time.Duration
 	responseTimeout time.Duration
@@ -63,6 +68,7 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 	u := &Upstream{
 		name:            cfg.Name,
 		log:             cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		healthPath:      cfg.HealthPath,
 		least:           cfg.Balance == "least_connections",
 		connectTimeout:  cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout),
 		responseTimeout: cmp.Or(cfg.ResponseTimeout, defaultResponseTimeout),
@@ -72,28 +78,49 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 		closed:          make(chan struct{}),
 	}
 	for _, raw := range cfg.URLs {
-		t, err := newTarget(raw, &o)
-		if err != nil {
-			return nil, err
+		t := u.known(raw, o.Before)
+		if t == nil {
+			var err error
+			if t, err = newTarget(raw, &o); err != nil {
+				u.Close()
+				return nil, err
+			}
 		}
+		t.users.Add(1)
 		u.targets = append(u.targets, t)
 	}
-	if cfg.HealthPath != "" {
+	if u.healthPath != "" {
 		for _, t := range u.targets {
-			u.checks.Go(func() { u.watchHealth(t, cfg.HealthPath) })
+			u.checks.Go(func() { u.watchHealth(t) })
 		}
 	}
 	return u, nil
 }
 
-// Close ends health checks and idle connections; connections in use end with
-// their exchange.
-func (u *Upstream) Close() {
-	u.closeOnce.Do(func() { close(u.closed) })
-	u.checks.Wait()
-	for _, t := range u.targets {
-		t.close()
+// known returns before's target at url, nil where it has none that u has not yet. What is
+// known by checks of another path is not of use.
+func (u *Upstream) known(url string, before *Upstream) *target {
+	if before == nil || before.healthPath != u.healthPath {
+		return nil
 	}
+	for _, t := range before.targets {
+		if t.url == url && !slices.Contains(u.targets, t) {
+			return t
+		}
+	}
+	return nil
+}
+
+// Close ends health checks, and idle connections to targets that no other Upstream has;
+// connections in use end with their exchange.
+func (u *Upstream) Close() {
+	u.closeOnce.Do(func() {
+		close(u.closed)
+		u.checks.Wait()
+		for _, t := range u.targets {
+			t.close()
+		}
+	})
 }
 
 // Spare closes idle connections, a few at a time, and tells whether there were any:
