@@ -91,6 +91,25 @@ func TestProblemsAreBounded(t *testing.T) {
 	}
 }
 
+// What is said of one route is not made of all upstreams and policies for each of
+// thousands: Weir would read such a file for an hour, and not end meanwhile.
+func TestManyUnknownNamesAreRefused(t *testing.T) {
+	var src strings.Builder
+	for _, kind := range []string{"upstream", "policy"} {
+		src.WriteString(kind + " = {")
+		for i := range 30_000 {
+			fmt.Fprintf(&src, "%x={},", i)
+		}
+		src.WriteString("}\n")
+	}
+	src.WriteString("route = [" + strings.Repeat(`{upstream="x",policy="x"},`, 15_000) + "]\n")
+	_, err := Parse("gateway.toml", []byte(src.String()))
+	problems, _ := errors.AsType[Errors](err)
+	if len(problems) != 101 || len(err.Error()) > 128<<10 {
+		t.Errorf("%d problems of %d bytes", len(problems), len(err.Error()))
+	}
+}
+
 // Each testdata/NAME.bad.toml begins with the problems it must give, one
 // "# want: LINE: KEY: MESSAGE" each, and gives no others.
 func TestBadFiles(t *testing.T) {

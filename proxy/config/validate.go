@@ -29,23 +29,24 @@ func (d *decoder) validate(cfg *Config) {
 
 // references reports names of upstreams and policies that no table has.
 func (d *decoder) references(cfg *Config) {
+	upstreams, policies := known(cfg.Upstreams), known(cfg.Policies) // once: both may be many, and routes too
 	for i, r := range cfg.Routes {
 		path := index("route", i)
 		if _, ok := cfg.Upstreams[r.Upstream]; !ok && r.Upstream != "" {
-			d.fail(join(path, "upstream"), "there is no [upstream.%s]%s", r.Upstream, known(cfg.Upstreams))
+			d.fail(join(path, "upstream"), "there is no [upstream.%s]%s", r.Upstream, upstreams)
 		}
 		if _, ok := cfg.Policies[r.Policy]; !ok && r.Policy != "" {
-			d.fail(join(path, "policy"), "there is no [policy.%s]%s", r.Policy, known(cfg.Policies))
+			d.fail(join(path, "policy"), "there is no [policy.%s]%s", r.Policy, policies)
 		}
 	}
 }
 
-// known lists the names that there are.
+// known lists the names that there are, as far as they are told.
 func known[T any](tables map[string]T) string {
 	if len(tables) == 0 {
 		return ""
 	}
-	return "; there is: " + strings.Join(slices.Sorted(maps.Keys(tables)), ", ")
+	return "; there is: " + clip(strings.Join(slices.Sorted(maps.Keys(tables)), ", "), maxMessage)
 }
 
 // ambiguous reports routes of which the second can never match, and names
