@@ -9,8 +9,9 @@ import (
 	"weir/proxy/config"
 )
 
-// answerTimeout is the time an answer may take to be read by its asker. It
-// begins when the answer does, so that reloads and profiles may take theirs.
+// answerTimeout is the time an answer may take to be read by its asker. It begins
+// when the request is read, and anew with the answer, so that reloads may take theirs;
+// net/http/pprof adds the seconds that a profile is asked for.
 const answerTimeout = 30 * time.Second
 
 // problem is an RFC 9457 problem document.

@@ -45,7 +45,7 @@ func NewHandler(source Source, reg *prometheus.Registry, token string) http.Hand
 		{"GET", "/", "this list", h.index, false},
 		{"GET", "/livez", "200 while the process serves", h.live, true},
 		{"GET", "/readyz", "200 while new work is accepted, else 503 with the reason", h.ready, true},
-		{"GET", "/metrics", "Prometheus metrics", func(w http.ResponseWriter, r *http.Request) { begin(w); metrics.ServeHTTP(w, r) }, false},
+		{"GET", "/metrics", "Prometheus metrics", metrics.ServeHTTP, false},
 		{"GET", "/connections", "open tunnels; ?route=NAME&limit=N", h.connections, false},
 		{"DELETE", "/connections/{id}", "close a tunnel", h.disconnect, false},
 		{"GET", "/policies", "policies of the running generation", h.policies, false},
@@ -153,7 +153,6 @@ func (h *handler) disconnect(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "no connection has the id "+strconv.Quote(id))
 		return
 	}
-	begin(w)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -38,6 +38,7 @@ func NewServer(h http.Handler, log *slog.Logger) *Server {
 	s.http = http.Server{
 		Handler:        h,
 		ReadTimeout:    readTimeout,
+		WriteTimeout:   answerTimeout, // also of what net/http answers by itself
 		IdleTimeout:    idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),

@@ -151,6 +151,35 @@ func TestSlowRequestsAreCutOff(t *testing.T) {
 	}
 }
 
+// Answers that net/http gives by itself, before anybody is asked for a token, are given
+// up like others when nobody takes them: 32 of them would keep every operator out.
+func TestAnswersThatNobodyTakesAreCutOff(t *testing.T) {
+	for name, request := range map[string]string{
+		"probe":    "GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+		"redirect": "GET //livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+		"options":  "OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, l, _ := serve(newTester("secret").h)
+				conn, _ := l.dial(t.Context(), "", "")
+				if _, err := io.WriteString(conn, request); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * answerTimeout)
+				synctest.Wait()
+				if n := s.open.Load(); n != 0 {
+					t.Errorf("%d are open", n)
+				}
+				conn.Close()
+				if err := s.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // Connections that need no token take no descriptors without end.
 func TestConnectionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
