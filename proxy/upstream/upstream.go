@@ -77,9 +77,10 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 		panicked:        o.Panic,
 		closed:          make(chan struct{}),
 	}
+	known := u.known(o.Before)
 	for _, raw := range cfg.URLs {
-		t := u.known(raw, o.Before)
-		if t == nil {
+		t := known[raw]
+		if delete(known, raw); t == nil {
 			var err error
 			if t, err = newTarget(raw, &o); err != nil {
 				u.Close()
@@ -97,18 +98,16 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 	return u, nil
 }
 
-// known returns before's target at url, nil where it has none that u has not yet. What is
-// known by checks of another path is not of use.
-func (u *Upstream) known(url string, before *Upstream) *target {
-	if before == nil || before.healthPath != u.healthPath {
-		return nil
-	}
-	for _, t := range before.targets {
-		if t.url == url && !slices.Contains(u.targets, t) {
-			return t
+// known returns before's targets by their URLs. What is known by checks of another path
+// is not of use.
+func (u *Upstream) known(before *Upstream) map[string]*target {
+	known := map[string]*target{}
+	if before != nil && before.healthPath == u.healthPath {
+		for _, t := range before.targets {
+			known[t.url] = t
 		}
 	}
-	return nil
+	return known
 }
 
 // Close ends health checks, and idle connections to targets that no other Upstream has;
