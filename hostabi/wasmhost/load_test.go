@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,8 +84,19 @@ func TestRefusedModules(t *testing.T) {
 		deep := Join(bytes.Repeat([]byte{OpLoop, BlockEmpty}, 300), bytes.Repeat([]byte{OpEnd}, 300))
 		grows := Join(I32(0), bytes.Repeat([]byte{OpMemoryGrow, 0}, 5000), []byte{0x1A})
 		loads := Join(I32(0), bytes.Repeat([]byte{0x28, 0, 0}, 50_000), []byte{0x1A})
-		for name, body := range map[string][]byte{"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads} {
+		calls := bytes.Repeat([]byte{OpCall, 0}, 1000) // after each of which the compiler reads all globals anew
+		wide := Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpCall, 1}, 3000), bytes.Repeat([]byte{0x1A}, 64))
+		for name, body := range map[string][]byte{
+			"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads,
+			"calls and globals": calls, "calls that pass a lot": wide,
+		} {
 			g := NewGuest().Hook(hostabi.Classify, Join(body, Echo))
+			g.Helper(Signature{})
+			if name == "calls and globals" {
+				g.Globals = slices.Repeat([][]byte{{0x7F, 1, OpI32Const, 0, OpEnd}}, 300)
+			} else {
+				g.Helper(Signature{Params: strings.Repeat("\x7F", 64), Results: strings.Repeat("\x7F", 64)}, OpUnreachable)
+			}
 			g.Exports["weir_classify"].Locals = []byte{1, 50, 0x7F}
 			wasm := g.Build()
 			m, err := Load(t.Context(), Options{Wasm: wasm, Engine: Compiler})

@@ -13,10 +13,11 @@ const (
 	maxBlocks    = 4096      // basic blocks of one function
 	maxBlockVars = 1 << 18   // blocks × variables of one function
 	maxLoopVars  = 8192      // loops within each other × variables of one function
+	maxMoves     = 1 << 18   // calls of one function × what may move at one: see moves
 )
 
 // effort is what it takes to compile the most demanding function of a module.
-type effort struct{ size, blocks, blockVars, loopVars int }
+type effort struct{ size, blocks, blockVars, loopVars, moves int }
 
 // Compilable says why the compiler is not given the module; nil if it is. It is
 // asked after Write, which looks at the code. The error is an *Error.
@@ -31,6 +32,8 @@ func (d *Draft) Compilable() error {
 		return refuse(remedy, "a function has %d blocks × variables, the compiler takes at most %d", e.blockVars, maxBlockVars)
 	case e.loopVars > maxLoopVars:
 		return refuse(remedy, "a function has %d nested loops × variables, the compiler takes at most %d", e.loopVars, maxLoopVars)
+	case e.moves > maxMoves:
+		return refuse(remedy, "a function has %d calls × (globals + widest signature), the compiler takes at most %d", e.moves, maxMoves)
 	}
 	return nil
 }
@@ -41,6 +44,7 @@ type nesting struct {
 	loops  int    // of them
 	deep   int    // most loops at once
 	blocks int    // basic blocks, about
+	calls  int    // with those of the checkpoint
 }
 
 func (n *nesting) reset() { *n = nesting{open: n.open[:0]} }
@@ -63,10 +67,16 @@ func (n *nesting) leave() {
 	}
 }
 
-// add counts a function of so many bytes and variables.
-func (e *effort) add(n *nesting, size, variables int) {
+// moves is what the compiler moves at each call, at most: it passes parameters and
+// results, and reads all globals that may change, with the countdown, anew. A module
+// of 320 KB with 1,000 calls and 65,000 globals took it more than 8 GB.
+func (d *Draft) moves() int { return d.widest + len(d.mutable) + 1 }
+
+// add counts a function of so many bytes and variables, and moves at each call.
+func (e *effort) add(n *nesting, size, variables, moves int) {
 	e.size = max(e.size, size)
 	e.blocks = max(e.blocks, n.blocks)
 	e.blockVars = max(e.blockVars, n.blocks*variables)
 	e.loopVars = max(e.loopVars, n.deep*variables)
+	e.moves = max(e.moves, n.calls*moves)
 }

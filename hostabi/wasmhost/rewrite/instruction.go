@@ -40,6 +40,7 @@ func (c *copier) instruction(r *reader) byte {
 	switch {
 	case op == wasm.OpCall || op == wasm.OpRefFunc:
 		f := r.u32()
+		c.nesting.calls++
 		c.calls = append(c.calls, f)
 		c.out = wasm.AppendU32(append(c.out, op), c.moved(f))
 		return op
@@ -84,6 +85,7 @@ func (c *copier) plain(op byte, r *reader) {
 		}
 		r.u32()
 	case op == wasm.OpCallIndirect:
+		c.nesting.calls++
 		r.u32()
 		r.u32()
 	case op == wasm.OpSelectT:

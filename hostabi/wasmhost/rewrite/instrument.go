@@ -245,7 +245,7 @@ func (d *Draft) rewriteCode(m meter, f Form) error {
 		if whole += len(c.out); whole > maxCode {
 			return refuse("build it smaller", "the code has more than %d bytes with the checks that are added", maxCode)
 		}
-		d.effort.add(&c.nesting, int(size), int(c.scratch))
+		d.effort.add(&c.nesting, int(size), int(c.scratch), d.moves())
 		if f.Marks {
 			d.prints = append(d.prints, c.print)
 		}
@@ -372,5 +372,6 @@ func (c *copier) store(byOne bool) {
 // checkNow inserts a call of the host's checkpoint.
 func (c *copier) checkNow() {
 	c.nesting.blocks++
+	c.nesting.calls++
 	c.out = wasm.AppendU32(append(c.out, wasm.OpCall), c.fn)
 }

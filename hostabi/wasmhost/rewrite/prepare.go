@@ -47,6 +47,7 @@ type Draft struct {
 	types    []wasm.Signature
 	imports  []uint32 // type of each imported function
 	funcs    []uint32 // type of each own function
+	widest   int      // parameters and results of a type, the most
 	globals  uint32
 	mutable  []uint32 // globals of numbers that code may change
 	exports  map[string]export
@@ -207,6 +208,7 @@ func (d *Draft) readTypes() error {
 		if n := len(t.Params) + len(t.Results); n > maxSignature {
 			return refuse("pass them in memory", "a function type has %d parameters and results, more than %d", n, maxSignature)
 		}
+		d.widest = max(d.widest, len(t.Params)+len(t.Results))
 		for _, b := range []byte(t.Params + t.Results) {
 			if !wasm.IsValueType(b) {
 				return refuse(remedyWasm2, "value type %#x is unknown", b)
