@@ -86,9 +86,10 @@ func TestRefusedModules(t *testing.T) {
 		loads := Join(I32(0), bytes.Repeat([]byte{0x28, 0, 0}, 50_000), []byte{0x1A})
 		calls := bytes.Repeat([]byte{OpCall, 0}, 1000) // after each of which the compiler reads all globals anew
 		wide := Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpCall, 1}, 3000), bytes.Repeat([]byte{0x1A}, 64))
+		truncs := Join(I32(0), bytes.Repeat([]byte{0xB7, 0xAA}, 5000), []byte{0x1A})
 		for name, body := range map[string][]byte{
 			"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads,
-			"calls and globals": calls, "calls that pass a lot": wide,
+			"calls and globals": calls, "calls that pass a lot": wide, "conversions that may trap": truncs,
 		} {
 			g := NewGuest().Hook(hostabi.Classify, Join(body, Echo))
 			g.Helper(Signature{})
@@ -107,6 +108,19 @@ func TestRefusedModules(t *testing.T) {
 				t.Errorf("%s: the compiler: %v", name, err)
 			}
 			load(t, Interpreter, wasm)
+		}
+
+		// A few calls that pass a lot in each of very many functions.
+		g := NewGuest()
+		g.Helper(Signature{Params: strings.Repeat("\x7F", 64), Results: strings.Repeat("\x7F", 64)}, OpUnreachable)
+		some := &Func{Body: Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpCall, 0}, 100), bytes.Repeat([]byte{0x1A}, 64))}
+		g.Helpers = append(g.Helpers, slices.Repeat([]*Func{some}, 2000)...)
+		m, err := Load(t.Context(), Options{Wasm: g.Build(), Engine: Compiler})
+		if err == nil {
+			m.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), Interpreter) {
+			t.Errorf("calls that pass a lot, all together: the compiler: %v", err)
 		}
 	})
 }

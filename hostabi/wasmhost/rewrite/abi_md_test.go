@@ -27,5 +27,6 @@ func TestStaticBoundsOfABIEqualTheCode(t *testing.T) {
 		"blocks × variables of a function":                   maxBlockVars,
 		"nested loops × variables of a function":             maxLoopVars,
 		"calls of a function × (globals + widest signature)": maxMoves,
+		"calls of all functions × (globals + widest signature)": maxAllMoves,
 	})
 }

@@ -14,10 +14,12 @@ const (
 	maxBlockVars = 1 << 18   // blocks × variables of one function
 	maxLoopVars  = 8192      // loops within each other × variables of one function
 	maxMoves     = 1 << 18   // calls of one function × what may move at one: see moves
+	maxAllMoves  = 1 << 24   // of all functions; machine code of 10 to 14 bytes for each
 )
 
-// effort is what it takes to compile the most demanding function of a module.
-type effort struct{ size, blocks, blockVars, loopVars, moves int }
+// effort is what it takes to compile the most demanding function of a module, and
+// for allMoves the whole.
+type effort struct{ size, blocks, blockVars, loopVars, moves, allMoves int }
 
 // Compilable says why the compiler is not given the module; nil if it is. It is
 // asked after Write, which looks at the code. The error is an *Error.
@@ -34,6 +36,8 @@ func (d *Draft) Compilable() error {
 		return refuse(remedy, "a function has %d nested loops × variables, the compiler takes at most %d", e.loopVars, maxLoopVars)
 	case e.moves > maxMoves:
 		return refuse(remedy, "a function has %d calls × (globals + widest signature), the compiler takes at most %d", e.moves, maxMoves)
+	case e.allMoves > maxAllMoves:
+		return refuse(`run it with engine = "interpreter", or use fewer globals and parameters`, "the functions have %d calls × (globals + widest signature), the compiler takes at most %d", e.allMoves, maxAllMoves)
 	}
 	return nil
 }
@@ -79,4 +83,5 @@ func (e *effort) add(n *nesting, size, variables, moves int) {
 	e.blockVars = max(e.blockVars, n.blocks*variables)
 	e.loopVars = max(e.loopVars, n.deep*variables)
 	e.moves = max(e.moves, n.calls*moves)
+	e.allMoves += n.calls * moves
 }

@@ -107,6 +107,8 @@ func (c *copier) plain(op byte, r *reader) {
 		r.take(4)
 	case op == wasm.OpF64Const:
 		r.take(8)
+	case op >= 0xA8 && op <= 0xAB || op >= 0xAE && op <= 0xB1: // an integer of a float, or a trap: machine code with branches
+		c.nesting.blocks++
 	case op > wasm.OpF64Const && op <= wasm.OpLastNumeric || op == wasm.OpRefIsNull:
 	case op == wasm.OpRefNull:
 		if t := r.byte(); t != 0x70 && t != 0x6F {

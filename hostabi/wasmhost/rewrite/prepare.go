@@ -85,7 +85,7 @@ func Prepare(module []byte, allowed Imports) (*Draft, error) {
 // validates what comes out. The error is an *Error.
 func (d *Draft) Write(f Form) ([]byte, error) {
 	out := *d // sections are replaced, never changed in place
-	out.mutable, out.prints = nil, nil
+	out.mutable, out.prints, out.effort = nil, nil, effort{}
 	if err := out.instrument(f); err != nil {
 		return nil, err
 	}
