@@ -95,5 +95,5 @@ func (s source) Upstreams() []admin.UpstreamInfo {
 }
 
 func (s source) Reload(ctx context.Context) (changed bool, err error) {
-	return s.g.reloadFor(ctx, true)
+	return s.g.reloadFor(context.WithoutCancel(ctx), true) // who leaves does not make it a failure
 }
