@@ -156,12 +156,14 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	}
 }
 
-// finish writes the rest. False: the peer could not be told in order.
+// finish writes the rest. Behind a part of a large message no close frame can stand,
+// but what came before it has to arrive. False: the peer is to be reset.
 func (s *sink) finish(code uint16, reason string, skip bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() { s.over = true }()
-	if s.err != nil || !s.takeBack() {
+	cut := s.err == nil && !s.takeBack()
+	if s.err != nil || cut && skip {
 		return s.abandon()
 	}
 	if s.severed {
@@ -173,7 +175,7 @@ func (s *sink) finish(code uint16, reason string, skip bool) bool {
 		s.dropped(s.queue.Clear())
 		patience, over = closeTimeout, closeTimeout
 	}
-	if !s.closing {
+	if !s.closing && !cut {
 		s.endWith(code, reason)
 	}
 	s.write()
