@@ -36,7 +36,7 @@ var goroutines = map[string]string{
 	"proxy/relay armGrace":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay finish":            "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay waitWriter":        "sets a flag and wakes",
-	"proxy/relay giveTime":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
+	"proxy/relay after":             "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/faultlog tellLater":      "writes a line, contained",
 	"proxy/relay armWatch":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/demo serveOn":            "accepts and hands on: serve",

@@ -138,15 +138,32 @@ func (t *Tunnel) broken(d hostabi.Direction, err error) *Cause {
 	return c
 }
 
-// endSoon ends the tunnel with c when lossTimeout has passed, unless something
-// else does before.
-func (t *Tunnel) endSoon(c *Cause) {
+// endSoon ends the tunnel with c, which says that the leg of direction d takes nothing
+// any more, when nothing of what its peer had sent has come, or waited for the other
+// peer, for lossTimeout, unless something else ends it before.
+func (t *Tunnel) endSoon(d hostabi.Direction, c *Cause) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.first == nil {
 		t.first, t.guessed = c, true
-		t.giveTime(lossTimeout)
+		t.awaitRest(d)
 	}
+}
+
+// awaitRest is the wait of endSoon. t.mu is held.
+func (t *Tunnel) awaitRest(d hostabi.Direction) {
+	in := &t.legs[d]
+	t.after(lossTimeout, func() {
+		if !in.paused.Load() && t.since(time.Now())-in.lastRead.Load() >= int64(lossTimeout) {
+			t.end(*t.known())
+			return
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.halves == 0 { // else a close frame has come, and its answer is waited for
+			t.awaitRest(d)
+		}
+	})
 }
 
 // known returns what is known to have come first; nil: nothing yet.
@@ -158,15 +175,18 @@ func (t *Tunnel) known() *Cause {
 
 // giveTime ends the tunnel with what came first after d. t.mu is held.
 func (t *Tunnel) giveTime(d time.Duration) {
+	t.after(d, func() { t.end(*t.known()) })
+}
+
+// after calls f after d, in the place of what was to be called before. t.mu is held.
+func (t *Tunnel) after(d time.Duration, f func()) {
 	if t.stopped {
 		return
 	}
 	if t.grace != nil {
 		t.grace.Stop()
 	}
-	t.grace = time.AfterFunc(d, func() {
-		t.guard(func() { t.end(*t.known()) })
-	})
+	t.grace = time.AfterFunc(d, func() { t.guard(f) })
 }
 
 // guard turns a panic into the end of this tunnel alone. Whatever goroutine

@@ -16,7 +16,7 @@ import (
 
 const (
 	closeTimeout  = 5 * time.Second // for the other peer's close frame, and for ours to be taken
-	lossTimeout   = time.Second     // for messages of a peer that takes none any more
+	lossTimeout   = time.Second     // for the next message of a peer that takes none any more
 	lingerTimeout = time.Second     // for a peer to close its side after ours
 	finishTimeout = 5 * time.Minute // for what waits to be delivered, while it moves
 )

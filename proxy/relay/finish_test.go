@@ -194,6 +194,29 @@ func TestLastWordsBehindAFailedWrite(t *testing.T) {
 	})
 }
 
+// So does one that reads slowly, for which much of that waits in the kernel still.
+func TestLastWordsToASlowPeer(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			var sent []string
+			for i := range 100 {
+				sent = append(sent, event("critical", i, 1000))
+			}
+			from.send(sent...)
+			from.close(4002, "done")
+			from.end()
+			from.w.out.change(func() { from.w.out.reset = true }) // writes fail from here on
+			to.send("into the void")
+			for _, s := range sent {
+				sleep(300)
+				to.expect(s)
+			}
+			to.closed(4002, "done")
+		}, kernel(2000), buffered(5000))
+	}
+}
+
 // An upstream that takes nothing and says nothing has a second.
 func TestFailedWriteEndsTheTunnel(t *testing.T) {
 	inTunnel(t, func(r *rig) {

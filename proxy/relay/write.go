@@ -218,7 +218,7 @@ func (s *sink) fail(err error) {
 		s.err = err
 	}
 	s.wake.Broadcast()
-	s.t.endSoon(s.t.lost(s.dir^1, err))
+	s.t.endSoon(s.dir^1, s.t.lost(s.dir^1, err))
 }
 
 // stop wakes whoever waits here: the tunnel is ending.
