@@ -196,13 +196,14 @@ func TestLastWordsBehindAFailedWrite(t *testing.T) {
 
 // So does one that reads slowly, for which much of that waits in the kernel still.
 func TestLastWordsToASlowPeer(t *testing.T) {
-	for way := range 2 {
+	for way := range 4 {
 		inTunnel(t, func(r *rig) {
-			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			from, to := []*peer{r.c, r.u}[way%2], []*peer{r.u, r.c}[way%2]
 			var sent []string
 			for i := range 100 {
 				sent = append(sent, event("critical", i, 1000))
 			}
+			sent = append(sent, event("critical", 100, large), "behind it")
 			from.send(sent...)
 			from.close(4002, "done")
 			from.end()
@@ -213,7 +214,7 @@ func TestLastWordsToASlowPeer(t *testing.T) {
 				to.expect(s)
 			}
 			to.closed(4002, "done")
-		}, kernel(2000), buffered(5000))
+		}, kernel(2000), buffered([]int64{5000, large + large/2}[way/2]))
 	}
 }
 

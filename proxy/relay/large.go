@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"io"
 	"time"
 
 	"weir/hostabi"
@@ -125,9 +126,23 @@ func (p *pump) beginLarge(h *wsframe.Header, rule *policy.Rule) *Cause {
 		p.text.frame(h, p.set.Limits.ValidateUTF8)
 		p.text.at = -h.Size
 		p.state = cutting
-		p.out.sink.lockMessage(p, p.left)
+		p.out.sink.awaitRoom(p, p.left)
+		if !p.completes() {
+			return p.t.lost(p.dir, io.ErrUnexpectedEOF)
+		}
+		p.out.sink.lockMessage()
 	}
 	return nil
+}
+
+// completes reports whether the rest of the large message at hand can still come. Who
+// was found lost by a write sends nothing more: there is what the kernel has.
+func (p *pump) completes() bool {
+	back := &p.in.sink
+	back.mu.Lock()
+	lost := back.err != nil
+	back.mu.Unlock()
+	return !lost || int64(p.in.tr.Unread()) >= p.left-int64(p.buf.w-p.buf.r)
 }
 
 // payload consumes what is here of the current frame's payload.

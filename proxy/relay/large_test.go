@@ -71,7 +71,7 @@ func TestRefusalsDuringALargeMessage(t *testing.T) {
 	inTunnel(t, func(r *rig) {
 		client := &r.legs[hostabi.ToUpstream]
 		for _, n := range []int{1000, 10} {
-			client.sink.lockMessage(&r.pumps[hostabi.ToClient], 1)
+			client.sink.lockMessage()
 			for range n {
 				r.c.send("too large, all of them")
 			}

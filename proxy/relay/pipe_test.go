@@ -169,6 +169,8 @@ func (w *wire) Acked() (n uint64, unsent bool) {
 	return n, unsent
 }
 
+func (w *wire) Unread() int { return w.in.unread() }
+
 func (w *wire) Drain(more func() bool) error {
 	w.hurt("Drain")
 	s := w.out

@@ -267,12 +267,10 @@ func (s *sink) part(p *pump, wire []byte, last bool) {
 	s.settle()
 }
 
-// lockMessage begins a message of p's, n bytes on the wire, that nothing may come
-// between.
-func (s *sink) lockMessage(p *pump, n int64) {
+// lockMessage begins a message that nothing may come between.
+func (s *sink) lockMessage() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.awaitRoom(p, n)
 	if !s.torn { // else one before it was cut short, which nothing follows
 		s.inMessage, s.mark, s.parted = true, s.queue.Mark(), false
 	}

@@ -29,6 +29,7 @@ type Transport interface {
 	TryWrite(p []byte) (int, error)
 	Pending() int
 	Acked() (n uint64, unsent bool)
+	Unread() int
 	Drain(more func() bool) error
 	SetReadDeadline(t time.Time) error
 	SetWriteDeadline(t time.Time) error

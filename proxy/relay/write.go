@@ -108,6 +108,8 @@ func (s *sink) lend(p *pump, m flow.Message) {
 // where nothing may follow but the rest: a peer that takes nothing can still be sent
 // a close frame behind it. What is larger than the queue does not wait.
 func (s *sink) awaitRoom(p *pump, n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	n += n / 64 // what the queue notes of parts of 1 KiB and more
 	fits := func() bool { return s.queue.Empty() || s.queue.Fits(n) }
 	if n > s.set.Limits.MaxBufferedBytes || s.idle() || s.closing || fits() {

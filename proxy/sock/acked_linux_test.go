@@ -47,3 +47,34 @@ func TestAcked(t *testing.T) {
 		until(func(_ uint64, unsent bool) bool { return unsent })
 	}
 }
+
+// What has come is known, also when whoever sent it was lost since.
+func TestUnread(t *testing.T) {
+	for _, loop := range []bool{false, true} {
+		x, peer := nettest.Pair(t)
+		c := Wrap(x)
+		var conn interface {
+			Unread() int
+			TryWrite(p []byte) (int, error)
+		} = c
+		if loop {
+			conn = onLoop(t, newLoops(t, 1), c)
+		}
+		if n := conn.Unread(); n != 0 {
+			t.Errorf("%d bytes before any", n)
+		}
+		if _, err := peer.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		for conn.Unread() < 1000 { // the test's deadline bounds it
+		}
+		_ = peer.SetLinger(0)
+		_ = peer.Close()
+		for err := error(nil); err == nil; {
+			_, err = conn.TryWrite(make([]byte, 1))
+		}
+		if n := conn.Unread(); n != 1000 {
+			t.Errorf("%d bytes behind a reset", n)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"syscall"
@@ -367,6 +368,16 @@ func (c *Conn) Pending() int {
 func (c *Conn) Acked() (n uint64, unsent bool) {
 	_ = c.raw.Control(func(fd uintptr) { n, unsent = acked(int(fd)) }) //nolint:gosec // a descriptor
 	return n, unsent
+}
+
+// Unread returns how many bytes have come that no read has taken, as far as is known:
+// math.MaxInt over TLS.
+func (c *Conn) Unread() (n int) {
+	if c.tls != nil {
+		return math.MaxInt
+	}
+	_ = c.raw.Control(func(fd uintptr) { n = unread(int(fd)) }) //nolint:gosec // a descriptor
+	return n
 }
 
 // Drain calls more each time the kernel may take bytes again, until it returns

@@ -2,6 +2,7 @@ package sock
 
 import (
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -189,6 +190,16 @@ func (l *Leg) Acked() (n uint64, unsent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return acked(l.fd)
+}
+
+// Unread is Conn.Unread.
+func (l *Leg) Unread() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tls != nil {
+		return math.MaxInt
+	}
+	return unread(l.fd)
 }
 
 // Drain is Conn.Drain.
