@@ -56,8 +56,23 @@ func (t *Tunnel) leave(c *Cause) bool {
 		return false
 	}
 	t.first, t.leaving = c, true
-	t.giveTime(closeTimeout)
+	t.awaitAnswer(time.Now().Add(finishTimeout))
 	return true
+}
+
+// awaitAnswer ends the tunnel when the upstream has had closeTimeout to answer, and
+// the client takes nothing more of what stands before the answer; at the latest
+// behind end. t.mu is held.
+func (t *Tunnel) awaitAnswer(end time.Time) {
+	t.after(closeTimeout, func() {
+		if !t.legs[hostabi.ToUpstream].sink.catchingUp() || !time.Now().Before(end) {
+			t.end(*t.known())
+			return
+		}
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.awaitAnswer(end)
+	})
 }
 
 // end records the first cause and wakes everything that waits in the tunnel.

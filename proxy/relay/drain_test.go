@@ -184,3 +184,47 @@ func TestALargeMessageBehindTheEndOfADrain(t *testing.T) {
 		}
 	})
 }
+
+// What the upstream had sent arrives, too, at a client that takes longer for it than the
+// upstream has to answer: the answer stands behind it.
+func TestADrainWaitsForASlowClient(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		var sent []string
+		for i := range 100 {
+			sent = append(sent, event("critical", i, 1000))
+		}
+		r.u.send(sent...)
+		synctest.Wait()
+		r.Drain(0)
+		synctest.Wait()
+		r.u.close(1012, "")
+		for _, s := range sent {
+			sleep(300)
+			r.c.expect(s)
+		}
+		r.c.closed(1012, "draining")
+	}, kernel(2000), buffered(5000))
+}
+
+// It is cut off when it takes nothing for slow_consumer_grace, and where the upstream
+// talks on for ever.
+func TestADrainDoesNotWaitForEver(t *testing.T) {
+	for _, reads := range []bool{true, false} {
+		inTunnel(t, func(r *rig) {
+			r.u.send(event("critical", 0, 1000), event("critical", 1, 9000))
+			synctest.Wait()
+			r.Drain(0)
+			began := time.Now()
+			for i := 2; !r.Tunnel.ended(); i++ {
+				if reads {
+					r.c.read(9000)
+				}
+				r.u.send(event("critical", i, 9000))
+				sleep(300)
+			}
+			if took, most := time.Since(began), finishTimeout+2*closeTimeout; took > most {
+				t.Errorf("ended after %v", took)
+			}
+		}, kernel(500), buffered(5000))
+	}
+}

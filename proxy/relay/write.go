@@ -213,6 +213,14 @@ func (s *sink) delivering(since time.Time) (left, moves bool) {
 	return s.unsent, s.unsent && time.Since(since) < s.patience()
 }
 
+// catchingUp reports whether something waits for the peer, which goes on taking it.
+func (s *sink) catchingUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look()
+	return !s.gone() && (s.writing || s.unsent) && time.Since(s.moved) < s.patience()
+}
+
 // fail notes that nothing more can be written to this leg. Its reader, which
 // may have messages of the peer still to deliver, gets a moment to find out.
 func (s *sink) fail(err error) {
