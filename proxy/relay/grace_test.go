@@ -136,6 +136,33 @@ func TestWhoIsNotReadNeedNotRead(t *testing.T) {
 	}
 }
 
+// Who had reason not to read has slow_consumer_grace from when that was over, and not
+// only as long as it is not read: between two waits it is for a moment.
+func TestWhoWasNotReadHasItsTime(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			slow, busy := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			for i := range 50 {
+				busy.send(event("critical", i, 1000))
+				slow.send(event("critical", i, 1000))
+			}
+			for range 10 {
+				sleep(2000)
+				slow.read(450)
+			}
+			slow.read(50*len(event("critical", 0, 1000)) - 4500)
+			sleep(4000)
+			if r.Tunnel.ended() {
+				t.Errorf("ended though it had reason not to read until then: %+v", r.cause)
+			}
+			sleep(3000)
+			if !r.Tunnel.ended() || r.cause.Code != 1013 {
+				t.Errorf("takes nothing without a reason, and it has not ended: %+v", r.cause)
+			}
+		}, kernel(500), buffered(5000))
+	}
+}
+
 // Nor is one that is closed, or pinged in vain, when the kernel wakes a writer only
 // behind half of what it holds, which takes longer than slow_consumer_grace: neither
 // while the tunnel is open, nor when it has ended and the rest is on its way.

@@ -136,7 +136,9 @@ func (s *sink) stall(p *pump, over func() bool) {
 	if s.stalled--; s.stalled == 0 {
 		s.grace.Stop()
 	}
-	p.in.lastRead.Store(s.t.since(time.Now()))
+	now := s.t.since(time.Now())
+	p.in.lastRead.Store(now)
+	p.in.resumed.Store(now)
 	p.in.paused.Store(false)
 }
 
@@ -163,10 +165,10 @@ func (s *sink) graceOver() {
 
 // excused returns until when the peer had reason not to read: one that does one after
 // the other waits until Weir reads from it, which waits for the other peer, as long as
-// that one takes something. Zero: it had none.
+// that one takes something. Between two such waits it is read for a moment.
 func (s *sink) excused() time.Time {
 	if !s.leg.paused.Load() {
-		return time.Time{}
+		return s.t.start.Add(time.Duration(s.leg.resumed.Load()))
 	}
 	other := &s.t.legs[s.dir].sink
 	other.mu.Lock()
