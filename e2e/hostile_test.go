@@ -144,6 +144,14 @@ func (b *siege) standing() (s standing) {
 		s.tunnels += int(m[`weir_connections{state="`+state+`"}`])
 	}
 	s.requests = int(m[`weir_connections{state="http"}`])
-	s.queued, s.inflight, s.instances = int(m["weir_queue_bytes"]), int(m["weir_inflight"]), int(m["weir_policy_instances"])
+	s.queued, s.inflight = int(m["weir_queue_bytes"]), int(m["weir_inflight"])
+	for series, n := range m {
+		if strings.HasPrefix(series, "weir_policy_instances{") {
+			s.instances += int(n)
+		}
+	}
+	if s.instances == 0 {
+		b.t.Error("no policy has an instance")
+	}
 	return s
 }
