@@ -47,8 +47,9 @@ func TestTheShippedConfigurationShowsTheDemonstration(t *testing.T) {
 	g := shipped(t)
 
 	t.Run("what to try is printed, and works", func(t *testing.T) {
+		eventually(t, "what to try", func() bool { return strings.Contains(g.stdout.String(), "Ctrl-C") }) // behind the log's "ready"
 		out := g.stdout.String()
-		for _, want := range []string{"http://" + g.addr + "/", "curl -N http://" + g.addr + "/events", "Ctrl-C", g.admin} {
+		for _, want := range []string{"http://" + g.addr + "/", "curl -N http://" + g.addr + "/events", g.admin} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%q is not in\n%s", want, out)
 			}
