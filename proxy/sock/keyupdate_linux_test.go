@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func updating(t testing.TB, p *poll.Poller) (*Conn, *updater) {
 	u := &updater{t: t, tcp: peer, tls: tls.Client(peer, &tls.Config{RootCAs: pool, ServerName: "weir.test", KeyLogWriter: &keys})}
 	shake(t, u.tls, server)
 	if got := u.tls.ConnectionState().CipherSuite; got != tls.TLS_AES_128_GCM_SHA256 {
-		if !cpu.X86.HasAES && !cpu.ARM64.HasAES {
+		if !cpu.X86.HasAES && !cpu.ARM64.HasAES && os.Getenv("CI") == "" {
 			t.Skip("without AES in hardware crypto/tls takes another cipher than this is written for")
 		}
 		t.Fatalf("crypto/tls took %s", tls.CipherSuiteName(got))
