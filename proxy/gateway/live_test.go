@@ -59,15 +59,8 @@ func TestARouteIsWholeWhenItIsPublished(t *testing.T) {
 	for i := range 2000 {
 		more += fmt.Sprintf("[[route]]\npath = \"/%d\"\nupstream = \"demo\"\n", i)
 	}
-	cfg, err := config.Parse(r.path, []byte(head+more))
-	if err != nil {
-		t.Fatal(err)
-	}
 	old := r.g.current.Load()
-	gen, err := r.g.build(t.Context(), cfg, old)
-	if err != nil {
-		t.Fatal(err)
-	}
+	gen := r.build(more)
 	looking, halves := make(chan bool), make(chan int)
 	go func() {
 		close(looking)
@@ -95,16 +88,8 @@ func TestATunnelBegunByAGenerationThatIsGoneIsFoundAgain(t *testing.T) {
 	t.Cleanup(r.g.close)
 	began := r.g.current.Load().router.match(nil, []byte("/"))
 	for _, text := range []string{strings.Replace(plainRoute, `name = "demo"`, `name = "other"`, 1), plainRoute} {
-		cfg, err := config.Parse(r.path, []byte(head+text))
-		if err != nil {
-			t.Fatal(err)
-		}
 		old := r.g.current.Load()
-		gen, err := r.g.build(t.Context(), cfg, old)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.g.publish(gen)
+		r.g.publish(r.build(text))
 		r.g.retire(old)
 		if text != plainRoute {
 			if f := began.enter(netip.Addr{}); f != nil {

@@ -166,6 +166,20 @@ func (r *rig) reload(line, by, toml string) {
 	}
 }
 
+// build makes the generation that another configuration would, beside the one that runs.
+func (r *rig) build(toml string) *generation {
+	r.t.Helper()
+	cfg, err := config.Parse(r.path, []byte(head+toml))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	gen, err := r.g.build(r.t.Context(), cfg, r.g.current.Load())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return gen
+}
+
 // get returns status and body.
 func (r *rig) get(path string, header ...string) (int, string) {
 	r.t.Helper()

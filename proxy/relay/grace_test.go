@@ -108,22 +108,30 @@ func TestSlowButMoving(t *testing.T) {
 	}, kernel(500), buffered(5000), with(func(l *config.Limits) { l.IdleTimeout = time.Minute }))
 }
 
+// slowAndBusy has both peers send 50 messages, one of which reads slowly, for 20 s, and
+// the other nothing. It returns the one that reads.
+func slowAndBusy(r *rig, way int) (slow *peer) {
+	r.t.Helper()
+	slow, busy := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+	for i := range 50 {
+		busy.send(event("critical", i, 1000))
+		slow.send(event("critical", i, 1000))
+	}
+	for range 10 {
+		sleep(2000)
+		if got := slow.read(450); len(got) < 450 {
+			r.t.Fatalf("the end came behind %q", got)
+		}
+	}
+	return slow
+}
+
 // A peer that does one after the other, and cannot write since its messages wait for a
 // slow reader, does not read meanwhile. It is none of the dead, until that one is.
 func TestWhoIsNotReadNeedNotRead(t *testing.T) {
 	for way := range 2 {
 		inTunnel(t, func(r *rig) {
-			slow, busy := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
-			for i := range 50 {
-				busy.send(event("critical", i, 1000))
-				slow.send(event("critical", i, 1000))
-			}
-			for range 10 {
-				sleep(2000)
-				if got := slow.read(450); len(got) < 450 {
-					t.Fatalf("the end came behind %q", got)
-				}
-			}
+			slowAndBusy(r, way)
 			sleep(4000)
 			if r.Tunnel.ended() {
 				t.Error("ended while the other reads")
@@ -141,15 +149,7 @@ func TestWhoIsNotReadNeedNotRead(t *testing.T) {
 func TestWhoWasNotReadHasItsTime(t *testing.T) {
 	for way := range 2 {
 		inTunnel(t, func(r *rig) {
-			slow, busy := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
-			for i := range 50 {
-				busy.send(event("critical", i, 1000))
-				slow.send(event("critical", i, 1000))
-			}
-			for range 10 {
-				sleep(2000)
-				slow.read(450)
-			}
+			slow := slowAndBusy(r, way)
 			slow.read(50*len(event("critical", 0, 1000)) - 4500)
 			sleep(4000)
 			if r.Tunnel.ended() {
