@@ -107,7 +107,8 @@ func (c *copier) plain(op byte, r *reader) {
 		r.take(4)
 	case op == wasm.OpF64Const:
 		r.take(8)
-	case op >= 0xA8 && op <= 0xAB || op >= 0xAE && op <= 0xB1: // an integer of a float, or a trap: machine code with branches
+	case op >= wasm.OpI32TruncF32S && op <= wasm.OpI32TruncF64U || op >= wasm.OpI64TruncF32S && op <= wasm.OpI64TruncF64U:
+		// machine code with branches
 		c.nesting.blocks++
 	case op > wasm.OpF64Const && op <= wasm.OpLastNumeric || op == wasm.OpRefIsNull:
 	case op == wasm.OpRefNull:

@@ -30,6 +30,10 @@ const (
 	OpI32Sub       = 0x6B
 	OpI32ShrU      = 0x76
 	OpI64Or        = 0x84
+	OpI32TruncF32S = 0xA8 // the first of four that may trap
+	OpI32TruncF64U = 0xAB
+	OpI64TruncF32S = 0xAE // likewise
+	OpI64TruncF64U = 0xB1
 	OpLastNumeric  = 0xC4
 	OpRefNull      = 0xD0
 	OpRefIsNull    = 0xD1
