@@ -231,9 +231,7 @@ func withIdle(t *testing.T) (g *gateway, kept int) {
 	for _, c := range clients {
 		c.response("GET")
 	}
-	for range g.noMoreFiles() {
-		g.client()
-	}
+	g.exhaustFiles(0)
 	return g, kept
 }
 

@@ -157,9 +157,7 @@ func TestRootsAreReadBeforeTheyAreNeeded(t *testing.T) {
 	s := startNode(t).serve(args{"key": key, "cert": cert})
 	g := start(t, settings{native: true, urls: s.url, env: []string{"SSL_CERT_FILE=" + cert, "SSL_CERT_DIR=" + t.TempDir()}})
 	c := g.client()
-	for range g.noMoreFiles() - 1 { // one for the upstream
-		g.client()
-	}
+	g.exhaustFiles(1) // for the upstream
 	get := func() {
 		t.Helper()
 		c.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -161,9 +161,8 @@ func (g *gateway) limitFiles(most uint64) (was uint64) {
 	return was
 }
 
-// noMoreFiles has no descriptor above those that are open, and returns how many below
-// them are free.
-func (g *gateway) noMoreFiles() (free int) {
+// exhaustFiles has clients take descriptors until left are free.
+func (g *gateway) exhaustFiles(left int) {
 	g.t.Helper()
 	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.cmd.Process.Pid))
 	if err != nil {
@@ -174,8 +173,10 @@ func (g *gateway) noMoreFiles() (free int) {
 		n, _ := strconv.Atoi(fd.Name())
 		highest = max(highest, n)
 	}
-	g.limitFiles(uint64(highest) + 1)
-	return highest + 1 - len(open)
+	g.limitFiles(uint64(highest) + 1 + uint64(left))
+	for range highest + 1 - len(open) {
+		g.client()
+	}
 }
 
 // configure writes a gateway.toml of s in place of the running one.
