@@ -35,6 +35,7 @@ var goroutines = map[string]string{
 	"proxy/relay write":             "TestPanic",
 	"proxy/relay armGrace":          "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay finish":            "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
+	"proxy/relay finishLeg":         "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/relay waitWriter":        "sets a flag and wakes",
 	"proxy/relay after":             "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",
 	"proxy/faultlog tellLater":      "writes a line, contained",

@@ -1,9 +1,7 @@
 package relay
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -128,19 +126,24 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	end := l.tr.Abort
 	defer l.sink.release()
 	defer func() { t.guard(func() { _ = end() }) }()
+	_ = l.tr.SetReadDeadline(time.Time{})
+	silent := make(chan struct{})
+	go t.hearOut(l, silent)
+	defer func() {
+		t.guard(func() { _ = l.tr.SetReadDeadline(time.Unix(1, 0)) })
+		<-silent
+	}()
 	if !l.sink.finish(t.cause.Code, t.cause.Reason, t.cause.skip[d]) {
 		return
 	}
 	end = l.tr.Close
 	_ = l.tr.CloseWrite()
-	rest := &discard{}
-	defer rest.Idle()
-	began := time.Now()
-	for {
-		_ = l.tr.SetReadDeadline(time.Now().Add(lingerTimeout))
-		var err error
-		for err == nil {
-			_, err = l.tr.ReadTo(rest)
+	over := silent
+	for began := time.Now(); ; {
+		select {
+		case <-over: // it says no more, and may take the rest
+			over = nil
+		case <-time.After(lingerTimeout):
 		}
 		left, moves := l.sink.delivering(began)
 		if !moves && left {
@@ -149,11 +152,21 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 		if !moves || time.Since(began) >= finishTimeout {
 			return
 		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) { // it says no more, and may take the rest
-			rest.Idle()
-			time.Sleep(lingerTimeout)
-		}
 	}
+}
+
+// hearOut reads what the peer of a leg that ends still says, until it says no more or a
+// read deadline passes. Nobody gets it, but a peer that has to be rid of it before it
+// reads on could not take what waits for it.
+func (t *Tunnel) hearOut(l *leg, silent chan<- struct{}) {
+	defer close(silent)
+	rest := &discard{}
+	defer rest.Idle()
+	t.guard(func() {
+		for err := error(nil); err == nil; {
+			_, err = l.tr.ReadTo(rest)
+		}
+	})
 }
 
 // finish writes the rest. Behind a part of a large message no close frame can stand,

@@ -327,3 +327,52 @@ func TestWaitingForAPeersEndHoldsNoBuffer(t *testing.T) {
 		l.in.change(func() { l.in.eof = true })
 	})
 }
+
+// A peer that does one after the other reads the next message when its answer to the last
+// one is taken: what had been sent to it before the tunnel ended arrives all the same.
+func TestWhoAnswersEachMessageGetsTheRest(t *testing.T) {
+	for name, end := range map[string]func(r *rig, from *peer){
+		"ended":  func(_ *rig, from *peer) { from.end() },
+		"reset":  func(_ *rig, from *peer) { from.w.in.change(func() { from.w.in.reset = true }) },
+		"broken": func(_ *rig, from *peer) { from.raw([]byte("\xff\xff")) },
+		"closed": func(_ *rig, from *peer) { from.close(4001, "") },
+	} {
+		for _, by := range []string{"client", "upstream"} {
+			t.Run(name+" by the "+by, func(t *testing.T) {
+				inTunnel(t, func(r *rig) {
+					from, to := r.c, r.u
+					if by == "upstream" {
+						from, to = to, from
+					}
+					to.w.in.change(func() { to.w.in.room = 2000 })
+					var sent []string
+					for i := range 100 {
+						sent = append(sent, event("critical", i, 100))
+					}
+					from.send(sent...)
+					end(r, from)
+					for i, s := range sent {
+						to.expect(s)
+						answer := to.frame(true, wsframe.Text, event("critical", i, 1000))
+						for len(answer) > 0 {
+							n, err := to.w.in.put(answer)
+							if err != nil {
+								t.Fatalf("answer %d: %v", i, err)
+							}
+							if answer = answer[n:]; n == 0 {
+								sleep(100)
+							}
+						}
+					}
+					g, err := to.next()
+					if strings.Contains(g.payload, "were waiting for the upstream") {
+						g, err = to.next()
+					}
+					if err != nil || g.op != wsframe.Close {
+						t.Errorf("%v, %v", g, err)
+					}
+				}, kernel(1000))
+			})
+		}
+	}
+}
