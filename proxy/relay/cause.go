@@ -56,22 +56,23 @@ func (t *Tunnel) leave(c *Cause) bool {
 		return false
 	}
 	t.first, t.leaving = c, true
-	t.awaitAnswer(time.Now().Add(finishTimeout))
+	t.awaitAnswer(closeTimeout, time.Now().Add(finishTimeout))
 	return true
 }
 
-// awaitAnswer ends the tunnel when the upstream has had closeTimeout to answer, and
-// the client takes nothing more of what stands before the answer; at the latest
-// behind end. t.mu is held.
-func (t *Tunnel) awaitAnswer(end time.Time) {
-	t.after(closeTimeout, func() {
-		if !t.legs[hostabi.ToUpstream].sink.catchingUp() || !time.Now().Before(end) {
+// awaitAnswer ends the tunnel when wait is over in which an answer to a close frame
+// could have come: closeTimeout, and again while a peer takes what stands before the
+// frame, or before the answer; at the latest behind end. t.mu is held.
+func (t *Tunnel) awaitAnswer(wait time.Duration, end time.Time) {
+	t.after(wait, func() {
+		more := max(t.legs[0].sink.answerTime(), t.legs[1].sink.answerTime())
+		if more <= 0 || !time.Now().Before(end) {
 			t.end(*t.known())
 			return
 		}
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.awaitAnswer(end)
+		t.awaitAnswer(more, end)
 	})
 }
 
@@ -186,11 +187,6 @@ func (t *Tunnel) known() *Cause {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.first
-}
-
-// giveTime ends the tunnel with what came first after d. t.mu is held.
-func (t *Tunnel) giveTime(d time.Duration) {
-	t.after(d, func() { t.end(*t.known()) })
 }
 
 // after calls f after d, in the place of what was to be called before. t.mu is held.

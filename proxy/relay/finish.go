@@ -50,7 +50,7 @@ func (t *Tunnel) closePassed() *Cause {
 		return t.first
 	}
 	if !t.leaving { // else it is given already
-		t.giveTime(closeTimeout)
+		t.awaitAnswer(closeTimeout, time.Now().Add(finishTimeout))
 	}
 	return nil
 }

@@ -131,7 +131,7 @@ func TestAPanicAnywhereEndsTheTunnelAndLeavesNothing(t *testing.T) {
 			r.mu.Lock()
 			r.first = nil
 			r.mu.Unlock()
-		}, "(*Tunnel).giveTime", false},
+		}, "(*Tunnel).awaitAnswer", false},
 		{"the timer of a slow consumer", nil, func(r *rig) {
 			r.c.send(strings.Repeat("x", 200<<10))
 			synctest.Wait()

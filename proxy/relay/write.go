@@ -215,12 +215,20 @@ func (s *sink) delivering(since time.Time) (left, moves bool) {
 	return s.unsent, s.unsent && time.Since(since) < s.patience()
 }
 
-// catchingUp reports whether something waits for the peer, which goes on taking it.
-func (s *sink) catchingUp() bool {
+// answerTime returns how long an answer has still to come that the peer gives, or waits
+// for: closeTimeout from when it takes the last of what waits for it.
+func (s *sink) answerTime() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.look()
-	return !s.gone() && (s.writing || s.unsent) && time.Since(s.moved) < s.patience()
+	waits, since := s.writing || s.unsent, time.Since(s.moved)
+	switch {
+	case s.gone() || waits && since >= s.patience():
+		return 0
+	case waits:
+		return closeTimeout
+	}
+	return closeTimeout - since
 }
 
 // fail notes that nothing more can be written to this leg. Its reader, which
