@@ -42,8 +42,12 @@ func (t *Tunnel) Close(c Cause) {
 }
 
 // Drain closes the tunnel because the server shuts down. retry is how long the
-// client should wait before it comes back.
+// client should wait before it comes back. A close handshake that is under way goes on,
+// unless this was called before.
 func (t *Tunnel) Drain(retry time.Duration) {
+	if again := t.drained.Swap(true); !again && t.known() != nil {
+		return
+	}
 	t.Close(*t.faultCause(metrics.ByWeir, hostabi.ToUpstream, hostabi.Draining, fmt.Sprintf("retry_after_ms=%d", retry.Milliseconds())))
 }
 

@@ -83,8 +83,8 @@ func TestAnUpstreamThatDoesNotAnswerADrain(t *testing.T) {
 	})
 }
 
-// A drain that finds a close handshake under way ends it at once, and it keeps its
-// cause: Weir did not close that tunnel.
+// A drain that finds a close handshake under way lets it go on until drain_timeout, when
+// it comes again, and it keeps its cause: Weir did not close that tunnel.
 func TestADrainDuringACloseHandshake(t *testing.T) {
 	for _, c := range []struct {
 		begin  func(r *rig)
@@ -99,6 +99,11 @@ func TestADrainDuringACloseHandshake(t *testing.T) {
 		inTunnel(t, func(r *rig) {
 			c.begin(r)
 			synctest.Wait()
+			r.Drain(0)
+			synctest.Wait()
+			if r.Tunnel.ended() {
+				t.Error("cut off")
+			}
 			r.Drain(0)
 			r.c.closed(c.code, c.reason)
 			r.u.closed(c.code, c.reason)

@@ -114,6 +114,8 @@ type Tunnel struct {
 	watch   *time.Timer // pings and idleness
 	stopped bool        // no timer is armed any more
 
+	drained atomic.Bool // Drain was called
+
 	lastMessage atomic.Int64 // nanoseconds since start
 }
 
