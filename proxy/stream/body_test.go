@@ -180,16 +180,23 @@ func TestExpectContinue(t *testing.T) {
 }
 
 func TestAnAnswerBeforeTheBodyIsReadEndsTheConnection(t *testing.T) {
-	r := newRig(t, script(t, func(p *peer) {
-		p.request()
-		p.send("HTTP/1.1 401 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
-		_, _ = io.Copy(io.Discard, p.br)
-	}))
-	client := r.dial()
-	client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
-	resp := client.response("POST")
-	if b, err := io.ReadAll(resp.Body); resp.StatusCode != 401 || string(b) != "no" || err != nil || !resp.Close {
-		t.Errorf("%s %q %v, close %v", resp.Status, b, err, resp.Close)
+	for answer, want := range map[string]string{
+		"401 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno":   "no",
+		"200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nseen": "seen",
+		"204 Seen\r\nConnection: close\r\n\r\n":                        "",
+		"303 Seen\r\nLocation: /\r\nContent-Length: 0\r\n\r\n":         "",
+	} {
+		r := newRig(t, script(t, func(p *peer) {
+			p.request()
+			p.send("HTTP/1.1 %s", answer)
+			_, _ = io.Copy(io.Discard, p.br)
+		}))
+		client := r.dial()
+		client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nabc")
+		resp := client.response("POST")
+		if b, err := io.ReadAll(resp.Body); string(b) != want || err != nil || !resp.Close {
+			t.Errorf("%q: %q %v, close %v", answer, b, err, resp.Close)
+		}
 	}
 }
 

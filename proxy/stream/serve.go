@@ -235,15 +235,14 @@ func (c *carriage) answer() (status int, err error) {
 	cleanResponse(&x.Resp, time.Now())
 	var first []byte
 	var end error
-	if status >= 400 {
-		if c.route.View.NeedsFault() {
-			first, end = c.classify()
-		}
-		if !c.body.ended.Load() {
-			x.CloseAfter() // it will not be read to its end; say so
-		}
-	}
 	length := up.Info.ContentLength
+	whole := up.Body == nil || int64(up.Body.Buffered()) == length
+	if status >= 400 && c.route.View.NeedsFault() {
+		first, end = c.classify()
+	}
+	if (whole || status >= 400) && !c.body.ended.Load() {
+		x.CloseAfter() // it will not be read to its end; say so
+	}
 	if c.framing.applies(status) {
 		if coding := x.Resp.Get("content-encoding"); len(coding) > 0 {
 			err := up.Fault(upstream.Protocol, errors.New("content coding "+string(coding)+" where identity was asked for"))
