@@ -480,3 +480,29 @@ func TestAnUpstreamThatTakesTheBodySlowly(t *testing.T) {
 		}
 	}
 }
+
+// writes is the end of a connection that keeps what each write brings.
+type writes struct {
+	io.Reader
+	got []string
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.got = append(w.got, string(p))
+	return len(p), nil
+}
+
+func TestChunksThatAreHereAreOneWrite(t *testing.T) {
+	sent := strings.Repeat("1\r\na\r\n2\r\nbc\r\n", 1000) + "0\r\nX: y\r\n\r\n"
+	var body http1.BodyReader
+	body.Reset(bufio.NewReaderSize(strings.NewReader(sent), 16<<10), &http1.ResponseInfo{Chunked: true, ContentLength: -1})
+	var up writes
+	s := &sender{e: &Exchange{}, c: &conn{rw: &up}, body: &body, left: -1, began: time.Now()}
+	s.run()
+	if got := strings.Join(up.got, ""); got != sent || !s.sent {
+		t.Errorf("%d bytes sent, whole %v; want %d", len(got), s.sent, len(sent))
+	}
+	if len(up.got) != 1 {
+		t.Errorf("%d writes", len(up.got))
+	}
+}

@@ -163,15 +163,17 @@ func (s *sender) run() {
 				err = http1.ErrLength
 			}
 		}
+		out := (*buf)[chunkRoom : chunkRoom+n]
+		if s.left < 0 && n > 0 {
+			if out = frameChunk(*buf, n); err == nil {
+				out, err = s.more(out)
+			}
+		}
 		if err != nil && err != io.EOF {
 			if !s.ending.Load() {
 				s.e.failBody(err)
 			}
 			return
-		}
-		out := (*buf)[chunkRoom : chunkRoom+n]
-		if s.left < 0 && n > 0 {
-			out = frameChunk(*buf, n)
 		}
 		if err == io.EOF || s.left == 0 {
 			s.bodyRead.Store(true)
@@ -207,6 +209,29 @@ func frameChunk(buf []byte, n int) []byte {
 	from := chunkRoom - len(head)
 	copy(buf[from:], head)
 	return append(buf[from:chunkRoom+n], "\r\n"...)
+}
+
+// more appends the chunks that are here already: were each a write of its own, a client
+// could have a system call made for each byte that it sends.
+func (s *sender) more(out []byte) ([]byte, error) {
+	src, ok := s.body.(interface{ Buffered() int })
+	for ok {
+		n := src.Buffered()
+		at := len(out) + chunkRoom
+		if n == 0 || at+n+endRoom > cap(out) {
+			break
+		}
+		n, err := s.body.Read(out[at : at+n])
+		if n > 0 {
+			data := out[at : at+n]
+			out = append(strconv.AppendInt(out, int64(n), 16), "\r\n"...)
+			out = append(append(out, data...), "\r\n"...)
+		}
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
 
 // appendEnd appends the last chunk and the trailer.
