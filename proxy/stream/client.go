@@ -44,6 +44,12 @@ func (c Client) LogName(conn net.Conn) string {
 	return conn.RemoteAddr().String()
 }
 
+// mayBe tells whether a trusted proxy can have said of c that node is its address.
+func (c *Client) mayBe(node []byte) bool {
+	addr, ok := nodeAddr(node)
+	return c.Trusted && (c.Addr == c.Peer || ok && addr == c.Addr)
+}
+
 // clientAddr is the address of the client behind peer: peer itself unless it is
 // a trusted proxy, else the rightmost address of X-Forwarded-For that is not
 // one. Forwarded (RFC 7239) counts only when there is no X-Forwarded-For: where it

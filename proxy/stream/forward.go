@@ -35,8 +35,9 @@ type forwarding struct {
 //     answers it. Content-Length goes: the upstream leg has a framing of its own.
 //   - X-Forwarded-For, -Proto, -Host and Forwarded (RFC 7239) are set from what
 //     Weir saw. A trusted proxy's are extended, but for a Forwarded that is
-//     disputed (Client); anyone else's are dropped, with every other
-//     X-Forwarded-*, X-Real-IP and Proxy, also when written with underscores.
+//     disputed (Client) and an X-Real-IP that names somebody else; anyone else's are
+//     dropped, with every other X-Forwarded-*, X-Real-IP and Proxy, also when
+//     written with underscores.
 //   - X-Request-Id and traceparent are the ones of f.ID; without a valid
 //     traceparent there is no tracestate either.
 //   - Max-Forwards is one less where it counts (RFC 9110 §7.6.2).
@@ -137,7 +138,10 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		if foldFields(key, "x-forwarded-") {
 			return s.rewrittenForwarded(key, value, f)
 		}
-		return foldEqual(key, "x-request-id") || (!f.Client.Trusted && len(key) == len("x-real-ip") && foldFields(key, "x-real-ip"))
+		if len(key) == len("x-real-ip") && foldFields(key, "x-real-ip") {
+			return !f.Client.mayBe(value)
+		}
+		return foldEqual(key, "x-request-id")
 	}
 	return false
 }

@@ -377,6 +377,30 @@ func TestBothNotationsNameOneClient(t *testing.T) {
 	}
 }
 
+// TestXRealIPNamesTheClient: a proxy that writes X-Forwarded-For alone passes on what a
+// client says in X-Real-IP, which an upstream may believe.
+func TestXRealIPNamesTheClient(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for _, c := range []struct {
+		name, fields string
+		want         string
+	}{
+		{"another client", "X-Forwarded-For: 192.0.2.1\r\nX-Real-IP: 1.1.1.1", ""},
+		{"another beside Forwarded", "Forwarded: for=192.0.2.1\r\nX-Real-IP: 1.1.1.1", ""},
+		{"with underscores", "X-Forwarded-For: 192.0.2.1\r\nX_Real_IP: 1.1.1.1", ""},
+		{"no address", "X-Forwarded-For: 192.0.2.1\r\nX-Real-IP: localhost", ""},
+		{"the same", "X-Forwarded-For: 1.1.1.1, 192.0.2.1\r\nX-Real-IP: 192.0.2.1", "192.0.2.1"},
+		{"nothing else", "X-Real-IP: 192.0.2.1", "192.0.2.1"},
+	} {
+		src := head(t, "Host: a", c.fields)
+		from := ClientOf(peerConn{addr: "10.0.0.1:80"}, src, trusted)
+		out := forward(t, src, forwarding{Client: from, ID: NewRequestID(src, true)})
+		if got := string(out.Get("x-real-ip")) + string(out.Get("x_real_ip")); got != c.want {
+			t.Errorf("%s: X-Real-IP is %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
 // peerConn is a connection of which only the other end is known.
 type peerConn struct {
 	net.Conn
