@@ -29,6 +29,7 @@ type item struct {
 	priority   uint8
 	conflate   string
 	superseded bool
+	renamed    bool // nothing that comes supersedes it
 	gap        int64
 }
 
@@ -158,7 +159,7 @@ func (m *model) lend(msg Message) *item {
 
 func (m *model) newest(name string) *item {
 	for _, i := range slices.Backward(m.items) {
-		if name != "" && i.conflate == name && i.named() {
+		if name != "" && i.conflate == name && i.named() && !i.renamed {
 			return i
 		}
 	}
@@ -191,6 +192,12 @@ func (m *model) fit(i *item, arriving *Message) bool {
 			return false
 		}
 		m.shed(victim)
+	}
+}
+
+func (m *model) rename() {
+	for _, i := range m.items {
+		i.renamed = true
 	}
 }
 

@@ -76,6 +76,10 @@ func (q *Queue) SetLimit(limit int64) { q.limit = limit }
 // messages were shed in this place; nil: nobody is told. It may append nothing.
 func (q *Queue) SetNotice(notice func(dst []byte, count int64) []byte) { q.notice = notice }
 
+// Rename says that names of states mean others from now on: what comes supersedes
+// nothing that waits.
+func (q *Queue) Rename() { q.states.ids = nil }
+
 // Bytes returns the wire bytes of the messages that wait in the queue's own
 // memory.
 func (q *Queue) Bytes() int64 { return q.bytes }

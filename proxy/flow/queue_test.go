@@ -145,6 +145,10 @@ func (s *script) rare(arg uint32) {
 		}
 	case 6:
 		s.cutShort(arg)
+	case 7:
+		s.log = append(s.log, "rename")
+		s.q.Rename()
+		s.m.rename()
 	}
 }
 

@@ -42,7 +42,9 @@ func (s *states) add(name string) (id uint32) {
 func (s *states) remove(id uint32) int64 {
 	st := s.get(id)
 	cost := nameCost(st.name)
-	delete(s.ids, st.name)
+	if s.ids[st.name] == id { // else it means another state by now
+		delete(s.ids, st.name)
+	}
 	*st = state{}
 	s.free = append(s.free, id)
 	return cost

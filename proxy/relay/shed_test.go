@@ -100,6 +100,29 @@ func TestSheddingByRule(t *testing.T) {
 	}
 }
 
+// What a new policy calls a state is another than what the old one called by the same
+// name: each is kept.
+func TestStatesOfAnotherPolicyAreKept(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		old := event("state", 0, 300, `,"of":1,"by":2`)
+		r.u.send(old)
+		synctest.Wait()
+		set := *r.route.Load()
+		set.View = events(r.t, func(f *policytest.Funcs) {
+			f.Classify = func(*hostabi.ClassifyInput) (hostabi.Rule, bool) {
+				return hostabi.Rule{Class: hostabi.Droppable, Conflate: "/by"}, true
+			}
+		}).View("r")
+		r.route.Store(&set)
+		newer := []string{event("state", 1, 300, `,"of":2,"by":1`), event("state", 2, 300, `,"of":2,"by":1`), event("state", 3, 300, `,"of":3,"by":1`)}
+		r.u.send(newer...)
+		synctest.Wait()
+		r.c.expect(full, old, newer[2])
+		r.c.silent()
+	}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1650 }), under(events(t)))
+}
+
 // Without a template there is no notice.
 func TestNoNoticeWithoutATemplate(t *testing.T) {
 	inTunnel(t, func(r *rig) {

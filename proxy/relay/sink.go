@@ -82,6 +82,9 @@ func (s *sink) configure(set *Settings) {
 }
 
 func (s *sink) use(set *Settings) {
+	if s.set != nil && s.set.View != set.View {
+		s.queue.Rename() // keys and fields are other ones
+	}
 	s.set = set
 	s.queue.SetLimit(set.Limits.MaxBufferedBytes)
 	s.measure()
