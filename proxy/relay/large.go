@@ -265,7 +265,7 @@ func (p *pump) sendHeld() *Cause {
 		return p.notText(p.text.n)
 	}
 	prefix := p.hold.prefix(p.buf.scratch[:0])
-	rule := p.ruleOf(p.keyOf(prefix))
+	rule := p.ruleOfPrefix(prefix, p.hold.payload)
 	if br := p.exceeds(p.hold.payload, rule); br.code != "" {
 		return p.refuseWhole(br, prefix)
 	}

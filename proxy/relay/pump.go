@@ -311,7 +311,7 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 		key, decisive, r = k.AppendFrom(p.buf.key[:0], head)
 	}
 	if r != jsonpeek.Found {
-		return p.ruleOf(nil)
+		return p.unnamed(r, h.Length)
 	}
 	rule := p.ruleOf(key)
 	if name, ok := p.seen.note(key); ok && long && rule == view.Cached(p.dir, key) {
@@ -346,6 +346,29 @@ func (p *pump) keyOf(prefix []byte) []byte {
 		}
 	}
 	return nil
+}
+
+// ruleOfPrefix is rule for a message of n bytes of which all that is read is prefix.
+func (p *pump) ruleOfPrefix(prefix []byte, n int64) *policy.Rule {
+	k := p.set.View.Key()
+	if k == nil {
+		return p.ruleOf(nil)
+	}
+	key, r := k.Append(p.buf.key[:0], prefix)
+	if r != jsonpeek.Found {
+		return p.unnamed(r, n)
+	}
+	return p.ruleOf(key)
+}
+
+// unnamed is rule for a message of n bytes whose key was not found. Where that may
+// stand behind what was read it is critical: it may be of a kind that is never shed.
+func (p *pump) unnamed(r jsonpeek.Result, n int64) *policy.Rule {
+	rule := p.ruleOf(nil)
+	if r == jsonpeek.Truncated && n > peekSize && rule.Class == hostabi.Droppable {
+		return &policy.Rule{MaxSize: rule.MaxSize}
+	}
+	return rule
 }
 
 // ruleOf is the last step of rule: what the policy says about a key. The guest

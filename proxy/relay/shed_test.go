@@ -123,6 +123,35 @@ func TestStatesOfAnotherPolicyAreKept(t *testing.T) {
 	}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1650 }), under(events(t)))
 }
 
+// A message whose event key stands behind what is read of it may be of a kind that is
+// never shed, whatever is said of messages without a key.
+func TestAKeyOutOfSightIsCritical(t *testing.T) {
+	everything := func(f *policytest.Funcs) {
+		f.Shape.EventKey = []string{"/type", "/sub"}
+		f.Classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, bool) {
+			return hostabi.Rule{Class: hostabi.Droppable, MaxSize: 6000}, !strings.HasPrefix(string(in.Key), "order")
+		}
+	}
+	pad := strings.Repeat(".", peekSize)
+	for _, message := range []string{
+		`{"pad":"` + pad + `","type":"order"}`,
+		`{"type":"order","pad":"` + pad + `"}`, // has no /sub, which might follow
+	} {
+		inTunnel(t, func(r *rig) {
+			full := fill(r.c, 1000)
+			r.c.send(`{"type":"other"}`, message)
+			half := len(message) / 2
+			r.c.raw(r.c.frame(false, wsframe.Text, message[:half]), r.c.frame(true, wsframe.Continuation, message[half:]))
+			synctest.Wait()
+			r.Shed()
+			r.u.expect(full, `{"gap":1}`, message)
+			r.u.expectBytes(append(r.c.frame(false, wsframe.Text, message[:half]), r.c.frame(true, wsframe.Continuation, message[half:])...))
+			r.c.send(message + strings.Repeat(" ", 2000))
+			r.c.refused(hostabi.PayloadTooLarge, 6000, int64(len(message)+2000))
+		}, kernel(500), under(events(t, everything)))
+	}
+}
+
 // Without a template there is no notice.
 func TestNoNoticeWithoutATemplate(t *testing.T) {
 	inTunnel(t, func(r *rig) {
