@@ -10,7 +10,7 @@ import (
 // Fault tells whether what failed is worth trying again.
 type Fault struct {
 	Retryable  bool
-	RetryAfter time.Duration // 0: none given
+	RetryAfter time.Duration // 0: none given, as of all that is not retryable
 }
 
 const (
@@ -98,7 +98,11 @@ func (p *Policy) askFault(in *hostabi.FaultInput, native Fault) (Fault, int64, e
 	if !a.opinion {
 		return native, p.expiry(a.cache), nil
 	}
-	return Fault{out.Retryable, time.Duration(out.RetryAfterMS) * time.Millisecond}, p.expiry(a.cache), nil
+	f := Fault{Retryable: out.Retryable}
+	if f.Retryable {
+		f.RetryAfter = time.Duration(out.RetryAfterMS) * time.Millisecond
+	}
+	return f, p.expiry(a.cache), nil
 }
 
 // NeedsFault tells whether an upstream's error answers are to be shown to the

@@ -123,7 +123,7 @@ func TestFaultClasses(t *testing.T) {
 			return hostabi.FaultOutput{Retryable: true, RetryAfterMS: 250}, ok
 		}
 		if in.Code == hostabi.InboxFull {
-			return hostabi.FaultOutput{}, forSeconds(0)
+			return hostabi.FaultOutput{RetryAfterMS: 250}, forSeconds(0) // there is no time for what cannot be retried
 		}
 		return hostabi.FaultOutput{}, noView
 	}
