@@ -112,6 +112,9 @@ func (f Files) read(path string, limit int64) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", path)
 	}
+	if info.Size() == 0 { // some files below /proc have more, and wait for it: /proc/kmsg
+		return []byte{}, nil
+	}
 	b, err := io.ReadAll(io.LimitReader(file, limit+1))
 	if err != nil {
 		return nil, err
