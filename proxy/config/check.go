@@ -235,6 +235,9 @@ func checkURL(s string) (string, error) {
 	if s == demoURL {
 		return s, nil
 	}
+	if strings.Contains(s, "@") { // first: there may be a password before it, which is not repeated
+		return "", errors.New("has a user name in it, which Weir would not send; remove it")
+	}
 	u, err := url.Parse(s)
 	if err != nil || u.Opaque != "" || u.Host == "" || !visible(s) {
 		return "", fmt.Errorf(`%q is not a URL of a backend; write such as "http://127.0.0.1:9000"`, s)
@@ -248,8 +251,6 @@ func checkURL(s string) (string, error) {
 		return "", fmt.Errorf("%q has the scheme %q; allowed: http, https and \"demo:\"", s, u.Scheme)
 	}
 	switch {
-	case u.User != nil:
-		return "", errors.New("has a user name in it, which Weir would not send; remove it")
 	case u.Path != "" && u.Path != "/", u.RawQuery != "", u.Fragment != "", u.ForceQuery:
 		return "", fmt.Errorf("%q has more than a host; the request's own path is sent: write %s://%s", s, u.Scheme, u.Host)
 	case u.Port() == "" && strings.HasSuffix(u.Host, ":"), u.Port() != "" && !validPort(u.Port(), 1):
