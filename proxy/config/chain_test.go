@@ -1,9 +1,13 @@
 package config
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"math/big"
@@ -12,6 +16,44 @@ import (
 	"strings"
 	"testing"
 )
+
+// Package crypto/tls takes such a pair, and then fails every handshake.
+func TestKeysThatNoClientTakesAreRefused(t *testing.T) {
+	f := func(key crypto.Signer, want string) {
+		t.Helper()
+		template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = servable(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%T: got %v, want %q", key, err, want)
+		}
+	}
+	for curve, want := range map[elliptic.Curve]string{
+		elliptic.P224(): "unsupported certificate curve", elliptic.P256(): "", elliptic.P384(): "", elliptic.P521(): "",
+	} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(key, want)
+	}
+	_, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f(ed, "")
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	for bits, want := range map[int]string{512: "RSA", 768: "an RSA key of 768 bits", 1024: "", 2048: ""} {
+		key, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(key, want)
+	}
+}
 
 // Clients look at every certificate of the chain, so each must be one.
 func TestEveryCertificateOfAChainIsRead(t *testing.T) {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -121,7 +123,7 @@ func (d *decoder) certificate(s *Server, read reader) {
 	}
 	pair, err := tls.X509KeyPair(cert, key)
 	if err == nil {
-		err = readable(cert, pair.Certificate)
+		err = cmp.Or(readable(cert, pair.Certificate), servable(&pair))
 	} else {
 		err = fmt.Errorf("does not make a pair with tls_key: %w", err)
 	}
@@ -130,6 +132,27 @@ func (d *decoder) certificate(s *Server, read reader) {
 		return
 	}
 	s.CertPEM, s.KeyPEM = cert, key
+}
+
+// minRSA is the least size of an RSA key that crypto/rsa signs with, in bits.
+const minRSA = 1024
+
+// servable reports a pair with whose key every handshake would fail: crypto/tls
+// takes it, and looks again when there is a client.
+func servable(pair *tls.Certificate) error {
+	if key, ok := pair.PrivateKey.(*rsa.PrivateKey); ok && key.N.BitLen() < minRSA {
+		return fmt.Errorf("has an RSA key of %d bits; at least %d are needed", key.N.BitLen(), minRSA)
+	}
+	hello := tls.ClientHelloInfo{ // of a client that takes all there is
+		SupportedVersions: []uint16{tls.VersionTLS13},
+		SignatureSchemes: []tls.SignatureScheme{
+			tls.PSSWithSHA256, tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512, tls.Ed25519,
+		},
+	}
+	if err := hello.SupportsCertificate(pair); err != nil {
+		return fmt.Errorf("cannot be served: %w", err)
+	}
+	return nil
 }
 
 // readable reports what crypto/tls would serve unseen: it looks at the first
