@@ -2,6 +2,7 @@ package wasmhost
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -59,6 +60,8 @@ func (c *code) compile(ctx context.Context, engine string, rewritten []byte, f r
 	var err error
 	laboriously(ctx, func() { k.module, err = k.runtime.CompileModule(ctx, rewritten) })
 	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		err = &LoadError{Stage: Compile, Reason: "given up before it was over", Err: ctx.Err()}
 	case ctx.Err() != nil:
 		err = &LoadError{Stage: Compile, Reason: fmt.Sprintf("compiling takes longer than %v", compileTimeout), Remedy: `run it with engine = "interpreter"`, Err: ctx.Err()}
 	case err != nil:

@@ -2,6 +2,7 @@ package wasmhost
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost/rewrite"
 	. "weir/hostabi/wasmhost/wasm"
 	. "weir/hostabi/wasmhost/wasmtest"
 )
@@ -285,6 +287,18 @@ func TestUnchangedBytesAreCompiledOnce(t *testing.T) {
 		a.Close()
 		if got := ask(b, hostabi.Classify, "still"); got != "still" {
 			t.Errorf("after the other closed: %q", got)
+		}
+	})
+}
+
+// A module is not said to take long where it was only not waited for.
+func TestALoadThatIsGivenUpBlamesNoModule(t *testing.T) {
+	bareEngines(t, func(t *testing.T, engine string) {
+		ctx, giveUp := context.WithCancel(t.Context())
+		giveUp()
+		_, err := new(code).compile(ctx, engine, NewGuest().Build(), rewrite.Form{}, nil)
+		if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "takes longer") {
+			t.Errorf("got %v", err)
 		}
 	})
 }

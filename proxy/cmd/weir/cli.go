@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -37,13 +38,18 @@ var failed = failure{errors.New("")}
 func execute(args []string, c cli) int {
 	root := c.root()
 	root.SetArgs(args)
+	var help bytes.Buffer // package cobra does not say when it could not print it
+	root.SetOut(&help)
 	called, err := root.ExecuteC()
+	if err == nil && help.Len() > 0 {
+		err = c.print(help.String())
+	}
 	if err == nil {
 		return exitOK
 	}
 	if f, ok := errors.AsType[failure](err); ok {
 		if f != failed {
-			fmt.Fprintf(c.err, "weir %s: %v\n", called.Name(), f)
+			fmt.Fprintf(c.err, "%s: %v\n", called.CommandPath(), f)
 		}
 		return exitFailure
 	}
@@ -76,7 +82,6 @@ the policies are swapped while it runs.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetOut(c.out)
 	root.SetErr(c.err)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVarP(&c.config, "config", "c", "gateway.toml", "configuration `file`")

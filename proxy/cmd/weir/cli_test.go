@@ -96,11 +96,18 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 
 func TestWhatCannotBeWrittenIsNoUsageError(t *testing.T) {
 	path := write(t, "gateway.toml", minimal)
-	for _, command := range []string{"version", "validate"} {
+	f := func(named string, args ...string) {
+		t.Helper()
 		var problems bytes.Buffer
-		status := execute([]string{command, "-c", path}, cli{out: full{}, err: &problems})
-		if status != exitFailure || problems.String() != "weir "+command+": no space left\n" {
-			t.Errorf("status %d, %q", status, problems.String())
+		status := execute(args, cli{out: full{}, err: &problems})
+		if status != exitFailure || problems.String() != named+": no space left\n" {
+			t.Errorf("weir %v: status %d, %q", args, status, problems.String())
 		}
 	}
+	f("weir version", "version", "-c", path)
+	f("weir validate", "validate", "-c", path)
+	f("weir")
+	f("weir", "--help")
+	f("weir run", "run", "--help")
+	f("weir help", "help", "run")
 }
