@@ -11,9 +11,8 @@ import (
 // starts them, each with the test that injects a panic into it; or why there is
 // nothing in it that could.
 var goroutines = map[string]string{
-	"proxy/gateway Run":             "listens and hands on: serveConn",
+	"proxy/gateway Run":             "listens and hands on: serveConn; follows files: TestAPanicInAReloadKeepsWhatRuns",
 	"proxy/gateway accept":          "TestAPanicInARequestEndsItsConnection",
-	"proxy/gateway watch":           "TestAPanicInAReloadKeepsWhatRuns",
 	"proxy/gateway reload":          "TestServicesSurviveAPanic",
 	"proxy/admin Start":             "net/http's, which recovers for each request; TestServicesSurviveAPanic",
 	"proxy/cmd/weir run":            "Gateway.Run itself, and reloads: TestAPanicInAReloadKeepsWhatRuns",

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"weir/proxy/config"
 	"weir/proxy/demo"
 	"weir/proxy/faultlog"
@@ -64,7 +66,9 @@ type Gateway struct {
 	reloading sync.Mutex              // one reload at a time
 	routes    map[string]*liveRoute   // by name, across generations; publish alone has them
 	failing   atomic.Bool             // the last one failed
-	watcher   atomic.Pointer[watcher] // nil: files are not followed
+	watcher   atomic.Pointer[watcher] // nil: files are not followed yet
+
+	newWatcher func() (*fsnotify.Watcher, error) // fsnotify's, or a test's
 
 	mu       sync.Mutex
 	tunnels  map[string]*relay.Tunnel
@@ -91,6 +95,8 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		tunnels:  map[string]*relay.Tunnel{},
 		pressure: make(chan struct{}, 1),
 		stop:     make(chan struct{}),
+
+		newWatcher: fsnotify.NewWatcher,
 	}
 	g.faults, g.panics = faultlog.New(g.log), faultlog.New(g.log)
 	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, Allow: g.faults.Allow}
@@ -135,7 +141,7 @@ func (g *Gateway) AdminAddr() net.Addr {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.warnOfFewFiles()
 	g.done.Go(g.shedOnPressure)
-	g.watch(ctx)
+	g.done.Go(func() { g.watch(ctx) })
 	accepting := make(chan error, 1)
 	g.done.Go(func() { accepting <- g.accept() })
 	g.log.Info("ready", "listen", g.Addr().String(), "admin", addrString(g.AdminAddr()), "generation", g.current.Load().number)

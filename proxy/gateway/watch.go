@@ -36,17 +36,43 @@ type watcher struct {
 // progress is not read half.
 const settle = 100 * time.Millisecond
 
-// watch starts following the running configuration's files. ctx is for the reloads.
+// watch follows the running configuration's files as soon as it can: a kernel has few
+// watchers for each user. It ends with the gateway; ctx is for the reloads.
 func (g *Gateway) watch(ctx context.Context) {
-	fs, err := fsnotify.NewWatcher()
+	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+		w, err := g.startWatching()
+		if err == nil {
+			if w != nil {
+				g.followFiles(ctx, w)
+			}
+			return
+		}
+		if pause == firstLook {
+			g.log.Warn("files are not watched so far; reload by SIGHUP or the admin listener", "error", err.Error())
+		}
+		select {
+		case <-g.stop:
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// startWatching returns nil without an error when the gateway has ended.
+func (g *Gateway) startWatching() (*watcher, error) {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if g.stopping() {
+		return nil, nil
+	}
+	fs, err := g.newWatcher()
 	if err != nil {
-		g.log.Warn("files are not watched; reload by SIGHUP or the admin listener", "error", err.Error())
-		return
+		return nil, err
 	}
 	w := &watcher{fs: fs, only: g.files, log: g.log}
 	w.follow(g.current.Load().cfg)
 	g.watcher.Store(w)
-	g.done.Go(func() { g.followFiles(ctx, w) })
+	return w, nil
 }
 
 // followNamed follows also the files that the configuration names as it now stands,

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/fsnotify/fsnotify"
@@ -37,6 +38,29 @@ func relink(t *testing.T, target, link string) {
 func (r *rig) runs(what string, n int) {
 	r.t.Helper()
 	until(r.t, what, func() bool { return r.g.current.Load().cfg.Routes[0].Limits.MaxInbox == n })
+}
+
+// The kernel has few watchers for each user, and other processes may have them all.
+func TestFilesAreFollowedOnceThereIsAWatcher(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir+"/gateway.toml", 1)
+	r := prepare(t, dir, config.Files{}, plainRoute)
+	lacking := true
+	r.g.newWatcher = func() (*fsnotify.Watcher, error) {
+		if lacking {
+			lacking = false
+			put(t, dir+"/gateway.toml", 2)
+			return nil, syscall.EMFILE
+		}
+		return fsnotify.NewWatcher()
+	}
+	r.run()
+	r.runs("what had changed before there was a watcher", 2)
+	put(t, dir+"/gateway.toml", 3)
+	r.runs("a file changes", 3)
+	if !strings.Contains(r.logs.String(), "files are not watched so far") {
+		t.Error("nobody was told")
+	}
 }
 
 func TestFilesAreFollowedThroughLinks(t *testing.T) {
