@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -28,8 +29,11 @@ type watcher struct {
 	log  *slog.Logger
 
 	mu    sync.Mutex
-	files map[string]bool // followed; absolute paths
-	names map[string]bool // what leads to them now, and the directories that hold it
+	files map[string]bool         // followed; absolute paths
+	names map[string]bool         // what leads to them now, and the directories that hold it
+	add   func(path string) error // to fs
+	told  map[string]bool         // of what is not watched
+	short bool                    // the kernel had not enough to watch something
 }
 
 // settle is how long files must be quiet before they are read: a copy in
@@ -69,7 +73,7 @@ func (g *Gateway) startWatching() (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{fs: fs, only: g.files, log: g.log}
+	w := &watcher{fs: fs, add: fs.Add, only: g.files, log: g.log}
 	w.follow(g.current.Load().cfg)
 	g.watcher.Store(w)
 	return w, nil
@@ -147,8 +151,15 @@ func (w *watcher) look() {
 			_ = w.fs.Remove(path) // it may be gone
 		}
 	}
+	told := w.told
+	w.told, w.short = map[string]bool{}, false
 	for path := range watched {
-		if err := w.fs.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsnotify.ErrClosed) {
+		err := w.add(path)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsnotify.ErrClosed) {
+			continue
+		}
+		w.short = w.short || errors.Is(err, syscall.ENOSPC) || sock.Lack(err) != ""
+		if w.told[path] = true; !told[path] {
 			w.log.Warn("not watched; reload by SIGHUP or the admin listener", "path", path, "error", err.Error())
 		}
 	}
@@ -196,13 +207,20 @@ func (w *watcher) concerns(e fsnotify.Event, failing bool) bool {
 	return w.names[filepath.Clean(e.Name)]
 }
 
+// lacks reports whether something is not watched that may be later.
+func (w *watcher) lacks() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.short
+}
+
 func (w *watcher) close() {
 	if w != nil {
 		_ = w.fs.Close()
 	}
 }
 
-// Pauses between looks at files that Weir had not enough to read; each is twice as
+// Pauses between looks at files that Weir had not enough to read or to watch; each is twice as
 // long as the one before.
 const (
 	firstLook = time.Second
@@ -231,7 +249,7 @@ func (g *Gateway) followFiles(ctx context.Context, w *watcher) {
 			quiet.Reset(settle) // events may be lost
 		case <-quiet.C:
 			w.lookAgain()
-			if _, err := g.reloadFor(ctx, false); sock.Lack(err) != "" { // logged and counted there
+			if _, err := g.reloadFor(ctx, false); sock.Lack(err) != "" || w.lacks() { // logged and counted there
 				quiet.Reset(look)
 				look = min(2*look, lastLook)
 			} else {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -61,6 +62,36 @@ func TestFilesAreFollowedOnceThereIsAWatcher(t *testing.T) {
 	if !strings.Contains(r.logs.String(), "files are not watched so far") {
 		t.Error("nobody was told")
 	}
+}
+
+// Watches may be short, too; what could not be watched is looked at again.
+func TestWatchesThatAreShortAreAskedForAgain(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	relink(t, "v1", dir+"/current")
+	put(t, dir+"/v1/gateway.toml", 1)
+	r := startIn(t, dir+"/current", config.Files{}, plainRoute)
+	put(t, dir+"/v1/gateway.toml", 2)
+	r.runs("a file that is watched changes", 2)
+
+	var room atomic.Bool
+	w := r.g.watcher.Load()
+	w.mu.Lock()
+	w.add = func(path string) error {
+		if !room.Load() {
+			return syscall.ENOSPC
+		}
+		return w.fs.Add(path)
+	}
+	w.mu.Unlock()
+	put(t, dir+"/v2/gateway.toml", 3)
+	relink(t, "v2", dir+"/current")
+	r.runs("the link is switched", 3)
+	room.Store(true)
+	put(t, dir+"/v2/gateway.toml", 4)
+	r.runs("a file changes that could not be watched", 4)
 }
 
 func TestFilesAreFollowedThroughLinks(t *testing.T) {
