@@ -99,7 +99,10 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 	s := t.shelf(r.Client)
 	s.inUse.Add(1)
 	repeatable := r.Body == nil && idempotent(r.Method)
-	c := t.take(time.Now(), repeatable, r.Client)
+	var c *conn
+	if now := time.Now(); !t.unproven(now) { // else a new one shows whether it is back
+		c = t.take(now, repeatable, r.Client)
+	}
 	for {
 		if c == nil {
 			var err *Error

@@ -403,3 +403,52 @@ func TestTurnsOfATargetThatIsDownAreShared(t *testing.T) {
 		}
 	}
 }
+
+// All of them would else wait for a target that is still gone, each time that it may be
+// back.
+func TestOneExchangeTriesATargetThatWasDown(t *testing.T) {
+	down, up := refusing(t), counting(t)
+	for _, balance := range []string{"round_robin", "least_connections"} {
+		u := to(t, config.Upstream{Balance: balance, ConnectTimeout: time.Minute}, down, up)
+		tried := func() (n int) {
+			for range 10 {
+				if u.pick(nil) == u.targets[0] {
+					n++
+				}
+			}
+			return n
+		}
+		at := time.Now().Add(-time.Hour)
+		aside := func() { // for a time that is over
+			at = at.Add(time.Minute)
+			u.targets[0].connectFailed(at)
+		}
+		if aside(); tried() != 1 || tried() != 0 {
+			t.Errorf("%s: not one of many tried what was down", balance)
+		}
+		if aside(); tried() != 1 {
+			t.Errorf("%s: not one tried what was down a second time", balance)
+		}
+		u.targets[0].picked(time.Now(), 0)
+		if tried() != 1 {
+			t.Errorf("%s: nobody tried after one that was given up", balance)
+		}
+		u.targets[0].connected()
+		if n := tried(); n < 5 {
+			t.Errorf("%s: %d of 10 turns for a target that is back", balance, n)
+		}
+	}
+}
+
+// A connection that was kept says nothing of whether others can be made.
+func TestATargetThatWasDownIsConnectedTo(t *testing.T) {
+	u := to(t, config.Upstream{}, counting(t), counting(t))
+	u.targets[1].unhealthy.Store(true)
+	expectFetch(t, u, request("/", nil), "1")
+	expectFetch(t, u, request("/", nil), "1")
+	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	expectFetch(t, u, request("/", nil), "2")
+	if u.targets[0].downUntil.Load() != nil {
+		t.Error("not known to be back")
+	}
+}

@@ -39,7 +39,8 @@ type target struct {
 	downUntil atomic.Pointer[time.Time] // after connect failures; nil: not down
 
 	mu    sync.Mutex
-	fails int // times in a row that it was put aside
+	fails int       // times in a row that it was put aside
+	trial time.Time // from when on another exchange may try it, behind that
 }
 
 func newTarget(raw string, o *Options) (*target, error) {
@@ -87,13 +88,37 @@ func newTarget(raw string, o *Options) (*target, error) {
 	return t, nil
 }
 
-// usable tells whether nothing is known against t.
+// usable tells whether nothing is known against t. When its time aside is over, one
+// exchange tries it after the other: were it all, each would wait for a target that is
+// still gone.
 func (t *target) usable(now time.Time) bool {
-	if t.unhealthy.Load() {
+	switch {
+	case t.unhealthy.Load():
+		return false
+	case t.downUntil.Load() == nil:
+		return true
+	case !t.unproven(now):
 		return false
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !now.Before(t.trial)
+}
+
+// unproven tells whether t was aside and has not been connected to since.
+func (t *target) unproven(now time.Time) bool {
 	until := t.downUntil.Load()
-	return until == nil || !now.Before(*until)
+	return until != nil && !now.Before(*until)
+}
+
+// picked notes that an exchange goes to t: until it is known what comes of that, but
+// for limit at most, for it may be given up, nobody else tries.
+func (t *target) picked(now time.Time, limit time.Duration) {
+	if t.unproven(now) {
+		t.mu.Lock()
+		t.trial = now.Add(limit)
+		t.mu.Unlock()
+	}
 }
 
 // connectFailed puts t aside for a while, longer each time; first: it worked
@@ -107,6 +132,7 @@ func (t *target) connectFailed(now time.Time) (first bool) {
 	}
 	backoff := min(minBackoff<<min(t.fails, 10), maxBackoff)
 	t.fails++
+	t.trial = time.Time{}
 	until := now.Add(backoff) // by the monotonic clock: a step of the other does not matter
 	t.downUntil.Store(&until)
 	return t.fails == 1
@@ -119,7 +145,7 @@ func (t *target) connected() {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.fails = 0
+	t.fails, t.trial = 0, time.Time{}
 	t.downUntil.Store(nil)
 }
 

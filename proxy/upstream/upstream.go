@@ -195,5 +195,6 @@ func (u *Upstream) pick(failed []*target) *target {
 			turn--
 		}
 	}
+	best.picked(now, u.connectTimeout)
 	return best
 }
