@@ -101,3 +101,21 @@ func TestACancelBeforeThereIsAConnection(t *testing.T) {
 		}
 	}
 }
+
+// It would else keep others from a target that is back, for connect_timeout.
+func TestACancelLeavesTheTrialToOthers(t *testing.T) {
+	u := to(t, config.Upstream{ConnectTimeout: time.Minute}, counting(t), counting(t))
+	u.targets[1].unhealthy.Store(true)
+	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	r := request("/", nil)
+	e := newExchange(u, r)
+	e.Cancel()
+	var resp http1.Response
+	if err := e.attempt(u.pick(nil), r, appendHead(nil, r), true, &resp); err == nil || err.Kind != Canceled {
+		t.Error(err)
+	}
+	e.release()
+	if !u.targets[0].usable(time.Now()) {
+		t.Error("nobody else may try")
+	}
+}

@@ -154,17 +154,21 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 	e.dialing = nil
 	canceled := e.canceled
 	e.mu.Unlock()
+	if err == nil {
+		t.connected()
+	}
 	switch {
 	case err == nil && !canceled:
-		t.connected()
 		return c, nil
 	case err == nil:
 		_ = c.nc.Close()
 		return nil, e.Fault(Canceled, errCanceled)
 	case canceled:
+		t.givenUp()
 		return nil, e.Fault(Canceled, errCanceled)
 	}
 	if lack := lackOf(err); lack != nil {
+		t.givenUp()
 		err = lack
 	} else if t.connectFailed(time.Now()) {
 		e.u.log.Warn("upstream cannot be connected to", "upstream", e.u.name, "url", t.url, "error", err)

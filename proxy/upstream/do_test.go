@@ -431,7 +431,11 @@ func TestOneExchangeTriesATargetThatWasDown(t *testing.T) {
 		}
 		u.targets[0].picked(time.Now(), 0)
 		if tried() != 1 {
-			t.Errorf("%s: nobody tried after one that was given up", balance)
+			t.Errorf("%s: nobody tried after one that never did", balance)
+		}
+		u.targets[0].givenUp()
+		if tried() != 1 {
+			t.Errorf("%s: nobody tried at once after one that was given up", balance)
 		}
 		u.targets[0].connected()
 		if n := tried(); n < 5 {

@@ -111,14 +111,21 @@ func (t *target) unproven(now time.Time) bool {
 	return until != nil && !now.Before(*until)
 }
 
-// picked notes that an exchange goes to t: until it is known what comes of that, but
-// for limit at most, for it may be given up, nobody else tries.
+// picked notes that an exchange goes to t: nobody else tries until it is known what
+// comes of that, limit at most, since it may end before it has tried.
 func (t *target) picked(now time.Time, limit time.Duration) {
 	if t.unproven(now) {
 		t.mu.Lock()
 		t.trial = now.Add(limit)
 		t.mu.Unlock()
 	}
+}
+
+// givenUp notes that an exchange did not find out whether t can be connected to.
+func (t *target) givenUp() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.trial = time.Time{}
 }
 
 // connectFailed puts t aside for a while, longer each time; first: it worked
