@@ -51,7 +51,12 @@ func addHostModules(ctx context.Context, r wazero.Runtime) error {
 		}
 	}
 	_, err := r.NewHostModuleBuilder(rewrite.HostModule).NewFunctionBuilder().
-		WithGoFunction(api.GoFunc(func(ctx context.Context, _ []uint64) { of(ctx).check() }), nil, nil).
+		WithGoFunction(api.GoFunc(func(ctx context.Context, stack []uint64) {
+			of(ctx).check()
+			if cap(stack) > maxRoom { // it ends where the interpreter's stack does
+				panic(errStack)
+			}
+		}), nil, nil).
 		Export(rewrite.Checkpoint).NewFunctionBuilder().
 		WithGoFunction(api.GoFunc(func(ctx context.Context, stack []uint64) {
 			of(ctx).absent = int(uint32(stack[0])) + 1

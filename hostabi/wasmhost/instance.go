@@ -62,10 +62,19 @@ func (in *instance) log(level string, line []byte) {
 }
 
 // shortCall is how long a hook may take that keeps its stack. That stays as large as
-// the deepest call made it, up to 400 MB, and nothing counts it. In this time it grows
+// the deepest call made it, up to 100 MB, and nothing counts it. In this time it grows
 // to a few MB, and compared with it another stack costs nothing. By the clock: of what
 // the engine takes to grow a stack little is spent by the guest (maxStep).
 const shortCall = time.Millisecond
+
+// maxRoom is what the interpreter's stack may have room for behind what is on it,
+// in numbers of 8 bytes. A stack grows by a quarter when it is full, and stays so
+// while the call lasts, so this is one of 16 to 80 MiB. People's recursions take
+// well below 1 MiB. The compiler bounds its stacks by itself.
+const maxRoom = 2 << 20
+
+// errStack ends a guest with a larger one.
+var errStack = errors.New("stack overflow: it takes more than 16 MiB")
 
 // errAbsent ends a guest that called a function whose code is not there.
 var errAbsent = errors.New("a function is missing")

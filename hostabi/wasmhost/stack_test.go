@@ -2,6 +2,7 @@ package wasmhost
 
 import (
 	"bytes"
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,6 +27,28 @@ func TestLongNamesMakeNoLongTrap(t *testing.T) {
 			t.Errorf("the error has %d bytes: %.100v", len(err.Error()), err)
 		}
 	})
+}
+
+// The interpreter bounds how many calls are within each other, and not what each
+// leaves on the stack: 1,900 times 1 MiB are more than a machine has.
+func TestStacksAreBounded(t *testing.T) {
+	build := func(depth int32) []byte {
+		g := NewGuest()
+		deeper := g.Helper(Sig("i", ""), Join([]byte{OpLocalGet, 0, 0x45, OpBrIf, 0},
+			bytes.Repeat([]byte{OpLocalGet, 1}, 1<<16), []byte{OpLocalGet, 0}, I32(1), []byte{OpI32Sub, OpCall, 0, 0x0F})...)
+		g.Helpers[0].Locals = []byte{1, 1, 0x7B}
+		return g.Hook(hostabi.Configure, Join(I32(depth), deeper, Echo)).Build()
+	}
+	for _, leanFrom := range []int{0, 1} {
+		load(t, Interpreter, build(4), func(o *Options) { o.leanFrom = leanFrom })
+		m, err := Load(t.Context(), Options{Wasm: build(1900), leanFrom: leanFrom})
+		if err == nil {
+			m.Close()
+		}
+		if !errors.Is(err, errStack) || !strings.Contains(err.Error(), "recurses") {
+			t.Errorf("leanFrom %d: %v", leanFrom, err)
+		}
+	}
 }
 
 // A call that needed much stack leaves none of it to its instance.
