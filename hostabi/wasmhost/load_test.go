@@ -122,6 +122,27 @@ func TestRefusedModules(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), Interpreter) {
 			t.Errorf("calls that pass a lot, all together: the compiler: %v", err)
 		}
+
+		// Many functions near the bound of one, which take a file of 6 MB half a minute.
+		for word, body := range map[string][]byte{
+			"blocks": Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat([]byte{OpI32Const, 1, OpBrIf, 0}, 2400), []byte{OpEnd}),
+			"KiB":    bytes.Repeat([]byte{0x01}, 127<<10),
+		} {
+			g := NewGuest()
+			g.Raw["weir:"] = Export{Kind: 2, Index: 0} // not lean
+			g.Helpers = slices.Repeat([]*Func{{Body: body}}, 9)
+			load(t, Compiler, With(func(small *Guest) { small.Helpers = g.Helpers[:2] }))
+			if word == "blocks" {
+				g.Helpers = slices.Repeat(g.Helpers, 11)
+			}
+			m, err := Load(t.Context(), Options{Wasm: g.Build(), Engine: Compiler})
+			if err == nil {
+				m.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), Interpreter) || !strings.Contains(err.Error(), word) {
+				t.Errorf("many functions with many %s: the compiler: %v", word, err)
+			}
+		}
 	})
 }
 

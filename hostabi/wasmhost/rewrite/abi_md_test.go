@@ -28,5 +28,7 @@ func TestStaticBoundsOfABIEqualTheCode(t *testing.T) {
 		"nested loops × variables of a function":                maxLoopVars,
 		"calls of a function × (globals + widest signature)":    maxMoves,
 		"calls of all functions × (globals + widest signature)": maxAllMoves,
+		"squares of the functions' blocks, added up":            maxAllBlocks,
+		"squares of the functions' KiB of code, added up":       maxAllSizes,
 	})
 }

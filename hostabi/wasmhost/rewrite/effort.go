@@ -15,16 +15,24 @@ const (
 	maxLoopVars  = 8192      // loops within each other × variables of one function
 	maxMoves     = 1 << 18   // calls of one function × what may move at one: see moves
 	maxAllMoves  = 1 << 24   // of all functions; machine code of 10 to 14 bytes for each
+
+	// Squares, added up over all functions. A Go guest of 12 MiB with net/http has
+	// 190 million and 37 thousand.
+	maxAllBlocks = 1 << 29 // of blocks; they take it 7 s of processor time
+	maxAllSizes  = 1 << 17 // of KiB of code, the rest cut off; of loads they take it 3 s
 )
 
 // effort is what it takes to compile the most demanding function of a module, and
-// for allMoves the whole.
-type effort struct{ size, blocks, blockVars, loopVars, moves, allMoves int }
+// what begins with all the whole.
+type effort struct{ size, blocks, blockVars, loopVars, moves, allMoves, allBlocks, allSizes int }
 
 // Compilable says why the compiler is not given the module; nil if it is. It is
 // asked after Write, which looks at the code. The error is an *Error.
 func (d *Draft) Compilable() error {
-	const remedy = `run it with engine = "interpreter", or split its largest function`
+	const (
+		remedy    = `run it with engine = "interpreter", or split its largest function`
+		remedyAll = `run it with engine = "interpreter", or split its largest functions`
+	)
 	switch e := d.effort; {
 	case e.size > maxCompiled:
 		return refuse(remedy, "a function has %d bytes of code, the compiler takes at most %d", e.size, maxCompiled)
@@ -38,6 +46,10 @@ func (d *Draft) Compilable() error {
 		return refuse(remedy, "a function has %d calls × (globals + widest signature), the compiler takes at most %d", e.moves, maxMoves)
 	case e.allMoves > maxAllMoves:
 		return refuse(`run it with engine = "interpreter", or use fewer globals and parameters`, "the functions have %d calls × (globals + widest signature), the compiler takes at most %d", e.allMoves, maxAllMoves)
+	case e.allBlocks > maxAllBlocks:
+		return refuse(remedyAll, "the squares of the functions' blocks add up to %d, the compiler takes at most %d", e.allBlocks, maxAllBlocks)
+	case e.allSizes > maxAllSizes:
+		return refuse(remedyAll, "the squares of the functions' KiB of code add up to %d, the compiler takes at most %d", e.allSizes, maxAllSizes)
 	}
 	return nil
 }
@@ -84,4 +96,6 @@ func (e *effort) add(n *nesting, size, variables, moves int) {
 	e.loopVars = max(e.loopVars, n.deep*variables)
 	e.moves = max(e.moves, n.calls*moves)
 	e.allMoves += n.calls * moves
+	e.allBlocks += n.blocks * n.blocks
+	e.allSizes += (size >> 10) * (size >> 10)
 }
