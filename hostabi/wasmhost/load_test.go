@@ -87,7 +87,9 @@ func TestRefusedModules(t *testing.T) {
 		calls := bytes.Repeat([]byte{OpCall, 0}, 1000) // after each of which the compiler reads all globals anew
 		wide := Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpCall, 1}, 3000), bytes.Repeat([]byte{0x1A}, 64))
 		truncs := Join(I32(0), bytes.Repeat([]byte{0xB7, 0xAA}, 5000), []byte{0x1A})
+		among := Join([]byte{OpBlock, BlockEmpty}, I32(0), bytes.Repeat(Join(bytes.Repeat([]byte{0x28, 0, 0}, 10), I32(1), []byte{OpBrIf, 0}), 2000), []byte{0x1A, OpEnd})
 		for name, body := range map[string][]byte{
+			"loads among blocks":      among,
 			"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads,
 			"calls and globals": calls, "calls that pass a lot": wide, "conversions that may trap": truncs,
 		} {

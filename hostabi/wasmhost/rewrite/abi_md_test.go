@@ -25,6 +25,7 @@ func TestStaticBoundsOfABIEqualTheCode(t *testing.T) {
 		"code of a function, compiled":                          maxCompiled,
 		"blocks of a function":                                  maxBlocks,
 		"blocks × variables of a function":                      maxBlockVars,
+		"blocks × loads and stores of a function":               maxBlockAccesses,
 		"nested loops × variables of a function":                maxLoopVars,
 		"calls of a function × (globals + widest signature)":    maxMoves,
 		"calls of all functions × (globals + widest signature)": maxAllMoves,

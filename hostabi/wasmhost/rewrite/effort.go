@@ -16,6 +16,12 @@ const (
 	maxMoves     = 1 << 18   // calls of one function × what may move at one: see moves
 	maxAllMoves  = 1 << 24   // of all functions; machine code of 10 to 14 bytes for each
 
+	// Blocks × loads and stores of one function: at the end of each block the compiler
+	// keeps which addresses are known to be good, 24 bytes for each, and two functions
+	// of 120 KB took it 3.5 GB. The most demanding of a Go guest with half of Go's
+	// library has 10 million, one with fmt and encoding/json 1 million.
+	maxBlockAccesses = 1 << 24
+
 	// Squares, added up over all functions. A Go guest of 12 MiB with net/http has
 	// 190 million and 37 thousand.
 	maxAllBlocks = 1 << 29 // of blocks; they take it 7 s of processor time
@@ -24,7 +30,7 @@ const (
 
 // effort is what it takes to compile the most demanding function of a module, and
 // what begins with all the whole.
-type effort struct{ size, blocks, blockVars, loopVars, moves, allMoves, allBlocks, allSizes int }
+type effort struct{ size, blocks, blockVars, loopVars, blockAccesses, moves, allMoves, allBlocks, allSizes int }
 
 // Compilable says why the compiler is not given the module; nil if it is. It is
 // asked after Write, which looks at the code. The error is an *Error.
@@ -42,6 +48,8 @@ func (d *Draft) Compilable() error {
 		return refuse(remedy, "a function has %d blocks × variables, the compiler takes at most %d", e.blockVars, maxBlockVars)
 	case e.loopVars > maxLoopVars:
 		return refuse(remedy, "a function has %d nested loops × variables, the compiler takes at most %d", e.loopVars, maxLoopVars)
+	case e.blockAccesses > maxBlockAccesses:
+		return refuse(remedy, "a function has %d blocks × loads and stores, the compiler takes at most %d", e.blockAccesses, maxBlockAccesses)
 	case e.moves > maxMoves:
 		return refuse(remedy, "a function has %d calls × (globals + widest signature), the compiler takes at most %d", e.moves, maxMoves)
 	case e.allMoves > maxAllMoves:
@@ -56,11 +64,12 @@ func (d *Draft) Compilable() error {
 
 // nesting follows the blocks of one function.
 type nesting struct {
-	open   []byte // opcodes of the blocks that are open
-	loops  int    // of them
-	deep   int    // most loops at once
-	blocks int    // basic blocks, about
-	calls  int    // with those of the checkpoint
+	open     []byte // opcodes of the blocks that are open
+	loops    int    // of them
+	deep     int    // most loops at once
+	blocks   int    // basic blocks, about
+	calls    int    // with those of the checkpoint
+	accesses int    // loads and stores
 }
 
 func (n *nesting) reset() { *n = nesting{open: n.open[:0]} }
@@ -94,6 +103,7 @@ func (e *effort) add(n *nesting, size, variables, moves int) {
 	e.blocks = max(e.blocks, n.blocks)
 	e.blockVars = max(e.blockVars, n.blocks*variables)
 	e.loopVars = max(e.loopVars, n.deep*variables)
+	e.blockAccesses = max(e.blockAccesses, n.blocks*n.accesses)
 	e.moves = max(e.moves, n.calls*moves)
 	e.allMoves += n.calls * moves
 	e.allBlocks += n.blocks * n.blocks

@@ -96,7 +96,7 @@ func (c *copier) plain(op byte, r *reader) {
 		c.wild = c.wild || op == wasm.OpTableSet
 		r.u32()
 	case op >= 0x28 && op < wasm.OpMemorySize: // loads and stores
-		memarg(r)
+		c.memarg(r)
 	case op == wasm.OpMemorySize:
 		c.zero(r, 1)
 	case op == wasm.OpI32Const:
@@ -188,18 +188,19 @@ func (c *copier) simd(r *reader) {
 	}
 	switch {
 	case sub <= 11, sub == 92, sub == 93: // loads and stores
-		memarg(r)
+		c.memarg(r)
 	case sub == 12, sub == 13: // v128.const, shuffle
 		r.take(16)
 	case sub >= 21 && sub <= 34: // lanes
 		r.byte()
 	case sub >= 84 && sub <= 91: // loads and stores of a lane
-		memarg(r)
+		c.memarg(r)
 		r.byte()
 	}
 }
 
-func memarg(r *reader) {
+func (c *copier) memarg(r *reader) {
+	c.nesting.accesses++
 	r.u32()
 	r.u32()
 }
