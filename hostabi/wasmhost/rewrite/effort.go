@@ -22,10 +22,10 @@ const (
 	// library has 10 million, one with fmt and encoding/json 1 million.
 	maxBlockAccesses = 1 << 24
 
-	// Squares, added up over all functions. A Go guest of 12 MiB with net/http has
-	// 190 million and 37 thousand.
-	maxAllBlocks = 1 << 29 // of blocks; they take it 7 s of processor time
-	maxAllSizes  = 1 << 17 // of KiB of code, the rest cut off; of loads they take it 3 s
+	// Squares, added up over all functions. A Go guest of 6 MiB has 97 million and 13
+	// thousand.
+	maxAllBlocks = 1 << 28 // of blocks; of conditions they take it 4 s of processor time
+	maxAllSizes  = 1 << 16 // of KiB of code, the rest cut off; of loads they take it 2 s
 )
 
 // effort is what it takes to compile the most demanding function of a module, and
