@@ -54,6 +54,7 @@ func (t *Tunnel) Drain(retry time.Duration) {
 // leave notes that Weir ends the tunnel with c as soon as the upstream has
 // answered, or has had time to. False: something else came first.
 func (t *Tunnel) leave(c *Cause) bool {
+	t.lastMoved() // as in closePassed
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.first != nil {

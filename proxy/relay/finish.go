@@ -43,6 +43,7 @@ func (t *Tunnel) answersOurs(d hostabi.Direction) *Cause {
 // closePassed notes that a close frame has been passed on. The second one ends
 // the tunnel; so does waiting too long for it.
 func (t *Tunnel) closePassed() *Cause {
+	t.lastMoved() // from here on whoever takes what waits is seen to
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.halves++

@@ -396,70 +396,99 @@ func TestACloseHandshakeWaitsForWhoReadsSlowly(t *testing.T) {
 		{"both close, the upstream reads slowly", [2]bool{true, false}, [2]bool{true, true}},
 		{"both close and read slowly", [2]bool{true, true}, [2]bool{true, true}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			inTunnel(t, func(r *rig) {
-				peers := [2]*peer{r.c, r.u}
-				var sent []string
-				for i := range 100 {
-					sent = append(sent, event("critical", i, 1000))
-				}
-				var all sync.WaitGroup
-				for d, from := range peers {
-					to, back := peers[d^1], event("reply", 0, 1000)
-					from.send(sent...)
-					if c.closes[d] {
-						from.close(4001, "")
+		for _, room := range []int{2000, 0} { // 0: the kernel has all that waits
+			t.Run(fmt.Sprint(c.name, ", ", room), func(t *testing.T) {
+				inTunnel(t, func(r *rig) {
+					peers := [2]*peer{r.c, r.u}
+					var sent []string
+					for i := range 100 {
+						sent = append(sent, event("critical", i, 1000))
 					}
-					all.Go(func() {
-						for i, s := range sent {
-							if c.slow[d] {
-								sleep(300)
-							}
-							if g, err := to.next(); err != nil || g.payload != s {
-								t.Errorf("the %s, message %d: %v, %v", to.name, i, g, err)
-								return
-							}
+					var all sync.WaitGroup
+					for d, from := range peers {
+						from.send(sent...)
+						if c.closes[d] {
+							from.close(4001, "")
 						}
-						if !c.closes[d^1] { // what it makes of them is the last that it says
-							to.send(back)
-							to.close(4001, "")
-						} else if g, err := to.next(); !c.closes[d] && (err != nil || g.payload != back) {
-							t.Errorf("the %s, the reply: %v, %v", to.name, g, err)
-						}
-					})
+					}
+					for d, to := range [2]*peer{r.u, r.c} {
+						back := event("reply", 0, 1000)
+						all.Go(func() {
+							for i, s := range sent {
+								if c.slow[d] {
+									sleep(300)
+								}
+								if g, err := to.next(); err != nil || g.payload != s {
+									t.Errorf("the %s, message %d: %v, %v", to.name, i, g, err)
+									return
+								}
+							}
+							if !c.closes[d^1] { // what it makes of them is the last that it says
+								to.send(back)
+								to.close(4001, "")
+							} else if g, err := to.next(); !c.closes[d] && (err != nil || g.payload != back) {
+								t.Errorf("the %s, the reply: %v, %v", to.name, g, err)
+							}
+						})
+					}
+					all.Wait()
+					<-r.ended
+					if n := r.metric("weir_messages_dropped_total", "closed"); n != 0 {
+						t.Errorf("%v messages were dropped", n)
+					}
+				}, kernel(room), buffered(5000))
+			})
+		}
+	}
+}
+
+// Who takes nothing of what the kernel has for it has no longer than others.
+func TestACloseHandshakeDoesNotWaitForWhoReadsNothing(t *testing.T) {
+	for name, end := range map[string]func(r *rig){
+		"a close frame": func(r *rig) { r.c.close(4001, "") },
+		"a drain":       func(r *rig) { r.Drain(0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTunnel(t, func(r *rig) {
+				for i := range 40 {
+					r.c.send(event("critical", i, 1000))
 				}
-				all.Wait()
-				<-r.ended
-				if n := r.metric("weir_messages_dropped_total", "closed"); n != 0 {
-					t.Errorf("%v messages were dropped", n)
+				r.u.read(100) // and no more
+				end(r)
+				sleep(5_100)
+				synctest.Wait()
+				if !r.Tunnel.ended() {
+					t.Error("it waits")
 				}
-			}, kernel(2000), buffered(5000))
+			})
 		})
 	}
 }
 
 // So does an upstream that takes a large message slowly when Weir closes the tunnel.
 func TestADrainWaitsForALargeMessage(t *testing.T) {
-	inTunnel(t, func(r *rig) {
-		wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))
-		r.c.raw(wire)
-		synctest.Wait()
-		r.Drain(0)
-		var came []byte
-		for len(came) < len(wire) {
-			sleep(300)
-			came = append(came, r.u.read(min(len(wire)-len(came), large/50))...)
-			if r.u.w.out.reset || r.u.w.out.eof {
-				t.Fatalf("%d of %d bytes came", len(came), len(wire))
+	for _, room := range []int{2000, 0} {
+		inTunnel(t, func(r *rig) {
+			wire := r.c.frame(true, wsframe.Binary, strings.Repeat("x", large))
+			r.c.raw(wire)
+			synctest.Wait()
+			r.Drain(0)
+			var came []byte
+			for len(came) < len(wire) {
+				sleep(300)
+				came = append(came, r.u.read(min(len(wire)-len(came), large/50))...)
+				if r.u.w.out.reset || r.u.w.out.eof {
+					t.Fatalf("%d of %d bytes came", len(came), len(wire))
+				}
 			}
-		}
-		if !bytes.Equal(came, wire) {
-			t.Error("altered")
-		}
-		r.u.expectFrame(got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=0")})
-		r.u.send("late")
-		r.u.close(1012, "")
-		r.c.expect("late")
-		r.c.closed(1012, "draining")
-	}, kernel(2000), maxMessage(large))
+			if !bytes.Equal(came, wire) {
+				t.Error("altered")
+			}
+			r.u.expectFrame(got{wsframe.Close, true, closePayload(1012, "draining: retry_after_ms=0")})
+			r.u.send("late")
+			r.u.close(1012, "")
+			r.c.expect("late")
+			r.c.closed(1012, "draining")
+		}, kernel(room), maxMessage(large))
+	}
 }

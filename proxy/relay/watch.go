@@ -44,11 +44,7 @@ func (t *Tunnel) look() {
 	}
 	l := &t.o.Route.Load().Limits
 	now := t.since(time.Now())
-	last := t.lastMessage.Load()
-	for d := range t.legs {
-		last = max(last, t.legs[d].sink.lastMoved())
-	}
-	idle := time.Duration(now - last)
+	idle := time.Duration(now - max(t.lastMessage.Load(), t.lastMoved()))
 	if idle >= l.IdleTimeout {
 		t.end(Cause{Initiator: metrics.ByWeir, Code: closeGoingAway, Reason: fmt.Sprintf("idle_timeout: no message for %v", l.IdleTimeout)})
 		return
@@ -69,6 +65,11 @@ func (t *Tunnel) look() {
 		t.watch.Reset(next)
 	}
 	t.mu.Unlock()
+}
+
+// lastMoved is the sinks': either's.
+func (t *Tunnel) lastMoved() int64 {
+	return max(t.legs[0].sink.lastMoved(), t.legs[1].sink.lastMoved())
 }
 
 // poke pings a peer that has been quiet for interval. It returns when to look

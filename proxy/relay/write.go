@@ -194,10 +194,11 @@ func (s *sink) stuck(excused time.Time) (queued int64, stuck bool) {
 
 // look notes whether the peer has taken anything since it was looked at last. The
 // kernel, which may hold megabytes, says so only when half of them are gone. What went
-// without waiting for the peer does not count: it says nothing of who reads it.
+// without waiting for the peer does not count: it says nothing of who reads it. Where
+// something has begun to wait meanwhile, it has taken all before that.
 func (s *sink) look() {
 	n, unsent := s.leg.tr.Acked()
-	if n != s.acked && (s.writing || s.unsent) {
+	if n != s.acked && (s.writing || s.unsent || unsent) {
 		s.moved = time.Now()
 	}
 	s.acked, s.unsent = n, unsent
