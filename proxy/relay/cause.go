@@ -34,8 +34,19 @@ const (
 // Close ends the tunnel with c unless it is ending already: the upstream is told
 // first, and the client when the upstream has answered, so that what that had
 // sent by then arrives. Where a close handshake is under way already, Weir's own or
-// the peers', its answer is not waited for any more, and its cause stays.
+// the peers', its answer is not waited for any more, and its cause stays. Where the
+// tunnel has ended, a peer that has not taken what is left for it is reset.
 func (t *Tunnel) Close(c Cause) {
+	if !t.ended() {
+		t.close(c)
+		return
+	}
+	for d := range t.legs {
+		t.guard(t.legs[d].sink.giveUp)
+	}
+}
+
+func (t *Tunnel) close(c Cause) {
 	if !t.leave(&c) || !t.legs[hostabi.ToClient].sink.sayClose(c.Code, c.Reason) {
 		t.end(*t.known())
 	}
@@ -48,7 +59,7 @@ func (t *Tunnel) Drain(retry time.Duration) {
 	if again := t.drained.Swap(true); !again && t.known() != nil {
 		return
 	}
-	t.Close(*t.faultCause(metrics.ByWeir, hostabi.ToUpstream, hostabi.Draining, fmt.Sprintf("retry_after_ms=%d", retry.Milliseconds())))
+	t.close(*t.faultCause(metrics.ByWeir, hostabi.ToUpstream, hostabi.Draining, fmt.Sprintf("retry_after_ms=%d", retry.Milliseconds())))
 }
 
 // leave notes that Weir ends the tunnel with c as soon as the upstream has

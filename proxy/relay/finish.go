@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -251,6 +252,18 @@ func (s *sink) abandon() bool {
 	}
 	return false
 }
+
+// giveUp has finish and finishLeg wait no more for the peer.
+func (s *sink) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = errGivenUp
+	}
+	_ = s.leg.tr.SetWriteDeadline(time.Unix(1, 0))
+}
+
+var errGivenUp = errors.New("given up")
 
 // dropped counts messages that were queued and are not delivered.
 func (s *sink) dropped(n int) {

@@ -12,6 +12,7 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/config"
+	"weir/proxy/metrics"
 	"weir/proxy/policy"
 	"weir/proxy/sock"
 	"weir/proxy/wsframe"
@@ -439,6 +440,48 @@ func TestACloseHandshakeWaitsForWhoReadsSlowly(t *testing.T) {
 				}, kernel(room), buffered(5000))
 			})
 		}
+	}
+}
+
+// Who goes on taking a little of what is left for it does not keep a tunnel from whoever
+// closes that once more, wherever the rest waits.
+func TestATunnelThatHasEndedCanBeCutOff(t *testing.T) {
+	for _, room := range []int{500, 0} {
+		inTunnel(t, func(r *rig) {
+			for i := range 40 {
+				r.u.send(event("critical", i, 1000))
+			}
+			synctest.Wait()
+			trickle := func() {
+				for range 100 {
+					r.c.read(10)
+					sleep(100)
+				}
+			}
+			for range 2 {
+				r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "first"})
+				trickle()
+			}
+			select {
+			case <-r.ended:
+				t.Fatal("cut off before")
+			default:
+			}
+			r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "third"})
+			sleep(1100)
+			synctest.Wait()
+			select {
+			case <-r.ended:
+			default:
+				t.Error("it is still there")
+			}
+			r.c.w.out.change(func() {
+				if !r.c.w.out.reset {
+					t.Error("was not reset")
+				}
+			})
+			r.u.closed(1001, "first")
+		}, kernel(room), buffered(20_000))
 	}
 }
 

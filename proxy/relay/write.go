@@ -213,7 +213,7 @@ func (s *sink) delivering(since time.Time) (left, moves bool) {
 	if s.moved.After(since) {
 		since = s.moved
 	}
-	return s.unsent, s.unsent && time.Since(since) < s.patience()
+	return s.unsent, s.unsent && s.err == nil && time.Since(since) < s.patience()
 }
 
 // answerTime returns how long an answer has still to come that the peer gives, or waits
