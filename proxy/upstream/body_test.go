@@ -275,7 +275,7 @@ func TestABodyIsSentWithoutALimit(t *testing.T) {
 		return 0, io.EOF
 	})
 	var resp http1.Response
-	if err := e.attempt(u.targets[0], r, appendHead(nil, r), false, &resp); err != nil {
+	if err := e.attempt(u.targets[0], false, r, appendHead(nil, r), false, &resp); err != nil {
 		t.Fatal(err)
 	}
 	e.Finish(true)

@@ -92,7 +92,7 @@ func TestACancelBeforeThereIsAConnection(t *testing.T) {
 		e := newExchange(u, r)
 		e.Cancel()
 		var resp http1.Response
-		if err := e.attempt(u.targets[0], r, appendHead(nil, r), true, &resp); err == nil || err.Kind != Canceled {
+		if err := e.attempt(u.targets[0], false, r, appendHead(nil, r), true, &resp); err == nil || err.Kind != Canceled {
 			t.Errorf("%s: %v", what, err)
 		}
 		e.release()
@@ -111,7 +111,8 @@ func TestACancelLeavesTheTrialToOthers(t *testing.T) {
 	e := newExchange(u, r)
 	e.Cancel()
 	var resp http1.Response
-	if err := e.attempt(u.pick(nil), r, appendHead(nil, r), true, &resp); err == nil || err.Kind != Canceled {
+	tried, trial := u.pick(nil)
+	if err := e.attempt(tried, trial, r, appendHead(nil, r), true, &resp); err == nil || err.Kind != Canceled {
 		t.Error(err)
 	}
 	e.release()

@@ -71,8 +71,8 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 	}()
 	var failed []*target // each is tried once
 	for {
-		t := u.pick(failed)
-		err := e.attempt(t, r, b, whole, resp)
+		t, trial := u.pick(failed)
+		err := e.attempt(t, trial, r, b, whole, resp)
 		if err == nil {
 			over = true
 			return e, nil
@@ -90,8 +90,9 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 }
 
 // attempt does it with one target. A kept connection that turns out to be
-// closed is replaced once by a fresh one, where nothing can have happened twice.
-func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp *http1.Response) *Error {
+// closed is replaced once by a fresh one, where nothing can have happened twice. fresh:
+// no kept one is taken, since a new one shows whether t can be connected to.
+func (e *Exchange) attempt(t *target, fresh bool, r *Request, head []byte, whole bool, resp *http1.Response) *Error {
 	e.URL = t.url
 	if len(r.Host) == 0 {
 		head = addressed(head, r, t)
@@ -100,8 +101,8 @@ func (e *Exchange) attempt(t *target, r *Request, head []byte, whole bool, resp 
 	s.inUse.Add(1)
 	repeatable := r.Body == nil && idempotent(r.Method)
 	var c *conn
-	if now := time.Now(); !t.unproven(now) { // else a new one shows whether it is back
-		c = t.take(now, repeatable, r.Client)
+	if !fresh {
+		c = t.take(time.Now(), repeatable, r.Client)
 	}
 	for {
 		if c == nil {

@@ -219,7 +219,7 @@ func TestConnectFailures(t *testing.T) {
 		u := to(t, config.Upstream{}, ok, ok)
 		for range 2 {
 			for _, tg := range u.targets {
-				if u.pick([]*target{tg}) == tg {
+				if got, _ := u.pick([]*target{tg}); got == tg {
 					t.Error("it is tried again before the other")
 				}
 				tg.connectFailed(time.Now()) // all are down the second time
@@ -396,7 +396,8 @@ func TestTurnsOfATargetThatIsDownAreShared(t *testing.T) {
 		u.targets[0].unhealthy.Store(true)
 		turns := map[*target]int{}
 		for range 12 {
-			turns[u.pick(u.targets[3:])]++
+			picked, _ := u.pick(u.targets[3:])
+			turns[picked]++
 		}
 		if turns[u.targets[1]] != 6 || turns[u.targets[2]] != 6 {
 			t.Errorf("%s: of 12 turns the two that are up had %d and %d", balance, turns[u.targets[1]], turns[u.targets[2]])
@@ -412,7 +413,7 @@ func TestOneExchangeTriesATargetThatWasDown(t *testing.T) {
 		u := to(t, config.Upstream{Balance: balance, ConnectTimeout: time.Minute}, down, up)
 		tried := func() (n int) {
 			for range 10 {
-				if u.pick(nil) == u.targets[0] {
+				if got, _ := u.pick(nil); got == u.targets[0] {
 					n++
 				}
 			}
@@ -429,7 +430,10 @@ func TestOneExchangeTriesATargetThatWasDown(t *testing.T) {
 		if aside(); tried() != 1 {
 			t.Errorf("%s: not one tried what was down a second time", balance)
 		}
-		u.targets[0].picked(time.Now(), 0)
+		u.targets[0].givenUp()
+		if !u.targets[0].picked(time.Now(), 0) {
+			t.Errorf("%s: no trial where none is under way", balance)
+		}
 		if tried() != 1 {
 			t.Errorf("%s: nobody tried after one that never did", balance)
 		}
@@ -454,5 +458,45 @@ func TestATargetThatWasDownIsConnectedTo(t *testing.T) {
 	expectFetch(t, u, request("/", nil), "2")
 	if u.targets[0].downUntil.Load() != nil {
 		t.Error("not known to be back")
+	}
+}
+
+// What answers on the connections that it has needs no new one: were it asked for one
+// each time that it may be back, requests would fail that need not.
+func TestTheOnlyTargetServesOnWhatIsKept(t *testing.T) {
+	u := to(t, config.Upstream{}, counting(t))
+	expectFetch(t, u, request("/", nil), "1")
+	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	expectFetch(t, u, request("/", nil), "1")
+}
+
+// Nor do those that come while one finds out.
+func TestWhoDoesNotTryServesOnWhatIsKept(t *testing.T) {
+	u := to(t, config.Upstream{ConnectTimeout: time.Minute}, counting(t), refusing(t))
+	u.targets[1].unhealthy.Store(true)
+	expectFetch(t, u, request("/", nil), "1")
+	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	if got, trial := u.pick(nil); got != u.targets[0] || !trial {
+		t.Error("nobody tries")
+	}
+	expectFetch(t, u, request("/", nil), "1")
+}
+
+// One that has met a target which is still gone would else try others that were, and
+// fail for want of retries though there is one that works.
+func TestWhatIsTriedAgainTriesNothingElse(t *testing.T) {
+	for _, balance := range []string{"round_robin", "least_connections"} {
+		u := to(t, config.Upstream{Balance: balance, Retries: 1}, refusing(t), refusing(t), counting(t))
+		for range 10 {
+			for _, gone := range u.targets[:2] { // again and again
+				gone.connected()
+				gone.connectFailed(time.Now().Add(-time.Hour))
+			}
+			r := request("/", nil)
+			r.Retryable = func() bool { return true }
+			if _, err := fetch(u, r); err != nil {
+				t.Errorf("%s: %v", balance, err)
+			}
+		}
 	}
 }

@@ -66,7 +66,7 @@ func (u *Upstream) check(t *target, path string) error {
 	}
 	e := newExchange(u, r)
 	var resp http1.Response
-	if err := e.attempt(t, r, appendHead(nil, r), true, &resp); err != nil {
+	if err := e.attempt(t, t.unproven(time.Now()), r, appendHead(nil, r), true, &resp); err != nil {
 		e.stopWatch()
 		e.release()
 		return err

@@ -111,14 +111,19 @@ func (t *target) unproven(now time.Time) bool {
 	return until != nil && !now.Before(*until)
 }
 
-// picked notes that an exchange goes to t: nobody else tries until it is known what
-// comes of that, limit at most, since it may end before it has tried.
-func (t *target) picked(now time.Time, limit time.Duration) {
-	if t.unproven(now) {
-		t.mu.Lock()
-		t.trial = now.Add(limit)
-		t.mu.Unlock()
+// picked notes that an exchange goes to t. trial: it finds out whether t is back, and
+// nobody else tries until that is known, limit at most, since it may end before.
+func (t *target) picked(now time.Time, limit time.Duration) (trial bool) {
+	if !t.unproven(now) {
+		return false
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Before(t.trial) {
+		return false
+	}
+	t.trial = now.Add(limit)
+	return true
 }
 
 // givenUp notes that an exchange did not find out whether t can be connected to.

@@ -156,17 +156,18 @@ func (u *Upstream) Status() []TargetStatus {
 // pick chooses a target. Those that are down are chosen only when there is no
 // other: better a try than a refusal; failed are those that the request has tried.
 // Equals take turns among themselves: were it among all, the one behind a target that
-// is down would have the turns of both.
-func (u *Upstream) pick(failed []*target) *target {
+// is down would have the turns of both. trial: the request finds out whether the target
+// is back, which is no task for one that has met one that is not.
+func (u *Upstream) pick(failed []*target) (best *target, trial bool) {
 	if len(u.targets) == 1 {
-		return u.targets[0]
+		return u.targets[0], false
 	}
 	now := time.Now()
 	rank := func(t *target) (rank int64) {
 		if u.least {
 			rank = t.inUse()
 		}
-		if !t.usable(now) {
+		if !t.usable(now) || len(failed) > 0 && t.unproven(now) {
 			rank += 1 << 40
 		}
 		if slices.Contains(failed, t) {
@@ -174,7 +175,6 @@ func (u *Upstream) pick(failed []*target) *target {
 		}
 		return rank
 	}
-	var best *target
 	least, equals := int64(math.MaxInt64), uint64(0)
 	for _, t := range u.targets {
 		switch r := rank(t); {
@@ -195,6 +195,5 @@ func (u *Upstream) pick(failed []*target) *target {
 			turn--
 		}
 	}
-	best.picked(now, u.connectTimeout)
-	return best
+	return best, len(failed) == 0 && best.picked(now, u.connectTimeout)
 }
