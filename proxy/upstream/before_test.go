@@ -37,7 +37,7 @@ func TestATargetThatStaysIsTheSame(t *testing.T) {
 	stays, other, down := counting(t), counting(t), refusing(t)
 	cfg := config.Upstream{Balance: "least_connections"}
 	before := to(t, cfg, stays, down)
-	before.targets[1].connectFailed(time.Now())
+	before.targets[1].connectFailed(time.Now(), time.Now())
 	expectFetch(t, before, request("/", nil), "1")
 	var resp http1.Response
 	e, err := before.Do(request("/", nil), &resp) // on that connection

@@ -106,7 +106,7 @@ func TestACancelBeforeThereIsAConnection(t *testing.T) {
 func TestACancelLeavesTheTrialToOthers(t *testing.T) {
 	u := to(t, config.Upstream{ConnectTimeout: time.Minute}, counting(t), counting(t))
 	u.targets[1].unhealthy.Store(true)
-	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	u.targets[0].connectFailed(longAgo, longAgo)
 	r := request("/", nil)
 	e := newExchange(u, r)
 	e.Cancel()

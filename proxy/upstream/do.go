@@ -144,6 +144,7 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 		e.mu.Unlock()
 		e.startWatch()
 	}
+	from := time.Now()
 	c, err := t.dial(r.Client, e.u.connectTimeout, began)
 	if err != nil && lackOf(err) != nil && e.u.spare != nil && e.u.spare() {
 		c, err = t.dial(r.Client, e.u.connectTimeout, began)
@@ -171,7 +172,7 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 	if lack := lackOf(err); lack != nil {
 		t.givenUp()
 		err = lack
-	} else if t.connectFailed(time.Now()) {
+	} else if t.connectFailed(from, time.Now()) {
 		e.u.log.Warn("upstream cannot be connected to", "upstream", e.u.name, "url", t.url, "error", err)
 	}
 	return nil, e.Fault(Unavailable, err)

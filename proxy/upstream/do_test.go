@@ -222,7 +222,7 @@ func TestConnectFailures(t *testing.T) {
 				if got, _ := u.pick([]*target{tg}); got == tg {
 					t.Error("it is tried again before the other")
 				}
-				tg.connectFailed(time.Now()) // all are down the second time
+				tg.connectFailed(time.Now(), time.Now()) // all are down the second time
 			}
 		}
 	})
@@ -422,7 +422,7 @@ func TestOneExchangeTriesATargetThatWasDown(t *testing.T) {
 		at := time.Now().Add(-time.Hour)
 		aside := func() { // for a time that is over
 			at = at.Add(time.Minute)
-			u.targets[0].connectFailed(at)
+			u.targets[0].connectFailed(at, at)
 		}
 		if aside(); tried() != 1 || tried() != 0 {
 			t.Errorf("%s: not one of many tried what was down", balance)
@@ -454,7 +454,7 @@ func TestATargetThatWasDownIsConnectedTo(t *testing.T) {
 	u.targets[1].unhealthy.Store(true)
 	expectFetch(t, u, request("/", nil), "1")
 	expectFetch(t, u, request("/", nil), "1")
-	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	u.targets[0].connectFailed(longAgo, longAgo)
 	expectFetch(t, u, request("/", nil), "2")
 	if u.targets[0].downUntil.Load() != nil {
 		t.Error("not known to be back")
@@ -466,7 +466,7 @@ func TestATargetThatWasDownIsConnectedTo(t *testing.T) {
 func TestTheOnlyTargetServesOnWhatIsKept(t *testing.T) {
 	u := to(t, config.Upstream{}, counting(t))
 	expectFetch(t, u, request("/", nil), "1")
-	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	u.targets[0].connectFailed(longAgo, longAgo)
 	expectFetch(t, u, request("/", nil), "1")
 }
 
@@ -475,7 +475,7 @@ func TestWhoDoesNotTryServesOnWhatIsKept(t *testing.T) {
 	u := to(t, config.Upstream{ConnectTimeout: time.Minute}, counting(t), refusing(t))
 	u.targets[1].unhealthy.Store(true)
 	expectFetch(t, u, request("/", nil), "1")
-	u.targets[0].connectFailed(time.Now().Add(-time.Hour))
+	u.targets[0].connectFailed(longAgo, longAgo)
 	if got, trial := u.pick(nil); got != u.targets[0] || !trial {
 		t.Error("nobody tries")
 	}
@@ -490,7 +490,7 @@ func TestWhatIsTriedAgainTriesNothingElse(t *testing.T) {
 		for range 10 {
 			for _, gone := range u.targets[:2] { // again and again
 				gone.connected()
-				gone.connectFailed(time.Now().Add(-time.Hour))
+				gone.connectFailed(longAgo, longAgo)
 			}
 			r := request("/", nil)
 			r.Retryable = func() bool { return true }
@@ -500,3 +500,6 @@ func TestWhatIsTriedAgainTriesNothingElse(t *testing.T) {
 		}
 	}
 }
+
+// longAgo is when a target was put aside whose time is over.
+var longAgo = time.Now().Add(-time.Hour)

@@ -77,11 +77,11 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	tg := &target{}
 	now := time.Unix(1000, 0)
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-		if first := tg.connectFailed(now); first != (i == 0) {
+		if first := tg.connectFailed(now, now); first != (i == 0) {
 			t.Errorf("failure %d: first=%v", i, first)
 		}
 		for range 10 { // of exchanges at the same time
-			if tg.connectFailed(now.Add(want*time.Second - 1)) {
+			if tg.connectFailed(now.Add(want*time.Second-1), now.Add(want*time.Second-1)) {
 				t.Errorf("failure %d is told again", i)
 			}
 		}
@@ -91,7 +91,7 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 		}
 		now = until
 	}
-	tg.connectFailed(time.Now())
+	tg.connectFailed(time.Now(), time.Now())
 	if until := *tg.downUntil.Load(); until == until.Round(0) {
 		t.Error("when it is over depends on the wall clock, which may be set back")
 	}
@@ -99,7 +99,26 @@ func TestBackoffGrowsAndIsForgotten(t *testing.T) {
 	if !tg.usable(now) {
 		t.Error("still down")
 	}
-	if !tg.connectFailed(now) || !tg.usable(now.Add(minBackoff)) {
+	if !tg.connectFailed(now, now) || !tg.usable(now.Add(minBackoff)) {
 		t.Error("failures from before it worked count")
+	}
+}
+
+// Those that had begun when it was put aside come to their end one after the other for
+// connect_timeout: they would else have it aside for longer each time, and have others
+// try it beside the one that does.
+func TestWhatHadBegunBeforePutsNobodyAsideAgain(t *testing.T) {
+	u := to(t, config.Upstream{}, refusing(t), refusing(t))
+	tg, now := u.targets[0], time.Now()
+	tg.connectFailed(now, now.Add(5*time.Second))
+	now = now.Add(7 * time.Second)
+	if !tg.picked(now, time.Minute) {
+		t.Fatal("nobody tries")
+	}
+	if tg.connectFailed(now.Add(-3*time.Second), now) || !tg.unproven(now) || tg.picked(now, time.Minute) {
+		t.Error("put aside, or tried by two")
+	}
+	if tg.connectFailed(now, now.Add(time.Second)); tg.unproven(now.Add(2 * time.Second)) {
+		t.Error("the one that tried did not put it aside")
 	}
 }

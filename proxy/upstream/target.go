@@ -134,12 +134,12 @@ func (t *target) givenUp() {
 }
 
 // connectFailed puts t aside for a while, longer each time; first: it worked
-// before. Failures while it is aside are of the same time: as many exchanges as there
-// were would else decide how long.
-func (t *target) connectFailed(now time.Time) (first bool) {
+// before. Failures of what began before it was over are of the same time: as many
+// exchanges as there were would else decide how long.
+func (t *target) connectFailed(began, now time.Time) (first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if until := t.downUntil.Load(); until != nil && now.Before(*until) {
+	if until := t.downUntil.Load(); until != nil && began.Before(*until) {
 		return false
 	}
 	backoff := min(minBackoff<<min(t.fails, 10), maxBackoff)
