@@ -503,3 +503,15 @@ func TestWhatIsTriedAgainTriesNothingElse(t *testing.T) {
 
 // longAgo is when a target was put aside whose time is over.
 var longAgo = time.Now().Add(-time.Hour)
+
+// But better one that may be back than one that is not.
+func TestWhatIsTriedAgainTriesWhatMayBeBack(t *testing.T) {
+	u := to(t, config.Upstream{}, refusing(t), refusing(t), refusing(t))
+	u.targets[1].connectFailed(longAgo, longAgo)
+	u.targets[2].connectFailed(time.Now(), time.Now())
+	for range 4 {
+		if got, _ := u.pick(u.targets[:1]); got != u.targets[1] {
+			t.Errorf("tried %s", got.url)
+		}
+	}
+}

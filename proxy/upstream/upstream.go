@@ -167,8 +167,11 @@ func (u *Upstream) pick(failed []*target) (best *target, trial bool) {
 		if u.least {
 			rank = t.inUse()
 		}
-		if !t.usable(now) || len(failed) > 0 && t.unproven(now) {
+		switch {
+		case !t.usable(now):
 			rank += 1 << 40
+		case len(failed) > 0 && t.unproven(now):
+			rank += 1 << 39
 		}
 		if slices.Contains(failed, t) {
 			rank += 1 << 41
