@@ -17,7 +17,7 @@ type polled interface {
 	OnReadable(read func(leave func()) poll.Turn) error
 	StopReading()
 	Pause()
-	Resume()
+	Resume() error
 	// TryRead reads once; 0 and no error: nothing is there.
 	TryRead(b sock.Buffer) (int, error)
 	// Ahead reports whether bytes may be here that no call announces.
@@ -55,8 +55,13 @@ func (p *pump) listen() {
 	if l.over || !p.work(p.early) {
 		return
 	}
+	p.ask(func() error { return l.tr.OnReadable(p.ready) })
+}
+
+// ask asks for calls of ready. A leg that nobody is told of is as good as lost.
+func (p *pump) ask(how func() error) {
 	err := errPanicked
-	p.t.guard(func() { err = l.tr.OnReadable(p.ready) })
+	p.t.guard(func() { err = how() })
 	if err != nil {
 		p.conclude(p.t.lost(p.dir, err))
 	}
@@ -73,8 +78,8 @@ func (p *pump) ready(leave func()) poll.Turn {
 	l.leave, l.away, l.turn = leave, false, poll.Short
 	more := p.work(p.readable)
 	l.leave = nil
-	if more && l.away && !p.t.guard(l.tr.Resume) {
-		p.conclude(nil)
+	if more && l.away {
+		p.ask(l.tr.Resume)
 	}
 	return l.turn
 }

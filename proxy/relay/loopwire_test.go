@@ -14,10 +14,11 @@ import (
 type loopWire struct {
 	*wire
 
-	mu     sync.Mutex
-	read   func(leave func()) poll.Turn
-	paused bool
-	loops  sync.WaitGroup
+	mu      sync.Mutex
+	read    func(leave func()) poll.Turn
+	paused  bool
+	unarmed error // why Resume fails; nil: it does not
+	loops   sync.WaitGroup
 
 	came  turn   // in the turn under way; guarded by in.mu
 	turns []turn // that did not leave the loop; of the loop
@@ -48,9 +49,10 @@ func (w *loopWire) Pause() {
 	w.set(func() { w.paused = true })
 }
 
-func (w *loopWire) Resume() {
+func (w *loopWire) Resume() error {
 	w.hurt("Resume")
-	w.set(func() { w.paused = false })
+	w.set(func() { w.paused = w.unarmed != nil })
+	return w.unarmed
 }
 
 func (w *loopWire) Ahead() bool { return w.record > 0 }

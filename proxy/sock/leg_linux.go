@@ -96,7 +96,7 @@ func (l *Leg) readAhead(leave func()) {
 func (l *Leg) Pause() { _ = l.src.Unwant(poll.Readable) }
 
 // Resume goes on calling.
-func (l *Leg) Resume() { _ = l.src.Want(poll.Readable) }
+func (l *Leg) Resume() error { return l.src.Want(poll.Readable) }
 
 // StopReading ends what OnReadable began. A call may be under way.
 func (l *Leg) StopReading() {
