@@ -56,9 +56,12 @@ func Listen(p *poll.Poller, l *net.TCPListener, accept func(s *Socket, leave fun
 	return a, nil
 }
 
+// arm asks for e on every loop, again after a pause where the kernel has no room for that.
 func (a *Listener) arm(e poll.Events) {
 	for _, s := range a.srcs {
-		_ = s.Arm(e)
+		if err := s.Arm(e); err != nil && a.failed(err) {
+			a.retry.Set(time.Now().Add(a.pause()))
+		}
 	}
 }
 

@@ -199,3 +199,30 @@ func TestListenerPausesAfterFailures(t *testing.T) {
 	nettest.Dial(t, tcp.Addr().String())
 	_ = (<-accepted).Close()
 }
+
+// It accepts as soon as the kernel has room to tell of connections, and not only when it
+// has some behind the pause.
+func TestAListenerThatIsNotToldAsksAgain(t *testing.T) {
+	tcp := nettest.Listen(t)
+	p := newLoops(t, 1)
+	accepted := make(chan *Socket, 1)
+	l, err := Listen(p, tcp, func(s *Socket, _ func()) { accepted <- s }, func(error) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.arm(0)
+	inTheWay := p.Add(l.fd, l.srcs[0], l) // epoll takes a descriptor once
+	if err := inTheWay.Arm(poll.Writable); err != nil {
+		t.Fatal(err)
+	}
+	l.arm(poll.Readable)
+	inTheWay.Remove()
+	nettest.Dial(t, tcp.Addr().String())
+	select {
+	case s := <-accepted:
+		_ = s.Close()
+	case <-time.After(5 * time.Second):
+		t.Error("nobody is accepted any more")
+	}
+}
