@@ -78,17 +78,22 @@ func (g *Gateway) acceptOnLoops() error {
 
 const acceptBackoff = 5 * time.Millisecond // after a failed accept, doubling
 
-// notAccepted logs that no connection is accepted at the moment, and makes room for
-// some where that is what lacks.
+// notAccepted logs that no connection is accepted at the moment, in a few lines a second,
+// and makes room for some where that is what lacks.
 func (g *Gateway) notAccepted(err error) {
 	if sock.Lack(err) != "" {
 		g.spare()
 	}
-	attrs := []any{"listen", g.Addr().String(), "error", err.Error()}
+	const msg = "connections cannot be accepted"
+	n, ok := g.faults.Allow(time.Now(), msg)
+	if !ok {
+		return
+	}
+	attrs := []any{"listen", g.Addr().String(), "error", err.Error(), "suppressed", n}
 	if limit, ok := fileLimit(); ok && errors.Is(err, syscall.EMFILE) {
 		attrs = append(attrs, "file_limit", limit, "remedy", "raise LimitNOFILE (ulimit -n) or lower max_connections")
 	}
-	g.log.Error("connections cannot be accepted", attrs...)
+	g.log.Error(msg, attrs...)
 }
 
 // spare gives up idle connections to upstreams, and tells whether there were any.

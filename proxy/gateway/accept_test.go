@@ -1,12 +1,18 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
+
+	"weir/proxy/faultlog"
+	"weir/proxy/nettest"
 )
 
 // Only an error of the listener itself ends the process.
@@ -40,5 +46,20 @@ func TestATrustedProxyMayBeLinkLocal(t *testing.T) {
 		if got := within(trusted, netip.MustParseAddr(peer)); got != want {
 			t.Errorf("%s: %v, want %v", peer, got, want)
 		}
+	}
+}
+
+// Where descriptors come and go at the limit, every other accept fails, as fast as clients
+// connect.
+func TestConnectionsThatCannotBeAcceptedAreNoFloodOfLines(t *testing.T) {
+	var log bytes.Buffer
+	g := &Gateway{log: slog.New(slog.NewTextHandler(&log, nil)), listener: nettest.Listen(t)}
+	g.faults = faultlog.New(g.log)
+	defer g.faults.Close()
+	for range 1000 {
+		g.notAccepted(os.NewSyscallError("accept4", syscall.EMFILE))
+	}
+	if n := strings.Count(log.String(), "connections cannot be accepted"); n == 0 || n > 100 {
+		t.Errorf("%d lines for 1000 failures", n)
 	}
 }
