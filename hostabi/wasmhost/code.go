@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"weir/hostabi"
 	"weir/hostabi/wasmhost/rewrite"
@@ -37,6 +38,9 @@ type code struct {
 	whole  []byte     // the module to rehearse; guarded by making, as is what follows
 	image  *image
 	grown  int // how often functions were added
+
+	stunted error     // why that was not possible last
+	rested  time.Time // when it is tried again
 
 	guessed bool // whole has only what looks familiar
 }

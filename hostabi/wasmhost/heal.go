@@ -21,6 +21,11 @@ func (m *Module) discard(in *instance, f *Fault, trial bool) {
 	// not collected before heal has filled it: so Go happens before Wait.
 	defer m.healing.Go(m.heal)
 	in.close()
+	m.failed(f, trial)
+}
+
+// failed counts a call that failed, and tells it.
+func (m *Module) failed(f *Fault, trial bool) {
 	opened, wait := m.breaker.failure(time.Now(), trial)
 	m.log.say("warn", fmt.Sprintf("hook %s: %s: %s", f.Hook, f.Kind, firstLine(f.Err)))
 	if opened {

@@ -27,6 +27,10 @@ const (
 // answers is worth more than its fallback, also on a machine that has no time.
 const growthWait = 10 * time.Second
 
+// growthRest is how long nothing is added after something could not be: what cannot
+// be compiled in time takes a tenth of the compiler's at most.
+const growthRest = 10 * compileTimeout
+
 // write writes the module in another form.
 func (c *code) write(ctx context.Context, f rewrite.Form) (rewritten []byte, err error) {
 	laboriously(ctx, func() { rewritten, err = c.draft.Write(f) })
@@ -51,12 +55,16 @@ func (c *code) grow(from *core, fn uint32) error {
 	if c.core.Load() != from {
 		return nil // somebody has; if not this one, its absence shows again
 	}
+	if time.Now().Before(c.rested) {
+		return c.stunted
+	}
 	var resident rewrite.Set
 	if c.grown++; c.grown <= maxGrowth {
 		resident = c.draft.Reach(from.form.Resident, fn)
 	}
 	k, err := c.lean(context.Background(), resident, c.image)
 	if err != nil {
+		c.stunted, c.rested = err, time.Now().Add(growthRest)
 		return err
 	}
 	c.put(k)

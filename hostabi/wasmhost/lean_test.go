@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"weir/hostabi"
@@ -270,4 +271,54 @@ func count(s rewrite.Set) (n int) {
 		n += bits.OnesCount64(w)
 	}
 	return n
+}
+
+// Code that cannot be added is a fault of the guest's, and is not compiled again by
+// every call that misses it.
+func TestWhatCannotBeAddedIsNotTriedAtOnceAgain(t *testing.T) {
+	g := NewGuest()
+	for h := hostabi.Classify; h < hostabi.NumHooks; h++ {
+		g.Hook(h, Join(nop, Echo))
+	}
+	wasm := g.Build()
+	synctest.Test(t, func(t *testing.T) {
+		m, err := Load(t.Context(), on(lean+Compiler, Options{Name: "p", Wasm: wasm, Instances: 1, Rehearse: func(r *Rehearsal) {
+			_, _, _ = r.Call(hostabi.Classify, nil, nil)
+		}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		good := m.code.image
+		bad := *good
+		bad.size = 2 * hostabi.MaxMemoryPages << 16 // with which nothing compiles
+		set := func(i *image) {
+			m.code.making.Lock()
+			defer m.code.making.Unlock()
+			m.code.image = i
+		}
+		set(&bad)
+		for range breakerFaults {
+			if got := ask(m, hostabi.Admit, "a"); got != "fault: unavailable" {
+				t.Errorf("what cannot be added: %q", got)
+			}
+			time.Sleep(restMax)
+			synctest.Wait()
+		}
+		if n := m.code.grown; n != 1 {
+			t.Errorf("compiled %d times", n)
+		}
+		if b := m.Info().Breaker; b == "closed" {
+			t.Errorf("the breaker is %s", b)
+		}
+		set(good)
+		time.Sleep(breakerMax)
+		if got := ask(m, hostabi.Classify, "b"); got != "b" || m.Info().Breaker != "closed" {
+			t.Errorf("what is there: %q, the breaker %s", got, m.Info().Breaker)
+		}
+		time.Sleep(growthRest)
+		if got := ask(m, hostabi.Admit, "c"); got != "c" {
+			t.Errorf("once it can be added: %q", got)
+		}
+	})
 }

@@ -267,9 +267,14 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	err = m.contain(call)
 	for err != nil && inst.absent > 0 {
 		if inst, err = m.completed(inst, start); err != nil {
-			m.breaker.cancel(trial)
 			m.healing.Go(m.heal) // as in discard
-			return out, 0, m.fault(h, Unavailable, err)
+			f := m.fault(h, Unavailable, err)
+			if _, late := errors.AsType[*LateError](err); late {
+				m.breaker.cancel(trial)
+			} else {
+				m.failed(f, trial)
+			}
+			return out, 0, f
 		}
 		err = m.contain(call)
 	}
