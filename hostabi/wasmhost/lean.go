@@ -22,6 +22,10 @@ const (
 	maxGrowth = 32        // times that code is added to; after that it is all there
 )
 
+// maxGrowthCompiled is the same for the Compiler, which is slower and whose code is
+// small: a panic in a Go guest misses eight functions one after the other.
+const maxGrowthCompiled = 1
+
 // growthWait is how long a call waits for all code that is added for it. It is the
 // host's work and not the guest's, so it is longer than a call may take: what the guest
 // answers is worth more than its fallback, also on a machine that has no time.
@@ -59,7 +63,11 @@ func (c *code) grow(from *core, fn uint32) error {
 		return c.stunted
 	}
 	var resident rewrite.Set
-	if c.grown++; c.grown <= maxGrowth {
+	most := maxGrowth
+	if c.key.engine == Compiler {
+		most = maxGrowthCompiled
+	}
+	if c.grown < most {
 		resident = c.draft.Reach(from.form.Resident, fn)
 	}
 	k, err := c.lean(context.Background(), resident, c.image)
@@ -67,6 +75,7 @@ func (c *code) grow(from *core, fn uint32) error {
 		c.stunted, c.rested = err, time.Now().Add(growthRest)
 		return err
 	}
+	c.grown++
 	c.put(k)
 	return nil
 }
