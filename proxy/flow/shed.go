@@ -12,22 +12,16 @@ func (q *Queue) Fits(size int64) bool {
 	return true
 }
 
-// makeRoom takes bare, what m costs, of the limit and of the budget. In this order is
-// given up: states that a newer one has superseded, the oldest first, then the
-// state that m supersedes, then droppable messages by priority and age. A
-// droppable m makes no room for itself among what has a higher priority.
+// makeRoom takes bare, what m costs, of the limit and of the budget, and has the queue
+// yield for that.
 func (q *Queue) makeRoom(m *Message, bare int64) bool {
-	name := ""
-	if m.Droppable {
-		name = m.Conflate
-	}
+	name := m.state()
 	if bare+nameCost(name) > q.limit {
 		return false
 	}
 	for {
-		id := q.states.of(name)
 		cost := bare
-		if id == 0 { // else it takes the name over
+		if q.states.of(name) == 0 { // else it takes the name over
 			cost += nameCost(name)
 		}
 		if q.room+cost <= q.limit && q.reserve(cost, m.Droppable) {
@@ -35,22 +29,41 @@ func (q *Queue) makeRoom(m *Message, bare int64) bool {
 			q.reserved += cost
 			return true
 		}
-		if q.superseded > 0 {
-			q.conflate(q.oldestSuperseded())
-			continue
-		}
-		if id != 0 {
-			st := q.states.get(id)
-			st.chain.find(st.number)
-			q.conflate(st.chain)
-			continue
-		}
-		c := q.cheapest()
-		if c == nil || m.Droppable && c.rank > int(m.Priority) {
+		if !q.Yield(m) {
 			return false
 		}
-		q.shedOldest(c)
 	}
+}
+
+// state is the name that m has while it may be given up.
+func (m *Message) state() string {
+	if m.Droppable {
+		return m.Conflate
+	}
+	return ""
+}
+
+// Yield gives up one message for m, which comes; false: none may be. In this order:
+// states that a newer one has superseded, the oldest first, then the state that m
+// supersedes, then droppable messages by priority and age. For a droppable m nothing of
+// a higher priority goes.
+func (q *Queue) Yield(m *Message) bool {
+	if q.superseded > 0 {
+		q.conflate(q.oldestSuperseded())
+		return true
+	}
+	if id := q.states.of(m.state()); id != 0 {
+		st := q.states.get(id)
+		st.chain.find(st.number)
+		q.conflate(st.chain)
+		return true
+	}
+	c := q.cheapest()
+	if c == nil || m.Droppable && c.rank > int(m.Priority) {
+		return false
+	}
+	q.shedOldest(c)
+	return true
 }
 
 // reserve takes n bytes of the budget for a message.

@@ -100,6 +100,41 @@ func TestSheddingByRule(t *testing.T) {
 	}
 }
 
+// A full inbox is no reason to lose what is newer, or may not be lost: what may be shed
+// makes room as it does for want of bytes, in that order.
+func TestAFullInboxSheds(t *testing.T) {
+	state := func(id int) string { return event("state", id, 100, `,"of":1`) }
+	for _, c := range []struct {
+		fact       string
+		sent, want []string // behind the message that fills the kernel
+	}{
+		{"the newest state stays", []string{state(1), state(2), state(3), state(4), state(5)}, []string{state(4), state(5)}},
+		{"the oldest goes first", []string{event("presence", 1, 100), event("presence", 2, 100), event("presence", 3, 100)}, []string{`{"gap":1}`, event("presence", 2, 100), event("presence", 3, 100)}},
+		{"a lower priority makes no room for itself", []string{event("pp", 1, 100), event("pp", 2, 100), event("presence", 3, 100)}, []string{event("pp", 1, 100), event("pp", 2, 100), `{"gap":1}`}},
+		{"critical ones stay", []string{event("presence", 1, 100), event("pp", 2, 100), event("m", 3, 100), event("m", 4, 100)}, []string{`{"gap":2}`, event("m", 3, 100), event("m", 4, 100)}},
+		{"for a large one, too", []string{event("presence", 1, 100), event("presence", 2, 100), event("m", 3, large)}, []string{`{"gap":1}`, event("presence", 2, 100), event("m", 3, large)}},
+	} {
+		for name, limit := range map[string]func(*config.Limits){
+			"max_inbox":         func(l *config.Limits) { l.MaxInbox = 3 },
+			"max_pending_bytes": func(l *config.Limits) { l.MaxPendingBytes = 750 },
+		} {
+			if len(c.sent) == 3 && len(c.sent[2]) > 750 && name == "max_pending_bytes" {
+				continue // it would fit in no case
+			}
+			t.Run(c.fact+", "+name, func(t *testing.T) {
+				inTunnel(t, func(r *rig) {
+					full := fill(r.c, 1000)
+					r.c.send(c.sent...)
+					synctest.Wait()
+					r.u.expect(append([]string{full}, c.want...)...)
+					r.u.silent()
+					r.c.silent()
+				}, kernel(500), buffered(1<<20), with(limit), under(events(t)))
+			})
+		}
+	}
+}
+
 // What a new policy calls a state is another than what the old one called by the same
 // name: each is kept.
 func TestStatesOfAnotherPolicyAreKept(t *testing.T) {

@@ -183,7 +183,7 @@ func (s *sink) pass(p *pump, wire []byte, m *message) {
 				fm.Priority, fm.Conflate = m.rule.Priority, p.conflateName(m.rule, prefix)
 			}
 		}
-		if br := s.overInbox(int64(len(wire))); br.code != "" {
+		if br := s.overInbox(&fm, int64(len(wire))); br.code != "" {
 			if fm.Droppable {
 				s.queue.Drop()
 				return
@@ -211,13 +211,21 @@ func (s *sink) put(p *pump, m flow.Message) {
 	s.lend(p, m)
 }
 
-// overInbox returns the ceiling on what waits toward the upstream that one more
-// message of n bytes would break.
-func (s *sink) overInbox(n int64) breach {
-	l := &s.set.Limits
-	if s.dir != hostabi.ToUpstream {
-		return breach{}
+// overInbox returns the ceiling on what waits toward the upstream that m, of n bytes,
+// would break, also when all is given up for it that may be.
+func (s *sink) overInbox(m *flow.Message, n int64) breach {
+	for s.dir == hostabi.ToUpstream {
+		br := s.aboveInbox(n)
+		if br.code == "" || br.code == hostabi.PendingLimit && n > br.limit || !s.queue.Yield(m) {
+			return br
+		}
 	}
+	return breach{}
+}
+
+// aboveInbox is overInbox as things are.
+func (s *sink) aboveInbox(n int64) breach {
+	l := &s.set.Limits
 	waiting := s.queue.Messages()
 	if waiting >= l.MaxInbox {
 		return breach{code: hostabi.InboxFull, limit: int64(l.MaxInbox), actual: int64(waiting)}
@@ -391,7 +399,8 @@ func (s *sink) refuses(n int64) breach {
 	if s.idle() {
 		return breach{}
 	}
-	return s.overInbox(n)
+	defer s.settle()
+	return s.overInbox(&flow.Message{}, n)
 }
 
 // drop counts a large droppable message that is not passed through.

@@ -227,6 +227,18 @@ func TestPendingBytes(t *testing.T) {
 	}, kernel(500), with(func(l *config.Limits) { l.MaxPendingBytes = 1100 }))
 }
 
+// Nothing is shed for a message that would exceed the limit by itself.
+func TestPendingBytesOfOneMessage(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.c, 1000)
+		r.c.send(event("presence", 1, 100), event("m", 2, 1200), event("m", 3, large))
+		r.c.refused(hostabi.PendingLimit, 1100, -1)
+		r.c.refused(hostabi.PendingLimit, 1100, -1)
+		r.u.expect(full, event("presence", 1, 100))
+		r.u.silent()
+	}, kernel(500), under(events(t)), with(func(l *config.Limits) { l.MaxPendingBytes = 1100 }))
+}
+
 // While a large message passes, nothing comes between; who is refused meanwhile
 // is answered behind it, and not read any more when too many answers wait.
 func TestAnswersWaitForALargeMessage(t *testing.T) {
