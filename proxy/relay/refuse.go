@@ -224,7 +224,8 @@ func recallable(r *policy.Rule, prefix []byte) bool {
 	return found == jsonpeek.Absent
 }
 
-// conflateName names the state that a message carries; empty: none.
+// conflateName names the state that a message carries; empty: none. A rule that is asked
+// for again may read it from another field.
 func (p *pump) conflateName(rule *policy.Rule, prefix []byte) string {
 	if rule.Conflate.IsZero() {
 		return ""
@@ -233,7 +234,7 @@ func (p *pump) conflateName(rule *policy.Rule, prefix []byte) string {
 	if r != jsonpeek.Found {
 		return ""
 	}
-	return string(p.keyOf(prefix)) + "\x00" + string(raw)
+	return rule.Conflate.String() + "\x00" + string(p.keyOf(prefix)) + "\x00" + string(raw)
 }
 
 // quotable returns the beginning of a message of one or more frames, unmasked:

@@ -158,6 +158,33 @@ func TestStatesOfAnotherPolicyAreKept(t *testing.T) {
 	}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1650 }), under(events(t)))
 }
 
+// Nor does it matter that it is the same policy, which has changed its mind about them.
+func TestStatesByAnotherFieldAreKept(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.u, 1000)
+		old := event("state", 0, 300, `,"of":1,"by":2`)
+		r.u.send(old)
+		sleep(1100) // the rule is asked for again
+		newer := []string{event("state", 1, 300, `,"of":2,"by":1`), event("state", 2, 300, `,"of":2,"by":1`), event("state", 3, 300, `,"of":3,"by":1`)}
+		r.u.send(newer...)
+		synctest.Wait()
+		r.c.expect(full, old, newer[2])
+		r.c.silent()
+	}, kernel(500), with(func(l *config.Limits) { l.MaxBufferedBytes = 1650 }), func(s *setup) {
+		first := time.Time{}
+		under(events(t, func(f *policytest.Funcs) {
+			f.Seconds = 1
+			f.Classify = func(*hostabi.ClassifyInput) (hostabi.Rule, bool) {
+				field := "/by"
+				if first.IsZero() || time.Since(first) < time.Second {
+					first, field = time.Now(), "/of"
+				}
+				return hostabi.Rule{Class: hostabi.Droppable, Conflate: field}, true
+			}
+		}))(s)
+	})
+}
+
 // A message whose event key stands behind what is read of it may be of a kind that is
 // never shed, whatever is said of messages without a key.
 func TestAKeyOutOfSightIsCritical(t *testing.T) {

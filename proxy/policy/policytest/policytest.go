@@ -17,6 +17,7 @@ import (
 type Funcs struct {
 	Shape    hostabi.Shape
 	Classify func(in *hostabi.ClassifyInput) (out hostabi.Rule, ok bool)
+	Seconds  hostabi.Cacheability // that a rule lasts; 0: as long as the policy
 	Error    func(in *hostabi.ErrorInput) (out hostabi.ErrorOutput, ok bool)
 }
 
@@ -56,7 +57,11 @@ func (g *guest) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, er
 			return nil, 0, err
 		}
 		o, ok := g.f.Classify(&i)
-		return answer(&o, ok, out)
+		b, r, err := answer(&o, ok, out)
+		if g.f.Seconds > 0 {
+			r = hostabi.MakeResult(0, r.Status(), g.f.Seconds)
+		}
+		return b, r, err
 	case hostabi.ErrorHook:
 		var i hostabi.ErrorInput
 		if err := i.Decode(in); err != nil {
