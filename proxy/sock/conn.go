@@ -89,6 +89,7 @@ func Wrap(tcp TCP) *Conn {
 func Server(tcp TCP, cfg *tls.Config) *Conn {
 	c := Wrap(tcp)
 	c.tls = newSecure(c, func(nc net.Conn) *tls.Conn { return tls.Server(nc, cfg) })
+	c.tls.server = true
 	return c
 }
 
@@ -114,6 +115,7 @@ func (c *Conn) Handshake(ctx context.Context) error {
 	err := c.tls.conn.HandshakeContext(ctx)
 	if err == nil {
 		_ = c.tcp.SetWriteDeadline(time.Time{})
+		c.tls.heard = 0
 		c.tls.shaken.Store(true)
 	} else if c.unshaken != nil {
 		c.unshaken(err)
@@ -127,7 +129,7 @@ func (c *Conn) Handshake(ctx context.Context) error {
 func (c *Conn) OnHandshakeError(failed func(error)) { c.unshaken = failed }
 
 // Heard tells, in a call of OnHandshakeError, whether the peer has sent anything.
-func (c *Conn) Heard() bool { return c.tls.heard }
+func (c *Conn) Heard() bool { return c.tls.heard > 0 }
 
 // Clear is the connection beneath TLS.
 func (c *Conn) Clear() TCP { return c.tcp }
@@ -208,6 +210,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.tls.conn.Read(p)
 	if n > 0 { // an end will be told again; a deadline that passed behind n is none of theirs
+		c.tls.heard = 0
 		return n, nil
 	}
 	return n, err

@@ -21,6 +21,16 @@ const maxAhead = 32 << 10
 // answers to key updates, which a peer may ask for without end.
 const maxOut = maxAhead + 8<<10
 
+// What a client may send without a byte of plaintext: crypto/tls would hold a handshake
+// message of 64 KiB for each, at any time.
+const (
+	maxHello = 8 << 10  // in a handshake; 2 KiB are usual
+	maxHeard = 20 << 10 // behind it: the largest record (RFC 5246 §6.2.3), and key updates before it
+)
+
+// errHeard is a client that has sent more.
+var errHeard = errors.New("sock: a TLS handshake message is too long")
+
 // secure runs TLS over a connection. Behind the handshake crypto/tls writes to
 // memory, and who writes to the connection sends that: a read that has a key update
 // to answer (RFC 8446 §4.6.3) may be of another goroutine, and no deadline is for it.
@@ -36,7 +46,8 @@ type secure struct {
 	ctl  func(func(uintptr)) error
 
 	shaken    atomic.Bool // Handshake has succeeded
-	heard     bool        // the peer has sent something
+	server    bool        // the peer is a client
+	heard     int         // bytes from TCP since the handshake, or plaintext, came last
 	fin       bool        // TCP has ended, and no closure alert came before; until unblock
 	dry       bool        // exhausted asks: nothing more comes from TCP
 	records   records
@@ -63,6 +74,7 @@ func (s *secure) read(fd uintptr, p []byte) (int, error) {
 	s.readFD = fd
 	n, err := s.conn.Read(p)
 	if n > 0 {
+		s.heard = 0
 		return n, nil
 	}
 	if err == nil {
@@ -231,8 +243,13 @@ const closeNotifyWait = time.Second
 type beneath secure
 
 func (b *beneath) Read(p []byte) (int, error) {
+	if b.server && (b.heard > maxHeard || b.heard > maxHello && !b.shaken.Load()) {
+		return 0, errHeard
+	}
 	if b.unblocked.Load() {
-		return readFD(b.readFD, p)
+		n, err := readFD(b.readFD, p)
+		b.heard += n
+		return n, err
 	}
 	if b.dry {
 		return 0, errWouldBlock
@@ -242,7 +259,7 @@ func (b *beneath) Read(p []byte) (int, error) {
 	if s, ok := b.tcp.(*Socket); ok {
 		s.steps(begun - 1) // the read itself was one
 	}
-	b.heard = b.heard || n > 0
+	b.heard += n
 	b.fin = b.fin || err == io.EOF
 	return n, err
 }
