@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"weir/proxy/poll"
-	"weir/proxy/sock"
 )
 
 // polled is a Transport that says when it can be read, on a loop that many
@@ -19,7 +18,7 @@ type polled interface {
 	Pause()
 	Resume() error
 	// TryRead reads once; 0 and no error: nothing is there.
-	TryRead(b sock.Buffer) (int, error)
+	TryRead(p []byte) (int, error)
 	// Ahead reports whether bytes may be here that no call announces.
 	Ahead() bool
 }
@@ -90,12 +89,14 @@ const (
 	mostReads = 32        // of one: before its byte a TLS record may have 16 key updates
 )
 
-// readable reads once, and judges and passes on what came.
+// readable reads, and judges and passes on what came.
 func (p *pump) readable() (*Cause, bool) {
-	for came, reads := 0, 1; ; reads++ {
-		n, err := p.loop.tr.TryRead(p)
-		if n == 0 && err == nil {
-			break
+	for came, reads := 0, 0; ; {
+		n, more, err := p.gather(&reads)
+		if n > 0 {
+			if c, more := p.batch(n); !more {
+				return c, false
+			}
 		}
 		if err != nil {
 			if p.t.ended() {
@@ -103,13 +104,10 @@ func (p *pump) readable() (*Cause, bool) {
 			}
 			return p.t.lost(p.dir, err), false
 		}
-		if c, more := p.batch(n); !more {
-			return c, false
-		}
 		if came += n; came >= longTurn || came >= slowSize && p.out.sink.queueing() {
 			p.loop.turn = poll.Long
 		}
-		if !p.loop.tr.Ahead() {
+		if !more {
 			break
 		}
 		if (came >= mostTurn || reads >= mostReads) && !p.loop.away {
@@ -119,6 +117,22 @@ func (p *pump) readable() (*Cause, bool) {
 	}
 	p.Idle()
 	return nil, true
+}
+
+// gather reads what is here, as far as there is space for it: records of TLS, which may
+// have a byte each, go on in one write. more: there may be more.
+func (p *pump) gather(reads *int) (n int, more bool, err error) {
+	for space := p.Space(); ; {
+		k, err := p.loop.tr.TryRead(space[n:])
+		n += k
+		*reads++
+		switch {
+		case err != nil, k == 0, !p.loop.tr.Ahead():
+			return n, false, err
+		case n == len(space), *reads%mostReads == 0:
+			return n, true, nil
+		}
+	}
 }
 
 // work runs one step of the pump, and ends the pump when it was the last.

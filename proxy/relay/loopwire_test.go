@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	"weir/proxy/poll"
-	"weir/proxy/sock"
 )
 
 // loopWire is a wire whose reader is called by a loop of its own.
@@ -122,7 +121,7 @@ func (w *loopWire) wait() (func(leave func()) poll.Turn, bool) {
 	}
 }
 
-func (w *loopWire) TryRead(b sock.Buffer) (int, error) {
+func (w *loopWire) TryRead(p []byte) (int, error) {
 	w.hurt("ReadTo")
 	s := w.in
 	s.mu.Lock()
@@ -131,7 +130,6 @@ func (w *loopWire) TryRead(b sock.Buffer) (int, error) {
 	case w.closed:
 		return 0, net.ErrClosed
 	case len(s.buf) > 0:
-		p := b.Space()
 		if w.record > 0 {
 			p = p[:min(len(p), w.record)]
 		}

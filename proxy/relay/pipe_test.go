@@ -99,6 +99,7 @@ type wire struct {
 	accepted    int
 	cipher      []byte
 
+	writes  atomic.Int64 // that were tried
 	panicOn atomic.Value // string, a method that panics
 	slow    atomic.Int64 // time that ending a reader's wait takes
 	parked  bool         // a reader waits; under the lock of in
@@ -142,6 +143,7 @@ func (w *wire) ReadTo(b sock.Buffer) (int, error) {
 
 func (w *wire) TryWrite(p []byte) (total int, err error) {
 	w.hurt("TryWrite")
+	w.writes.Add(1)
 	if w.record == 0 {
 		return w.out.put(p)
 	}
@@ -160,6 +162,8 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 		w.cipher = append([]byte(nil), p[:w.accepted]...)
 	}
 }
+
+func (w *wire) tried() int64 { return w.writes.Load() }
 
 func (w *wire) Pending() int { return w.accepted }
 

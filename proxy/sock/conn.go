@@ -208,10 +208,13 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+	if c.tls.failed != nil {
+		return 0, c.tls.failed
+	}
 	n, err := c.tls.conn.Read(p)
 	if n > 0 { // an end will be told again; a deadline that passed behind n is none of theirs
 		c.tls.heard = 0
-		return n, nil
+		return n + c.tls.more(p[n:]), nil
 	}
 	return n, err
 }

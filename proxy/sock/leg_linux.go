@@ -121,9 +121,8 @@ func (l *Leg) Ready(leave func(), e poll.Events) poll.Turn {
 	return poll.Short
 }
 
-// TryRead reads once into what b lends; 0 and no error: nothing is there.
-func (l *Leg) TryRead(b Buffer) (n int, err error) {
-	p := b.Space()
+// TryRead reads once, of TLS a record at most; 0 and no error: nothing is there.
+func (l *Leg) TryRead(p []byte) (n int, err error) {
 	if l.tls != nil {
 		n, err = l.tls.read(uintptr(l.fd), p)
 	} else {
@@ -145,7 +144,7 @@ func (l *Leg) ReadTo(b Buffer) (int, error) {
 		if l.in.expired.Load() {
 			return 0, l.why(os.ErrDeadlineExceeded)
 		}
-		if n, err := l.TryRead(b); n > 0 || err != nil {
+		if n, err := l.TryRead(b.Space()); n > 0 || err != nil {
 			return n, err
 		}
 		b.Idle()

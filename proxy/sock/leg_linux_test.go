@@ -116,14 +116,14 @@ func TestALegIsCalledForWhatTLSHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := make([]byte, 100)
-	if n, err := server.Read(p); string(p[:n]) != "answer" {
+	if n, err := server.Read(p[:6]); string(p[:n]) != "answer" {
 		t.Fatalf("%q, %v", p[:n], err)
 	}
 	l := onLoop(t, newLoops(t, 1), server)
 	got := make(chan string, 10)
 	if err := l.OnReadable(func(func()) poll.Turn {
 		b := &lender{size: 100}
-		if n, err := l.TryRead(b); n > 0 || err != nil {
+		if n, err := l.TryRead(b.Space()); n > 0 || err != nil {
 			got <- fmt.Sprint(string(b.buf[:n]), err)
 		}
 		return poll.Short

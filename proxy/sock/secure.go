@@ -53,6 +53,7 @@ type secure struct {
 	records   records
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
+	failed    error   // what more has found behind what it read
 
 	mu  sync.Mutex
 	out *ciphertext // not yet taken by the kernel; nil: none
@@ -71,6 +72,9 @@ func (s *secure) unblock() { s.unblocked.Store(true) }
 
 // read decrypts what is there. fd is readable or not: it is tried.
 func (s *secure) read(fd uintptr, p []byte) (int, error) {
+	if s.failed != nil {
+		return 0, s.failed
+	}
 	s.readFD = fd
 	n, err := s.conn.Read(p)
 	if n > 0 {
@@ -90,7 +94,23 @@ func (s *secure) exhausted() bool {
 	defer func() { s.dry = false }()
 	var b [1]byte
 	n, err := s.conn.Read(b[:])
-	return n == 0 && err == errWouldBlock && s.records.whole()
+	return n == 0 && err == errWouldBlock && s.failed == nil && s.records.whole()
+}
+
+// more reads what else is here: were each record a read of its own, a client that sends
+// those of one byte could have a system call made for each byte that is passed on.
+func (s *secure) more(p []byte) (n int) {
+	s.dry = true
+	defer func() { s.dry = false }()
+	for len(p) > 0 && s.failed == nil {
+		k, err := s.conn.Read(p)
+		n, p = n+k, p[k:]
+		if k == 0 && err == errWouldBlock {
+			break
+		}
+		s.failed = err
+	}
+	return n
 }
 
 // records follows the records of TLS as they are read from TCP, in pieces of any

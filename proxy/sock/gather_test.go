@@ -1,0 +1,56 @@
+package sock
+
+import (
+	"crypto/tls"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"weir/proxy/nettest"
+)
+
+// Records that are here are one read, up to an end behind them, which is told next.
+func TestRecordsThatAreHereAreOneRead(t *testing.T) {
+	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		x, y := nettest.Pair(t)
+		sent := &together{Conn: x}
+		client := tls.Client(sent, &tls.Config{InsecureSkipVerify: true, MaxVersion: v}) //nolint:gosec // a test's own
+		server := Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+		shake(t, client, server)
+		sent.hold = true
+		for _, b := range []byte("twelve bytes") {
+			_, _ = client.Write([]byte{b})
+		}
+		_ = client.CloseWrite()
+		_ = x.SetWriteDeadline(time.Time{}) // which crypto/tls leaves behind its end
+		_, _ = x.Write(sent.held)
+		_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+		p := make([]byte, 100)
+		for _, want := range []string{"twelve", " bytes"} {
+			if n, err := server.Read(p[:6]); string(p[:n]) != want || err != nil {
+				t.Errorf("%q, %v, not %q", p[:n], err, want)
+			}
+		}
+		for range 2 {
+			if n, err := server.Read(p); n > 0 || err != io.EOF || server.Cut() {
+				t.Errorf("%d bytes, %v, cut %t", n, err, server.Cut())
+			}
+		}
+	}
+}
+
+// together holds what is written back.
+type together struct {
+	net.Conn
+	hold bool
+	held []byte
+}
+
+func (h *together) Write(p []byte) (int, error) {
+	if !h.hold {
+		return h.Conn.Write(p)
+	}
+	h.held = append(h.held, p...)
+	return len(p), nil
+}
