@@ -17,7 +17,7 @@ type polled interface {
 	StopReading()
 	Pause()
 	Resume() error
-	// TryRead reads once; 0 and no error: nothing is there.
+	// TryRead reads once, of TLS a record at most; 0 and no error: nothing is there.
 	TryRead(p []byte) (int, error)
 	// Ahead reports whether bytes may be here that no call announces.
 	Ahead() bool
