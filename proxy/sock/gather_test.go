@@ -54,3 +54,30 @@ func (h *together) Write(p []byte) (int, error) {
 	h.held = append(h.held, p...)
 	return len(p), nil
 }
+
+// An alert of which a piece is here ends nothing yet: the rest of it comes next.
+func TestAPieceOfAnAlertIsNoEnd(t *testing.T) {
+	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		x, y := nettest.Pair(t)
+		sent := &together{Conn: x}
+		client := tls.Client(sent, &tls.Config{InsecureSkipVerify: true, MaxVersion: v}) //nolint:gosec // a test's own
+		server := Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+		shake(t, client, server)
+		sent.hold = true
+		_, _ = client.Write([]byte("a"))
+		_, _ = client.Write([]byte("b"))
+		whole := len(sent.held)
+		_ = client.CloseWrite()
+		_ = x.SetWriteDeadline(time.Time{}) // which crypto/tls leaves behind its end
+		_, _ = x.Write(sent.held[:whole+3])
+		_ = server.SetReadDeadline(time.Now().Add(10 * time.Second))
+		p := make([]byte, 100)
+		if n, err := server.Read(p); string(p[:n]) != "ab" || err != nil {
+			t.Errorf("%q, %v", p[:n], err)
+		}
+		_, _ = x.Write(sent.held[whole+3:])
+		if n, err := server.Read(p); n > 0 || err != io.EOF || server.Cut() {
+			t.Errorf("%s: %d bytes, %v, cut %t", tls.VersionName(v), n, err, server.Cut())
+		}
+	}
+}

@@ -105,7 +105,7 @@ func (s *secure) more(p []byte) (n int) {
 	for len(p) > 0 && s.failed == nil {
 		k, err := s.conn.Read(p)
 		n, p = n+k, p[k:]
-		if k == 0 && err == errWouldBlock {
+		if err == errWouldBlock { // behind k bytes, too: a piece of an alert is here
 			break
 		}
 		s.failed = err
