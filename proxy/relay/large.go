@@ -17,6 +17,7 @@ type held struct {
 	payload  int64  // bytes of payload declared so far
 	reserved int64  // in the memory budget
 	sheds    bool   // where there is no memory for it
+	priority uint8  // of one that does
 
 	mask [4]byte // of the frame that comes in
 	at   int     // bytes of its payload that have come
@@ -36,10 +37,12 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 	header := p.buf.data[p.buf.r : p.buf.r+h.Size]
 	whole := h.Fin && h.Opcode != wsframe.Continuation
 	if p.refuse == nil && whole && h.Length <= limit {
-		if rule := p.rule(h, p.here(h)); !p.queues(h, rule) {
-			return p.beginLarge(h, rule)
+		rule := p.rule(h, p.here(h))
+		sheds := rule.Class == hostabi.Droppable && p.out.sink.congested() && recallable(rule, p.peek(h, p.here(h), peekSize))
+		if !sheds || !p.queues(h, rule) {
+			return p.beginLarge(h, rule, sheds)
 		}
-		p.hold = &held{sheds: true}
+		p.hold = &held{sheds: true, priority: rule.Priority}
 	}
 	p.buf.r += h.Size
 	p.left, p.fin = h.Length, h.Fin
@@ -90,34 +93,27 @@ func (p *pump) here(h *wsframe.Header) []byte {
 	return p.buf.data[start:min(p.buf.w, start+int(min(h.Length, bufferSize)))]
 }
 
-// queues reports whether a message larger than the buffer is to wait in the queue
-// like others: it may be shed, what is sent now has to wait, and there can be room.
+// queues reports whether a message larger than the buffer that is not sent now and may
+// be shed is to wait in the queue like others: there can be room.
 func (p *pump) queues(h *wsframe.Header, rule *policy.Rule) bool {
-	n := h.Length + int64(h.Size)
-	return rule.Class == hostabi.Droppable && (rule.MaxSize == 0 || h.Length <= rule.MaxSize) &&
-		n <= p.set.Limits.MaxBufferedBytes && p.t.o.Route.Memory.Fits(n) &&
-		p.out.sink.congested() && recallable(rule, p.peek(h, p.here(h), peekSize))
+	return (rule.MaxSize == 0 || h.Length <= rule.MaxSize) && h.Length+int64(h.Size) <= p.set.Limits.MaxBufferedBytes
 }
 
 // beginLarge starts to pass through a message larger than the buffer, header
-// and all.
-func (p *pump) beginLarge(h *wsframe.Header, rule *policy.Rule) *Cause {
+// and all, unless it is one that sheds.
+func (p *pump) beginLarge(h *wsframe.Header, rule *policy.Rule, sheds bool) *Cause {
 	b := p.buf
-	start, payload := b.r+h.Size, p.here(h)
+	start := b.r + h.Size
 	br := p.exceeds(h.Length, rule)
-	droppable := false
-	if br.code == "" && p.out.sink.congested() {
-		droppable = rule.Class == hostabi.Droppable && recallable(rule, p.peek(h, payload, peekSize))
-		if !droppable {
-			br = p.out.sink.refuses(h.Length)
-		}
+	if br.code == "" && !sheds {
+		br = p.out.sink.refuses(h.Length)
 	}
 	p.left, p.fin = h.Length, true
 	switch {
 	case br.code != "":
 		b.r = start
 		return p.startRefusing(h, br)
-	case droppable:
+	case sheds:
 		b.r = start
 		p.state = dropping
 		p.out.sink.drop()
@@ -213,7 +209,7 @@ func (p *pump) keep(part []byte) breach {
 		grown := max(need, 2*cap(h.wire), heldStart)
 		more := int64(grown - cap(h.wire))
 		if h.sheds {
-			if !p.t.o.Route.Memory.ReserveSpare(more) {
+			if !p.out.sink.spare(h.priority, more) {
 				return noMemory(0, more) // which nobody is told
 			}
 		} else if br := p.reserve(more); br.code != "" {

@@ -317,6 +317,37 @@ func TestALargeMessageThatFindsNoMemoryIsShed(t *testing.T) {
 	}, kernel(500), under(events(t)), buffered(400_000), memory(220_000))
 }
 
+// What waits and may be given up makes room for a large state, too: the newest is what
+// arrives, also where older ones have filled the memory.
+func TestALargeStateMakesRoomInMemory(t *testing.T) {
+	for way := range 2 {
+		inTunnel(t, func(r *rig) {
+			from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+			first := fill(from, 1000)
+			for i := range 40 {
+				from.send(event("state", i, 10_000, `,"of":1`))
+			}
+			newest := event("state", 40, 150_000, `,"of":1`)
+			from.send(newest, "end")
+			synctest.Wait()
+			if f := r.carried(hostabi.Direction(way)); f.Shed != 0 || f.Conflated < 25 || r.pressure.Load() != 0 {
+				t.Errorf("%+v, %d times everybody was asked to shed", f, r.pressure.Load())
+			}
+			var last string
+			for to.expect(first); ; {
+				g, err := to.next()
+				if err != nil || g.payload == "end" {
+					break
+				}
+				last = g.payload
+			}
+			if last != newest {
+				t.Errorf("the last state that arrives is %.40q", last)
+			}
+		}, kernel(500), under(events(t)), memory(400_000), buffered(1<<20))
+	}
+}
+
 // Fragments of a large message are held up to the ceiling, and delivered to a
 // slow peer without a second copy.
 func TestLargeHeldMessage(t *testing.T) {

@@ -403,6 +403,20 @@ func (s *sink) refuses(n int64) breach {
 	return s.overInbox(&flow.Message{}, n)
 }
 
+// spare takes n bytes of the memory budget for a large droppable message on its way
+// here, for which the queue yields.
+func (s *sink) spare(priority uint8, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.settle()
+	for !s.t.o.Route.Memory.ReserveSpare(n) {
+		if !s.queue.Yield(&flow.Message{Droppable: true, Priority: priority}) {
+			return false
+		}
+	}
+	return true
+}
+
 // drop counts a large droppable message that is not passed through.
 func (s *sink) drop() {
 	s.mu.Lock()
