@@ -207,6 +207,9 @@ func (p *pump) keep(part []byte) breach {
 	h := p.hold
 	if need := len(h.wire) + len(part); need > cap(h.wire) {
 		grown := max(need, 2*cap(h.wire), heldStart)
+		if p.fin {
+			grown = min(grown, need+int(p.left)) // which is all of it
+		}
 		more := int64(grown - cap(h.wire))
 		if h.sheds {
 			if !p.out.sink.spare(h.priority, more) {
@@ -265,6 +268,9 @@ func (p *pump) sendHeld() *Cause {
 	if br := p.exceeds(p.hold.payload, rule); br.code != "" {
 		return p.refuseWhole(br, prefix)
 	}
+	if rule.Class == hostabi.Droppable && recallable(rule, prefix) {
+		p.giveBack() // to the queue, which it has to wait in
+	}
 	p.out.sink.send(p, p.hold.wire, []message{{rule: rule, end: len(p.hold.wire)}})
 	return nil
 }
@@ -279,9 +285,15 @@ func (p *pump) shedHeld() {
 
 func (p *pump) dropHeld() {
 	if p.hold != nil {
-		p.t.o.Route.Memory.Release(p.hold.reserved)
+		p.giveBack()
 		p.hold = nil
 	}
+}
+
+// giveBack returns what the held message has reserved.
+func (p *pump) giveBack() {
+	p.t.o.Route.Memory.Release(p.hold.reserved)
+	p.hold.reserved = 0
 }
 
 // prefix appends the beginning of the message, unmasked, to dst, whose capacity
