@@ -101,6 +101,14 @@ func (c *chain) lies() *block {
 	return c.here()
 }
 
+// ends is how many messages end with the one at the cursor.
+func (c *chain) ends() int {
+	if c.droppable() {
+		return 1
+	}
+	return int(c.at.arg)
+}
+
 // rewrite stores what was changed of the record at the cursor.
 func (c *chain) rewrite() { c.here().put(c.at.i, c.at.record) }
 

@@ -100,6 +100,19 @@ func (m *model) messages() (n int) {
 	return n
 }
 
+// waiting is messages with those that have begun as one.
+func (m *model) waiting() (n int) {
+	begun := 0
+	for _, i := range m.items {
+		if i.number > 0 && i.number <= m.begun {
+			begun += i.ends
+		} else {
+			n += i.ends
+		}
+	}
+	return n + min(begun, 1)
+}
+
 // reserved is what the budget must show.
 func (m *model) reserved() int64 {
 	n := m.room()

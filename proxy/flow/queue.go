@@ -55,6 +55,7 @@ type Queue struct {
 	states  states
 
 	messages   int   // that wait
+	fixed      int   // of them: that have begun
 	superseded int   // of them
 	bytes      int64 // wire bytes of messages; control frames, notices and loans are exempt
 	room       int64 // what they cost
@@ -93,6 +94,10 @@ func (q *Queue) ControlBytes() int64 { return q.control }
 
 // Messages returns how many messages wait, wholly or in part, loans included.
 func (q *Queue) Messages() int { return q.messages }
+
+// Waiting is Messages, of which those that have begun count as one: a record of TLS
+// has many, and nothing can be done about them any more.
+func (q *Queue) Waiting() int { return q.messages - max(0, q.fixed-1) }
 
 // Empty reports whether nothing waits.
 func (q *Queue) Empty() bool { return len(q.chains) == 0 && q.gap == 0 && len(q.notes) == 0 }
@@ -243,6 +248,7 @@ func (q *Queue) begin(c *chain) {
 	}
 	q.begunTo = c.at.number
 	q.settle(c)
+	q.fixed += c.ends()
 }
 
 // settle takes the message at c's cursor from what can be given up.
@@ -273,10 +279,9 @@ func (q *Queue) remove(c *chain) {
 	cost := n
 	if r.flags&unfinished == 0 {
 		cost += recordSize
-		if c.droppable() {
-			q.messages--
-		} else {
-			q.messages -= int(r.arg)
+		q.messages -= c.ends()
+		if c.at.number <= q.begunTo {
+			q.fixed -= c.ends()
 		}
 	}
 	switch {

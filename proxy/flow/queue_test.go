@@ -191,6 +191,9 @@ func (s *script) same() {
 		s.fatalf("bytes %d, messages %d, room %d, empty %v\nwant  %d,          %d,      %d,       %v",
 			q.Bytes(), q.Messages(), q.room, q.Empty(), m.bytes(), m.messages(), m.room(), len(m.items) == 0)
 	}
+	if q.Waiting() != m.waiting() {
+		s.fatalf("waiting %d, want %d", q.Waiting(), m.waiting())
+	}
 	if s.budget.Used() != m.reserved() {
 		s.fatalf("budget %d, want %d", s.budget.Used(), m.reserved())
 	}
@@ -235,7 +238,7 @@ func (s *script) fatalf(format string, args ...any) {
 
 func (s *script) close() {
 	s.q.Close()
-	if s.budget.Used() != 0 || s.budget.parent.Used() != 0 || s.q.Bytes() != 0 || s.q.ControlBytes() != 0 || s.q.Messages() != 0 || s.q.room != 0 ||
+	if s.budget.Used() != 0 || s.budget.parent.Used() != 0 || s.q.Bytes() != 0 || s.q.ControlBytes() != 0 || s.q.Messages() != 0 || s.q.fixed != 0 || s.q.room != 0 ||
 		len(s.q.chains) != 0 || s.q.held != 0 {
 		s.fatalf("closed, and left over: budget %d, bytes %d, control %d, messages %d, room %d", s.budget.Used(), s.q.Bytes(), s.q.ControlBytes(), s.q.Messages(), s.q.room)
 	}

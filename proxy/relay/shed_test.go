@@ -135,6 +135,51 @@ func TestAFullInboxSheds(t *testing.T) {
 	}
 }
 
+// What is encrypted can be given up no more, and is as good as gone: a record of many
+// messages fills no inbox, or the newest state would be dropped behind it.
+func TestARecordFillsNoInbox(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		state := func(id int) string { return event("state", id, 100, `,"of":1`) }
+		var run []byte
+		var want []string
+		for i := range 20 {
+			want = append(want, event("m", i, 100))
+			run = append(run, r.c.frame(true, wsframe.Text, want[i])...)
+		}
+		r.c.raw(run)
+		synctest.Wait()
+		for i := range 10 {
+			r.c.send(state(i))
+			synctest.Wait()
+		}
+		if f := r.carried(hostabi.ToUpstream); f.Shed+f.Refused != 0 {
+			t.Errorf("%+v", f)
+		}
+		r.c.send("one that waits", "another")
+		synctest.Wait()
+		r.u.expect(append(want, state(8), state(9), "one that waits", "another")...)
+		r.u.silent()
+
+		// So is what the writer has encrypted of what waited.
+		const wire = 5000 + 8
+		fill(r.c, 5000)
+		for i := range 4 {
+			r.c.send(event("m", i, 100))
+		}
+		synctest.Wait()
+		r.u.read(wire - 400)
+		synctest.Wait()
+		r.c.send(state(10), state(11))
+		synctest.Wait()
+		r.u.read(400)
+		for i := range 4 {
+			r.u.expect(event("m", i, 100))
+		}
+		r.u.expect(state(10), state(11))
+		r.c.silent()
+	}, kernel(500), with(func(l *config.Limits) { l.MaxInbox = 5 }), under(events(t)), func(s *setup) { s.record = 16_000 })
+}
+
 // What a new policy calls a state is another than what the old one called by the same
 // name: each is kept.
 func TestStatesOfAnotherPolicyAreKept(t *testing.T) {

@@ -157,6 +157,7 @@ func (s *sink) cut(p *pump, wire []byte, ms []message, n int) (done int) {
 		s.closing = ms[done].closing
 	}
 	s.put(p, rest)
+	s.queue.Wrote(0, s.leg.tr.Pending())
 	return done
 }
 
@@ -226,7 +227,7 @@ func (s *sink) overInbox(m *flow.Message, n int64) breach {
 // aboveInbox is overInbox as things are.
 func (s *sink) aboveInbox(n int64) breach {
 	l := &s.set.Limits
-	waiting := s.queue.Messages()
+	waiting := s.queue.Waiting()
 	if waiting >= l.MaxInbox {
 		return breach{code: hostabi.InboxFull, limit: int64(l.MaxInbox), actual: int64(waiting)}
 	}
