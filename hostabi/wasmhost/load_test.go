@@ -88,8 +88,10 @@ func TestRefusedModules(t *testing.T) {
 		wide := Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpCall, 1}, 3000), bytes.Repeat([]byte{0x1A}, 64))
 		truncs := Join(I32(0), bytes.Repeat([]byte{0xB7, 0xAA}, 5000), []byte{0x1A})
 		among := Join([]byte{OpBlock, BlockEmpty}, I32(0), bytes.Repeat(Join(bytes.Repeat([]byte{0x28, 0, 0}, 10), I32(1), []byte{OpBrIf, 0}), 2000), []byte{0x1A, OpEnd})
+		left := Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat([]byte{OpLocalGet, 0, 0x67, OpLocalGet, 0, 0x67, OpI32Const, 1, OpBrIf, 0}, 3000), bytes.Repeat([]byte{0x6A}, 5999), []byte{0x1A, OpEnd})
 		for name, body := range map[string][]byte{
 			"loads among blocks":      among,
+			"values left over blocks": left,
 			"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads,
 			"calls and globals": calls, "calls that pass a lot": wide, "conversions that may trap": truncs,
 		} {
@@ -127,6 +129,7 @@ func TestRefusedModules(t *testing.T) {
 
 		// Many functions near the bound of one, which take a file of 6 MB half a minute.
 		for word, body := range map[string][]byte{
+			"values": Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat(I32(0), 400), bytes.Repeat([]byte{OpI32Const, 1, OpBrIf, 0}, 400), bytes.Repeat([]byte{0x1A}, 400), []byte{OpEnd}),
 			"blocks": Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat([]byte{OpI32Const, 1, OpBrIf, 0}, 2400), []byte{OpEnd}),
 			"KiB":    bytes.Repeat([]byte{0x01}, 127<<10),
 		} {
@@ -134,8 +137,8 @@ func TestRefusedModules(t *testing.T) {
 			g.Raw["weir:"] = Export{Kind: 2, Index: 0} // not lean
 			g.Helpers = slices.Repeat([]*Func{{Body: body}}, 9)
 			load(t, Compiler, With(func(small *Guest) { small.Helpers = g.Helpers[:2] }))
-			if word == "blocks" {
-				g.Helpers = slices.Repeat(g.Helpers, 11)
+			if word != "KiB" {
+				g.Helpers = slices.Repeat(g.Helpers, map[string]int{"blocks": 11, "values": 24}[word])
 			}
 			m, err := Load(t.Context(), Options{Wasm: g.Build(), Engine: Compiler})
 			if err == nil {

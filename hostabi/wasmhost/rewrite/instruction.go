@@ -7,6 +7,7 @@ import "weir/hostabi/wasmhost/wasm"
 // agree where an instruction ends.
 type copier struct {
 	meter
+	draft   *Draft // whose code it is
 	limit   uint32 // number of globals that code may name
 	scratch uint32 // the function's extra local
 	locals  uint64 // of all functions
@@ -37,10 +38,14 @@ func (c *copier) instruction(r *reader) byte {
 	start := r.off
 	op := r.byte()
 	c.print = (c.print ^ uint64(op)) * 1099511628211 // FNV-1a, by instructions
+	c.nesting.shift(effects.of(op))
 	switch {
 	case op == wasm.OpCall || op == wasm.OpRefFunc:
 		f := r.u32()
 		c.nesting.calls++
+		if op == wasm.OpCall {
+			c.passes(c.draft.typeOf(f))
+		}
 		c.calls = append(c.calls, f)
 		c.out = wasm.AppendU32(append(c.out, op), c.moved(f))
 		return op
@@ -68,25 +73,30 @@ func (c *copier) instruction(r *reader) byte {
 func (c *copier) plain(op byte, r *reader) {
 	switch {
 	case op == wasm.OpBlock || op == wasm.OpLoop || op == wasm.OpIf:
-		c.nesting.enter(op)
-		c.blockType(op, r)
+		c.nesting.enter(op, c.blockType(op, r))
 	case op == wasm.OpElse:
-		c.nesting.blocks++
+		c.nesting.otherwise()
 	case op == wasm.OpEnd:
 		c.nesting.leave()
-	case op <= 0x01 || op == 0x0F || op == 0x1A || op == 0x1B:
+	case op == wasm.OpUnreachable || op == wasm.OpReturn:
+		c.nesting.part()
+	case op == 0x01 || op == 0x1A || op == 0x1B:
 	case op == wasm.OpBr || op == wasm.OpBrIf:
-		c.nesting.blocks++
+		c.nesting.split()
 		r.u32()
+		if op == wasm.OpBr {
+			c.nesting.part()
+		}
 	case op == wasm.OpBrTable:
 		for range r.count() {
-			c.nesting.blocks++
+			c.nesting.split()
 			r.u32()
 		}
 		r.u32()
+		c.nesting.part()
 	case op == wasm.OpCallIndirect:
 		c.nesting.calls++
-		r.u32()
+		c.passes(c.draft.typeAt(r.u32()))
 		r.u32()
 	case op == wasm.OpSelectT:
 		if n, t := r.byte(), r.byte(); n != 1 || !wasm.IsValueType(t) {
@@ -109,7 +119,7 @@ func (c *copier) plain(op byte, r *reader) {
 		r.take(8)
 	case op >= wasm.OpI32TruncF32S && op <= wasm.OpI32TruncF64U || op >= wasm.OpI64TruncF32S && op <= wasm.OpI64TruncF64U:
 		// machine code with branches
-		c.nesting.blocks++
+		c.nesting.split()
 	case op > wasm.OpF64Const && op <= wasm.OpLastNumeric || op == wasm.OpRefIsNull:
 	case op == wasm.OpRefNull:
 		if t := r.byte(); t != 0x70 && t != 0x6F {
@@ -127,29 +137,40 @@ func leaves(op byte) bool {
 	return op != wasm.OpBlock && op != wasm.OpLoop && (op < 0x1A || op > wasm.OpLastNumeric || op == wasm.OpMemoryGrow)
 }
 
+// passes is what a call does to the operand stack.
+func (c *copier) passes(t wasm.Signature) { c.nesting.shift(len(t.Results) - len(t.Params)) }
+
 // blockType passes a block's type: empty, a value type, or the index of a type.
-func (c *copier) blockType(op byte, r *reader) {
+func (c *copier) blockType(op byte, r *reader) wasm.Signature {
 	switch b := r.byte(); {
-	case b == wasm.BlockEmpty || wasm.IsValueType(b):
+	case b == wasm.BlockEmpty:
+	case wasm.IsValueType(b):
+		return wasm.Signature{Results: string(b)}
 	case b < 0x40: // an index in one byte
+		return c.draft.typeAt(uint32(b))
 	case b >= 0x80: // or in more, not negative
-		last := b
-		for range 4 {
-			if last = r.byte(); last < 0x80 {
+		last, index := b, uint32(b&0x7F)
+		for i := range 4 {
+			last = r.byte()
+			index |= uint32(last&0x7F) << (7 * (i + 1))
+			if last < 0x80 {
 				break
 			}
 		}
 		if last >= 0x40 {
 			c.unknown(op, b)
 		}
+		return c.draft.typeAt(index)
 	default:
 		c.unknown(op, b)
 	}
+	return wasm.Signature{}
 }
 
 // misc passes the rest of an instruction with prefix 0xFC.
 func (c *copier) misc(r *reader) {
 	sub := r.byte()
+	c.nesting.shift(effectsMisc.of(sub))
 	c.wild = c.wild || sub >= 8 && sub != 10 && sub != 11 && sub != 16
 	switch sub {
 	case 0, 1, 2, 3, 4, 5, 6, 7: // saturating truncation
@@ -180,6 +201,7 @@ func (c *copier) misc(r *reader) {
 // simd passes the rest of an instruction with prefix 0xFD.
 func (c *copier) simd(r *reader) {
 	sub := r.byte()
+	c.nesting.shift(effectsSIMD.of(sub))
 	if sub >= 0x80 { // LEB128 of 128–255, in its shortest form
 		if high := r.byte(); high != 1 {
 			c.unknown(wasm.OpSIMD, sub, high)

@@ -123,7 +123,7 @@ func (m meter) moved(fn uint32) uint32 {
 // rewriteGlobals counts the globals and returns them rewritten, without their
 // number.
 func (d *Draft) rewriteGlobals(m meter) (out []byte, err error) {
-	c := &copier{meter: m}
+	c := &copier{meter: m, draft: d}
 	c.limit = 1<<32 - 1 // the engine checks which globals an initial value may read
 	err = d.each(wasm.SecGlobal, func(_ uint32, r *reader) error {
 		kind := r.take(2)
@@ -171,7 +171,7 @@ func (d *Draft) replace(section int, elements []byte) {
 // rewriteElements moves the functions named by element segments, in all eight
 // of their forms.
 func (d *Draft) rewriteElements(m meter) error {
-	c := &copier{meter: m, limit: 1<<32 - 1}
+	c := &copier{meter: m, draft: d, limit: 1<<32 - 1}
 	all := uint64(0)
 	err := d.each(wasm.SecElement, func(_ uint32, r *reader) error {
 		form := r.u32()
@@ -215,7 +215,7 @@ func (d *Draft) rewriteElements(m meter) error {
 
 func (d *Draft) rewriteCode(m meter, f Form) error {
 	out := make([]byte, 0, len(d.sections[wasm.SecCode])*5/4)
-	c := &copier{meter: m, limit: d.globals}
+	c := &copier{meter: m, draft: d, limit: d.globals}
 	whole := 0 // bytes of the functions that were looked at
 	err := d.each(wasm.SecCode, func(i uint32, r *reader) error {
 		size := r.u32()
@@ -236,7 +236,7 @@ func (d *Draft) rewriteCode(m meter, f Form) error {
 			return nil
 		}
 		c.marked, c.own, c.calls = f.Marks, i, c.calls[:0]
-		if err := c.function(body, uint32(len(d.typeAt(d.funcs[i]).Params))); err != nil {
+		if err := c.function(body, d.typeAt(d.funcs[i])); err != nil {
 			return err
 		}
 		if body.err != nil {
@@ -286,7 +286,7 @@ func (m meter) rewriteNames(section []byte) []byte {
 }
 
 // function copies one body, with its locals, and inserts the checks.
-func (c *copier) function(r *reader, params uint32) error {
+func (c *copier) function(r *reader, t wasm.Signature) error {
 	groups := r.count()
 	start := r.off
 	locals := uint64(0)
@@ -303,9 +303,9 @@ func (c *copier) function(r *reader, params uint32) error {
 		return refuse("use fewer variables", "functions have more than %d locals together", maxAllLocals)
 	}
 	// One more local, to hold the length of a bulk instruction.
-	c.scratch = params + uint32(locals)
+	c.scratch = uint32(len(t.Params)) + uint32(locals)
 	c.print = uint64(c.scratch)
-	c.nesting.reset()
+	c.nesting.reset(t)
 	c.out = wasm.AppendU32(c.out, groups+1)
 	c.out = append(c.out, r.b[start:r.off]...)
 	c.out = append(c.out, 1, 0x7F)
@@ -371,7 +371,7 @@ func (c *copier) store(byOne bool) {
 
 // checkNow inserts a call of the host's checkpoint.
 func (c *copier) checkNow() {
-	c.nesting.blocks++
+	c.nesting.split()
 	c.nesting.calls++
 	c.out = wasm.AppendU32(append(c.out, wasm.OpCall), c.fn)
 }

@@ -81,7 +81,7 @@ func TestLongInstructionsPay(t *testing.T) {
 	}
 	c := &copier{}
 	locals := Join([]byte{1}, wasm.AppendU32(nil, maxLocals), []byte{0x7F, wasm.OpEnd})
-	if err := c.function(&reader{b: locals}, 0); err != nil || !bytes.Contains(c.out, I32(1+maxLocals>>localShift)) {
+	if err := c.function(&reader{b: locals}, wasm.Signature{}); err != nil || !bytes.Contains(c.out, I32(1+maxLocals>>localShift)) {
 		t.Errorf("%d locals: % x, %v", maxLocals, c.out, err)
 	}
 }

@@ -9,11 +9,11 @@ func (d *Draft) Reach(s Set, fn uint32) Set {
 	bodies := d.bodies()
 	todo := []uint32{fn}
 	grown.add(fn)
-	c := &copier{meter: meter{fn: uint32(len(d.imports)), added: 1}, limit: 1<<32 - 1}
+	c := &copier{draft: d, meter: meter{fn: uint32(len(d.imports)), added: 1}, limit: 1<<32 - 1}
 	for len(todo) > 0 {
 		fn, todo = todo[len(todo)-1], todo[:len(todo)-1]
 		c.out, c.calls = c.out[:0], c.calls[:0]
-		_ = c.function(&reader{b: bodies[fn]}, uint32(len(d.typeAt(d.funcs[fn]).Params))) // was copied before
+		_ = c.function(&reader{b: bodies[fn]}, d.typeAt(d.funcs[fn])) // was copied before
 		for _, callee := range c.calls {
 			if own := callee - uint32(len(d.imports)); callee >= uint32(len(d.imports)) && own < uint32(len(bodies)) && !grown.Has(own) {
 				grown.add(own)

@@ -12,6 +12,7 @@ const (
 	OpBr           = 0x0C
 	OpBrIf         = 0x0D
 	OpBrTable      = 0x0E
+	OpReturn       = 0x0F
 	OpCall         = 0x10
 	OpCallIndirect = 0x11
 	OpSelectT      = 0x1C
