@@ -89,13 +89,16 @@ func TestRefusedModules(t *testing.T) {
 		truncs := Join(I32(0), bytes.Repeat([]byte{0xB7, 0xAA}, 5000), []byte{0x1A})
 		among := Join([]byte{OpBlock, BlockEmpty}, I32(0), bytes.Repeat(Join(bytes.Repeat([]byte{0x28, 0, 0}, 10), I32(1), []byte{OpBrIf, 0}), 2000), []byte{0x1A, OpEnd})
 		left := Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat([]byte{OpLocalGet, 0, 0x67, OpLocalGet, 0, 0x67, OpI32Const, 1, OpBrIf, 0}, 3000), bytes.Repeat([]byte{0x6A}, 5999), []byte{0x1A, OpEnd})
+		hand := Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpLoop, 0}, 120), bytes.Repeat([]byte{OpLocalGet, 0, OpBrIf, 0, OpEnd}, 120), bytes.Repeat([]byte{0x1A}, 64))
 		for name, body := range map[string][]byte{
+			"loops that pass a lot":   hand,
 			"loads among blocks":      among,
 			"values left over blocks": left,
 			"loops within each other": deep, "memory that grows and grows": grows, "nothing but loads": loads,
 			"calls and globals": calls, "calls that pass a lot": wide, "conversions that may trap": truncs,
 		} {
 			g := NewGuest().Hook(hostabi.Classify, Join(body, Echo))
+			g.Types = []Signature{{Params: strings.Repeat("\x7F", 64), Results: strings.Repeat("\x7F", 64)}}
 			g.Helper(Signature{})
 			if name == "calls and globals" {
 				g.Globals = slices.Repeat([][]byte{{0x7F, 1, OpI32Const, 0, OpEnd}}, 300)

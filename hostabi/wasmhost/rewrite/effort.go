@@ -12,7 +12,7 @@ const (
 	maxCompiled = 128 << 10 // bytes of one function; of loads and stores they take it 0.7 s
 	maxBlocks   = 4096      // basic blocks of one function
 	maxAlive    = 1 << 18   // values where the blocks of one function begin: see nesting.alive
-	maxLoopVars = 8192      // loops within each other × variables of one function
+	maxLoopVars = 8192      // loops within each other × (variables + parameters of a loop) of one function
 	maxMoves    = 1 << 18   // calls of one function × what may move at one: see moves
 	maxAllMoves = 1 << 24   // of all functions; machine code of 10 to 14 bytes for each
 
@@ -54,7 +54,7 @@ func (d *Draft) Compilable() error {
 	case e.alive > maxAlive:
 		return refuse(remedy, "a function has %d values where its blocks begin, the compiler takes at most %d", e.alive, maxAlive)
 	case e.loopVars > maxLoopVars:
-		return refuse(remedy, "a function has %d nested loops × variables, the compiler takes at most %d", e.loopVars, maxLoopVars)
+		return refuse(remedy, "a function has %d nested loops × (variables + parameters of a loop), the compiler takes at most %d", e.loopVars, maxLoopVars)
 	case e.blockAccesses > maxBlockAccesses:
 		return refuse(remedy, "a function has %d blocks × loads and stores, the compiler takes at most %d", e.blockAccesses, maxBlockAccesses)
 	case e.moves > maxMoves:
@@ -76,6 +76,7 @@ type nesting struct {
 	open     []opened
 	loops    int // of those that are open
 	deep     int // most loops at once
+	passed   int // parameters of a loop, the most
 	blocks   int // basic blocks, about
 	calls    int // with those of the checkpoint
 	accesses int // loads and stores
@@ -120,6 +121,7 @@ func (n *nesting) enter(op byte, t wasm.Signature) {
 	if op == wasm.OpLoop {
 		n.loops++
 		n.deep = max(n.deep, n.loops)
+		n.passed = max(n.passed, len(t.Params))
 	}
 }
 
@@ -157,7 +159,7 @@ func (e *effort) add(n *nesting, size, variables, moves int) {
 	e.size = max(e.size, size)
 	e.blocks = max(e.blocks, n.blocks)
 	e.alive = max(e.alive, n.alive(variables))
-	e.loopVars = max(e.loopVars, n.deep*variables)
+	e.loopVars = max(e.loopVars, n.deep*(variables+n.passed))
 	e.blockAccesses = max(e.blockAccesses, n.blocks*n.accesses)
 	e.moves = max(e.moves, n.calls*moves)
 	e.allAlive += n.alive(variables)
