@@ -133,15 +133,17 @@ func TestRefusedModules(t *testing.T) {
 		// Many functions near the bound of one, which take a file of 6 MB half a minute.
 		for word, body := range map[string][]byte{
 			"values": Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat(I32(0), 400), bytes.Repeat([]byte{OpI32Const, 1, OpBrIf, 0}, 400), bytes.Repeat([]byte{0x1A}, 400), []byte{OpEnd}),
+			"loops":  Join(bytes.Repeat(I32(0), 64), bytes.Repeat([]byte{OpLoop, 0}, 60), bytes.Repeat([]byte{OpI32Const, 1, OpBrIf, 0, OpEnd}, 60), bytes.Repeat([]byte{0x1A}, 64)),
 			"blocks": Join([]byte{OpBlock, BlockEmpty}, bytes.Repeat([]byte{OpI32Const, 1, OpBrIf, 0}, 2400), []byte{OpEnd}),
 			"KiB":    bytes.Repeat([]byte{0x01}, 127<<10),
 		} {
 			g := NewGuest()
 			g.Raw["weir:"] = Export{Kind: 2, Index: 0} // not lean
+			g.Types = []Signature{{Params: strings.Repeat("\x7F", 64), Results: strings.Repeat("\x7F", 64)}}
 			g.Helpers = slices.Repeat([]*Func{{Body: body}}, 9)
-			load(t, Compiler, With(func(small *Guest) { small.Helpers = g.Helpers[:2] }))
+			load(t, Compiler, With(func(small *Guest) { small.Types, small.Helpers = g.Types, g.Helpers[:2] }))
 			if word != "KiB" {
-				g.Helpers = slices.Repeat(g.Helpers, map[string]int{"blocks": 11, "values": 24}[word])
+				g.Helpers = slices.Repeat(g.Helpers, map[string]int{"blocks": 11, "values": 24, "loops": 10}[word])
 			}
 			m, err := Load(t.Context(), Options{Wasm: g.Build(), Engine: Compiler})
 			if err == nil {

@@ -12,7 +12,7 @@ const (
 	maxCompiled = 128 << 10 // bytes of one function; of loads and stores they take it 0.7 s
 	maxBlocks   = 4096      // basic blocks of one function
 	maxAlive    = 1 << 18   // values where the blocks of one function begin: see nesting.alive
-	maxLoopVars = 8192      // loops within each other × (variables + parameters of a loop) of one function
+	maxLoopVars = 8192      // of one function: see nesting.loopVars
 	maxMoves    = 1 << 18   // calls of one function × what may move at one: see moves
 	maxAllMoves = 1 << 24   // of all functions; machine code of 10 to 14 bytes for each
 
@@ -26,6 +26,10 @@ const (
 	// A Go guest with half of Go's library has 5 million.
 	maxAllAlive = 1 << 25
 
+	// Loops × (variables + parameters of a loop), of all functions: they take it 2 to 5 s of
+	// processor time. A Go guest with half of Go's library has 30 thousand.
+	maxAllLoopVars = 1 << 18
+
 	// Squares, added up over all functions. A Go guest of 6 MiB has 97 million and 13
 	// thousand.
 	maxAllBlocks = 1 << 28 // of blocks; of conditions they take it 4 s of processor time
@@ -35,8 +39,8 @@ const (
 // effort is what it takes to compile the most demanding function of a module, and
 // what begins with all the whole.
 type effort struct {
-	size, blocks, alive, loopVars, blockAccesses, moves int
-	allAlive, allMoves, allBlocks, allSizes             int
+	size, blocks, alive, loopVars, blockAccesses, moves  int
+	allAlive, allLoopVars, allMoves, allBlocks, allSizes int
 }
 
 // Compilable says why the compiler is not given the module; nil if it is. It is
@@ -63,6 +67,8 @@ func (d *Draft) Compilable() error {
 		return refuse(`run it with engine = "interpreter", or use fewer globals and parameters`, "the functions have %d calls × (globals + widest signature), the compiler takes at most %d", e.allMoves, maxAllMoves)
 	case e.allAlive > maxAllAlive:
 		return refuse(remedyAll, "the functions have %d values where their blocks begin, the compiler takes at most %d", e.allAlive, maxAllAlive)
+	case e.allLoopVars > maxAllLoopVars:
+		return refuse(remedyAll, "the functions have %d nested loops × (variables + parameters of a loop), the compiler takes at most %d", e.allLoopVars, maxAllLoopVars)
 	case e.allBlocks > maxAllBlocks:
 		return refuse(remedyAll, "the squares of the functions' blocks add up to %d, the compiler takes at most %d", e.allBlocks, maxAllBlocks)
 	case e.allSizes > maxAllSizes:
@@ -149,6 +155,9 @@ func (n *nesting) leave() {
 // functions with 500 over 500 12 s.
 func (n *nesting) alive(variables int) int { return n.blocks*variables + n.heights }
 
+// loopVars is what may change in a loop for each of the loops within each other.
+func (n *nesting) loopVars(variables int) int { return n.deep * (variables + n.passed) }
+
 // moves is what the compiler moves at each call, at most: it passes parameters and
 // results, and reads all globals that may change, with the countdown, anew. A module
 // of 320 KB with 1,000 calls and 65,000 globals took it more than 8 GB.
@@ -159,10 +168,11 @@ func (e *effort) add(n *nesting, size, variables, moves int) {
 	e.size = max(e.size, size)
 	e.blocks = max(e.blocks, n.blocks)
 	e.alive = max(e.alive, n.alive(variables))
-	e.loopVars = max(e.loopVars, n.deep*(variables+n.passed))
+	e.loopVars = max(e.loopVars, n.loopVars(variables))
 	e.blockAccesses = max(e.blockAccesses, n.blocks*n.accesses)
 	e.moves = max(e.moves, n.calls*moves)
 	e.allAlive += n.alive(variables)
+	e.allLoopVars += n.loopVars(variables)
 	e.allMoves += n.calls * moves
 	e.allBlocks += n.blocks * n.blocks
 	e.allSizes += (size >> 10) * (size >> 10)
