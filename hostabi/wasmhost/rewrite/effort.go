@@ -22,7 +22,7 @@ const (
 	// library has 10 million, one with fmt and encoding/json 1 million.
 	maxBlockAccesses = 1 << 24
 
-	// Values where blocks begin, of all functions: they take it 2 to 4 s of processor time.
+	// Values where blocks begin, of all functions: they take it 2 to 3 s of processor time.
 	// A Go guest with half of Go's library has 5 million.
 	maxAllAlive = 1 << 25
 
