@@ -733,8 +733,8 @@ func (p *play) promised(d hostabi.Direction) bool {
 		return false
 	case from.vanished, to.rude, to.vanished, to.silent, to.reads == stops:
 		return false
-	case from.silent || from.reads == stops: // it may be closed as a slow consumer
-		return len(p.parts[d^1].sizes) == 0 && !to.inTurn()
+	case (from.silent || from.reads == stops) && (len(p.parts[d^1].sizes) > 0 || to.inTurn()):
+		return false // it may be closed as a slow consumer
 	case from.closed != 0:
 		return true
 	}
