@@ -12,9 +12,10 @@ import (
 // admission is a list of rules of which the first that matches decides.
 type admission struct {
 	rules   []admitRule
-	deny    bool   // when no rule matches
-	message string // of that
-	set     bool   // there is something to decide
+	deny    bool             // when no rule matches
+	message string           // of that
+	set     bool             // there is something to decide
+	query   []hostabi.Header // parameters of one request; its memory is kept
 }
 
 // admitRule looks at one header or query parameter.
@@ -23,9 +24,19 @@ type admitRule struct {
 	message string
 	header  string // lower case; empty: query
 	query   string
-	test    string   // "present", "absent", "equals" or "prefix"
-	values  []string // of which one has to match
+	about   string          // whichever it is
+	test    string          // "present", "absent", "equals" or "prefix"
+	values  map[string]bool // of which one has to match
+	longest int             // of values, in bytes
 }
+
+// What rules look at, since looking takes time, which a client must not be able to use
+// up: with more of it a request is denied.
+const (
+	maxQuery  = 4 << 10 // bytes
+	maxValues = 64      // parameters of a query
+	maxSame   = 16      // fields, or parameters, that a rule is about
+)
 
 func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
 	t := c.Table("admit")
@@ -59,6 +70,7 @@ func readRule(t *conf.Table) (r admitRule) {
 	if (r.header == "") == (r.query == "") {
 		t.Fail("header", "a rule needs a header or a query, and not both")
 	}
+	r.about = r.header + r.query
 	r.test = "present"
 	tests := 0
 	if t.Bool("absent", false) {
@@ -70,11 +82,13 @@ func readRule(t *conf.Table) (r admitRule) {
 		case !t.Has(test.key):
 			continue
 		case test.key == "one_of":
-			if r.values = t.Strings(test.key); r.values != nil && len(r.values) == 0 {
+			values := t.Strings(test.key)
+			if values != nil && len(values) == 0 {
 				t.Fail(test.key, "is empty, which nothing would match")
 			}
+			r.take(values...)
 		default:
-			r.values = []string{t.String(test.key, "")}
+			r.take(t.String(test.key, ""))
 		}
 		r.test = test.name
 		tests++
@@ -85,13 +99,39 @@ func readRule(t *conf.Table) (r admitRule) {
 	return r
 }
 
+// take sets the values of which one has to match.
+func (r *admitRule) take(values ...string) {
+	r.values, r.longest = map[string]bool{}, 0
+	for _, v := range values {
+		r.values[v] = true
+		r.longest = max(r.longest, len(v))
+	}
+}
+
 func (d *admission) admit(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
 	if !d.set {
 		return sdk.AdmitOutput{}, sdk.NoOpinion
 	}
 	deny, message := d.deny, d.message
+	parsed := false
 	for i := range d.rules {
-		if r := &d.rules[i]; r.matches(in) {
+		r := &d.rules[i]
+		fields, ok := in.Headers, true
+		if r.query != "" {
+			if !parsed {
+				parsed, ok = true, d.parameters(in.Query)
+			}
+			fields = d.query
+		}
+		matches := false
+		if ok {
+			matches, ok = r.matches(fields)
+		}
+		if !ok {
+			deny, message = true, "the request has more than admission looks at"
+			break
+		}
+		if matches {
 			deny, message = r.deny, r.message
 			break
 		}
@@ -102,46 +142,65 @@ func (d *admission) admit(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
 	return sdk.AdmitOutput{Deny: true, Code: hostabi.NotAdmitted, Message: message}, sdk.Once
 }
 
-func (r *admitRule) matches(in *sdk.AdmitInput) bool {
-	found := false
-	check := func(value string) bool {
-		found = true
-		switch r.test {
-		case "present":
-			return true
-		case "equals":
-			return slices.Contains(r.values, value)
-		case "prefix":
-			return strings.HasPrefix(value, r.values[0])
-		}
+// parameters sets query to those of a query, as they are written; false: they are too
+// many.
+func (d *admission) parameters(query string) (ok bool) {
+	d.query = d.query[:0]
+	if len(query) > maxQuery {
 		return false
 	}
-	if r.header != "" {
-		for _, h := range in.Headers {
-			if h.Name == r.header && check(h.Value) {
-				return true
-			}
+	for pair, rest := "", query; rest != ""; {
+		pair, rest, _ = strings.Cut(rest, "&")
+		if len(d.query) == maxValues {
+			return false
 		}
-	} else {
-		for pair, rest := "", in.Query; rest != ""; {
-			pair, rest, _ = strings.Cut(rest, "&")
-			name, value, _ := strings.Cut(pair, "=")
-			if pair != "" && unescape(name) == r.query && check(unescape(value)) {
-				return true
-			}
-		}
+		name, value, _ := strings.Cut(pair, "=")
+		d.query = append(d.query, hostabi.Header{Name: name, Value: value})
 	}
-	return r.test == "absent" && !found
+	return true
 }
 
-// unescape decodes a part of a query (application/x-www-form-urlencoded). A
-// malformed escape stays as it is.
-func unescape(s string) string {
-	if !strings.ContainsAny(s, "%+") {
-		return s
+// matches tells whether the rule matches among fields, or parameters; ok is false where
+// too many are what it is about.
+func (r *admitRule) matches(fields []hostabi.Header) (matches, ok bool) {
+	found := 0
+	for i := range fields {
+		name, value := fields[i].Name, fields[i].Value
+		if r.query != "" { // what is longer than what is looked for need not be known whole
+			name = unescape(name, len(r.query)+1)
+		}
+		if name != r.about {
+			continue
+		}
+		if found++; found > maxSame {
+			return false, false
+		}
+		if r.query != "" {
+			value = unescape(value, r.longest+1)
+		}
+		switch r.test {
+		case "present":
+			return true, true
+		case "equals":
+			matches = len(value) <= r.longest && r.values[value]
+		case "prefix":
+			matches = len(value) >= r.longest && r.values[value[:r.longest]]
+		}
+		if matches {
+			return true, true
+		}
 	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
+	return r.test == "absent" && found == 0, true
+}
+
+// unescape decodes a part of a query (application/x-www-form-urlencoded), most bytes
+// of it at most. A malformed escape stays as it is.
+func unescape(s string, most int) string {
+	if !strings.ContainsAny(s[:min(len(s), 3*most)], "%+") {
+		return s[:min(len(s), most)]
+	}
+	b := make([]byte, 0, min(len(s), most))
+	for i := 0; i < len(s) && len(b) < most; i++ {
 		c := s[i]
 		if c == '+' {
 			c = ' '

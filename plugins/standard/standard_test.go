@@ -2,6 +2,7 @@ package main
 
 import (
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -153,6 +154,21 @@ func TestAdmitRules(t *testing.T) {
 	f(first, query("key=t"), true, "wrong key")
 	f(first, query(""), false, "")
 	f(`{"rules":[{"deny":true,"query":"k","absent":true}]}`, query("&&"), true, "")
+
+	const tooMany = "the request has more than admission looks at"
+	f(equals, query("a="+strings.Repeat("x", 4094)), false, "")
+	f(equals, query("a="+strings.Repeat("x", 4095)), true, tooMany)
+	f(equals, query(strings.Repeat("&", 64)), false, "")
+	f(equals, query(strings.Repeat("&", 65)), true, tooMany)
+	f(equals, query(strings.Repeat("debug&", 16)), false, "")
+	f(equals, query(strings.Repeat("debug&", 16)+"debug=1"), true, tooMany)
+	f(`{"rules":[{"allow":true,"query":"a"},{"allow":true,"query":"b"}]}`, query(strings.Repeat("&", 65)), true, tooMany)
+	f(present, query(strings.Repeat("x", 5000)), false, "")
+	f(oneOf, &sdk.AdmitInput{Headers: slices.Repeat(header("x-api-version", "3").Headers, 17)}, true, tooMany)
+	f(`{"rules":[{"deny":true,"query":"debug","prefix":"1"}]}`, query("debug=%312"), true, "")
+	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":""}]}`, query("k=0"), true, "")
+	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":"ab"}]}`, query("k=abc"), true, "")
+	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":"ab"}]}`, query("kk=ab"), true, "")
 }
 
 func TestFramingFollowsTheVersionHeader(t *testing.T) {

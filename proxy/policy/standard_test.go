@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,4 +100,53 @@ func TestStandardPolicy(t *testing.T) {
 	start := time.Now()
 	p.View("another")
 	t.Logf("a view takes %v, of %d calls", time.Since(start), p.Info().Calls-info.Calls)
+}
+
+// TestWhatClientsSendCannotMakeTheStandardPolicyLate holds that no head of a client takes
+// the policy the time that a call has: it would be asked no more, for anybody.
+func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
+	wasm := conformance.BuildGo(t, "weir/plugins/standard")
+	var rules, values []any
+	for i := range 100 {
+		values = append(values, fmt.Sprintf("%064d", i))
+	}
+	for _, key := range []string{"query", "header"} {
+		rules = append(rules, map[string]any{"allow": true, key: "authorization", "one_of": values})
+		rules = append(rules, map[string]any{"allow": true, key: "authorization", "prefix": "Bearer "})
+	}
+	p, err := Load(t.Context(), Options{
+		Config: config.Policy{Name: "standard", Bytes: wasm, Engine: wasmhost.Interpreter, OnFault: "open", Config: map[string]any{
+			"admit":   map[string]any{"default": "deny", "rules": rules},
+			"framing": map[string]any{"header": "x-version", "range": ">=4.6.0 <5.0.0-0 || >=5.0.0-beta.15"},
+		}},
+		CallTimeout: slower * 5 * time.Millisecond, InitTimeout: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	v := p.View("chat")
+	const most = 15 << 10 // of what is in a head
+	part := "%61uthorizatio%6e=%30" + strings.Repeat("0", 62) + "%78"
+	for name, in := range map[string]*hostabi.AdmitInput{
+		"no parameters":        {Query: strings.Repeat("&", most)},
+		"short ones":           {Query: strings.Repeat("a&", most/2)},
+		"escapes":              {Query: strings.Repeat("%61", most/3)},
+		"an escaped value":     {Query: "authorization=" + strings.Repeat("%30", most/3)},
+		"64 that nearly match": {Query: strings.Repeat(part+strings.Repeat("%30", 40)+"&", 63) + part},
+		"64 in 4 KiB":          {Query: strings.Repeat("%61uthorization=000000000000000000000000000000000000000000000000&", 63)},
+		"16 that nearly match": {Query: strings.Repeat(part+"&", 15)},
+		"a long header":        {Headers: []hostabi.Header{{Name: "authorization", Value: strings.Repeat("0", most)}}},
+		"128 headers":          {Headers: slices.Repeat([]hostabi.Header{{Name: "authorization", Value: strings.Repeat("0", 64)[:63] + "x"}}, 128)},
+	} {
+		if out := v.Admit(in); !out.Deny || out.Code != hostabi.NotAdmitted {
+			t.Errorf("%s: %+v", name, out)
+		}
+	}
+	for _, version := range []string{"1.", "1-a.", "1.2.3-", "9", " ", "||"} {
+		v.Framing(&hostabi.FramingInput{Headers: []hostabi.Header{{Name: "x-version", Value: strings.Repeat(version, most/len(version))}}}, nil)
+	}
+	if n := p.Info().Faults; n != 0 {
+		t.Errorf("%d calls failed", n)
+	}
 }
