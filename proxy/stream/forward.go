@@ -22,6 +22,9 @@ type forwarding struct {
 	// Identity asks for a body without content coding: framing is laid on the
 	// bytes themselves, and a coded answer could not be reframed.
 	Identity bool
+	// Whole asks for the whole body: a range of what is framed anew is none of what
+	// the client gets.
+	Whole bool
 	// Counted says that each hop takes one from Max-Forwards.
 	Counted bool
 }
@@ -116,6 +119,8 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		}
 	case 'h': // that of an absolute target stands above the field
 		return foldEqual(key, "host")
+	case 'i':
+		return f.Whole && foldEqual(key, "if-range")
 	case 'm':
 		if f.Counted && foldEqual(key, "max-forwards") {
 			n, ok := hops(value)
@@ -126,6 +131,8 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		}
 	case 'p': // CGI would take it for HTTP_PROXY
 		return foldEqual(key, "proxy")
+	case 'r':
+		return f.Whole && foldEqual(key, "range")
 	case 's':
 		return f.Upgrade && foldEqual(key, "sec-websocket-extensions")
 	case 't':

@@ -205,6 +205,26 @@ func TestFramingIsForStreamsAlone(t *testing.T) {
 	}
 }
 
+// A range of the upstream's bytes is none of what its client gets framed anew: who
+// resumed a stream with it would have bytes of two streams in one.
+func TestNoRangeIsAskedOfWhatIsFramedAnew(t *testing.T) {
+	for _, legs := range []hostabi.FramingOutput{noneFramed, clientFramed, upstreamFramed, bothFramed} {
+		seen := make(chan http.Header, 1)
+		r := newRig(t, script(t, func(p *peer) {
+			seen <- p.request().Header
+			p.send("%s", sized(frames("a")))
+		}), framingPolicy(t, legs))
+		if _, _, err := r.exchange("GET / HTTP/1.1\r\nHost: a\r\nRange: bytes=1-\r\nIf-Range: \"x\"\r\nX-Range: 1\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		h := <-seen
+		kept := legs == noneFramed || legs == bothFramed
+		if (h.Get("Range") != "") != kept || (h.Get("If-Range") != "") != kept || h.Get("X-Range") != "1" {
+			t.Errorf("%+v: %v", legs, h)
+		}
+	}
+}
+
 // Answers of POST may be streams, as those of GET.
 func TestAnswersOfPOSTAreFramed(t *testing.T) {
 	r := newRig(t, answering(t, chunkedHead+chunked("a", "bcd")), framingPolicy(t, clientFramed))

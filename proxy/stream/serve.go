@@ -145,6 +145,7 @@ func (c *carriage) send() bool {
 		Chunked:  x.Info.Chunked,
 		HTTP10:   x.Info.HTTP10,
 		Identity: c.framing.active(),
+		Whole:    c.framing.changes(),
 		Counted:  counted(&x.Req),
 	})
 	c.req.ContentLength = x.Info.ContentLength
