@@ -268,6 +268,29 @@ func TestAFramedStreamIsAskedForAndTakenWithoutCoding(t *testing.T) {
 	}
 }
 
+// An answer without a body has nothing that is coded, and "identity" is no coding: a
+// client that was refused would send once more what was done.
+func TestWhatIsNotCodedIsNotRefused(t *testing.T) {
+	for _, c := range []struct {
+		method, answer, body string
+		status               int
+	}{
+		{"GET", "200 OK\r\nContent-Encoding: identity\r\nContent-Length: 5\r\n\r\n" + frames("a"), "a", 200},
+		{"POST", "200 OK\r\nContent-Encoding: Identity\r\nContent-Length: 5\r\n\r\n" + frames("a"), "a", 200},
+		{"POST", "204 No Content\r\nContent-Encoding: gzip\r\n\r\n", "", 204},
+		{"POST", "200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", "", 200},
+		{"HEAD", "200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n", "", 200},
+		{"GET", "200 OK\r\nContent-Encoding: \r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n" + frames("a"), "", 502},
+		{"GET", "200 OK\r\nContent-Encoding: identity, gzip\r\nContent-Length: 5\r\n\r\n" + frames("a"), "", 502},
+	} {
+		r := newRig(t, answering(t, "HTTP/1.1 "+c.answer), framingPolicy(t, upstreamFramed))
+		resp, body, err := r.exchange(c.method + " / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if err != nil || resp.StatusCode != c.status || c.status == 200 && string(body) != c.body {
+			t.Errorf("%s, %q: %s %q, %v", c.method, c.answer, resp.Status, body, err)
+		}
+	}
+}
+
 func TestThePolicyMayNarrowTheFrameSize(t *testing.T) {
 	for _, c := range []struct {
 		policy uint32

@@ -43,6 +43,16 @@ func (c *carriage) passInterim() error {
 	return c.x.Interim()
 }
 
+// coding is how the body of an answer is coded; empty: it is not.
+func coding(h *http1.Response) []byte {
+	for _, value := range h.Values("content-encoding") {
+		if len(value) > 0 && !foldEqual(value, "identity") {
+			return value
+		}
+	}
+	return nil
+}
+
 // reframed removes what is true only of the bytes that the upstream sent.
 func reframed(h *http1.Response) { h.Remove(ofBytes) }
 

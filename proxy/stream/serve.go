@@ -245,7 +245,7 @@ func (c *carriage) answer() (status int, err error) {
 		x.CloseAfter() // it will not be read to its end; say so
 	}
 	if c.framing.applies(status) {
-		if coding := x.Resp.Get("content-encoding"); len(coding) > 0 {
+		if coding := coding(&x.Resp); up.Body != nil && len(coding) > 0 {
 			err := up.Fault(upstream.Protocol, errors.New("content coding "+string(coding)+" where identity was asked for"))
 			c.end(false)
 			x.Resp.Reset()
