@@ -35,12 +35,27 @@ func streams(method []byte) bool {
 	return false
 }
 
+// asksFraming tells whether the policy is asked how the legs of x are framed.
+func (c *carriage) asksFraming() bool {
+	return !c.req.Upgrade && c.route.View.NeedsFraming() && streams(c.x.Req.Method)
+}
+
+// vary names in an answer that is no error what its framing depends on (RFC 9110
+// §12.5.5): a cache would give it to clients that speak another.
+func (c *carriage) vary(status int) {
+	if status < 400 && c.asksFraming() {
+		for _, name := range c.route.View.FramingHeaders() {
+			c.x.Resp.Add("Vary", name)
+		}
+	}
+}
+
 // askFraming asks the policy how the legs of x are framed. The answers of other
 // methods than GET, HEAD and POST tell how something went (RFC 9110 §9.3); they
 // are no streams.
 func (c *carriage) askFraming() (f framing) {
 	v, h := c.route.View, &c.x.Req
-	if c.req.Upgrade || !v.NeedsFraming() || !streams(h.Method) {
+	if !c.asksFraming() {
 		return f
 	}
 	in := hostabi.FramingInput{Route: c.route.Name, Transport: hostabi.HTTP, Path: string(path(h))}

@@ -225,6 +225,26 @@ func TestNoRangeIsAskedOfWhatIsFramedAnew(t *testing.T) {
 	}
 }
 
+// A cache before Weir must not give the frames of one client to another that cannot
+// read them, nor its own 304 for them.
+func TestWhatFramingReadIsInVary(t *testing.T) {
+	shape := &hostabi.Shape{FramingHeaders: []string{"x-version", "x-other"}}
+	view := viewOf(t, map[hostabi.Hook]encoded{hostabi.Configure: shape, hostabi.FramingHook: &clientFramed})
+	for _, c := range []struct{ method, answer, vary string }{
+		{"GET", "200 OK\r\nVary: accept\r\nContent-Length: 0\r\n\r\n", "accept, x-version, x-other"},
+		{"HEAD", "200 OK\r\nContent-Length: 3\r\n\r\n", "x-version, x-other"},
+		{"GET", "304 Not Modified\r\n\r\n", "x-version, x-other"},
+		{"GET", "404 Not Found\r\nContent-Length: 0\r\n\r\n", ""},
+		{"PUT", "200 OK\r\nContent-Length: 0\r\n\r\n", ""},
+	} {
+		r := newRig(t, answering(t, "HTTP/1.1 "+c.answer), withView(view))
+		resp, _, err := r.exchange(c.method + " / HTTP/1.1\r\nHost: a\r\n\r\n")
+		if got := strings.Join(resp.Header["Vary"], ", "); err != nil || got != c.vary {
+			t.Errorf("%s, %q: %q, %v", c.method, c.answer, got, err)
+		}
+	}
+}
+
 // Answers of POST may be streams, as those of GET.
 func TestAnswersOfPOSTAreFramed(t *testing.T) {
 	r := newRig(t, answering(t, chunkedHead+chunked("a", "bcd")), framingPolicy(t, clientFramed))

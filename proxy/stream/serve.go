@@ -234,6 +234,7 @@ func (c *carriage) answer() (status int, err error) {
 	x, up := c.x, c.up
 	status = up.Info.Status
 	cleanResponse(&x.Resp, time.Now())
+	c.vary(status)
 	var first []byte
 	var end error
 	length := up.Info.ContentLength
