@@ -14,6 +14,8 @@ type model struct {
 	tally Tally
 	came  int // messages and control frames
 	begun int // that one and those before have begun
+
+	sealed int64 // bytes of paid ones that are encrypted
 }
 
 // item is one message, control frame or notice.
@@ -267,6 +269,7 @@ func (m *model) mend() {
 }
 
 func (m *model) wrote(n, pending int) {
+	m.sealed = 0
 	for n > 0 {
 		i := m.items[0]
 		took := min(n, len(i.rest()))
@@ -291,6 +294,9 @@ func (m *model) wrote(n, pending int) {
 		i.fixed = max(i.fixed, i.off+ahead)
 		i.touched = true
 		m.begun = max(m.begun, i.number)
+		if i.paid() {
+			m.sealed += int64(ahead)
+		}
 		pending -= ahead
 	}
 }

@@ -58,6 +58,7 @@ type Queue struct {
 	fixed      int   // of them: that have begun
 	superseded int   // of them
 	bytes      int64 // wire bytes of messages; control frames, notices and loans are exempt
+	sealed     int64 // of them: encrypted
 	room       int64 // what they cost
 	control    int64 // wire bytes of control frames
 	reserved   int64 // in the budget
@@ -95,9 +96,12 @@ func (q *Queue) ControlBytes() int64 { return q.control }
 // Messages returns how many messages wait, wholly or in part, loans included.
 func (q *Queue) Messages() int { return q.messages }
 
-// Waiting is Messages, of which those that have begun count as one: a record of TLS
-// has many, and nothing can be done about them any more.
-func (q *Queue) Waiting() int { return q.messages - max(0, q.fixed-1) }
+// Waiting is Messages, of which those that have begun count as one, and Bytes without
+// what is encrypted: a record of TLS has many, and nothing can be done about them any
+// more.
+func (q *Queue) Waiting() (messages int, bytes int64) {
+	return q.messages - max(0, q.fixed-1), q.bytes - q.sealed
+}
 
 // Empty reports whether nothing waits.
 func (q *Queue) Empty() bool { return len(q.chains) == 0 && q.gap == 0 && len(q.notes) == 0 }

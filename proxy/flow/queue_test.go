@@ -191,8 +191,8 @@ func (s *script) same() {
 		s.fatalf("bytes %d, messages %d, room %d, empty %v\nwant  %d,          %d,      %d,       %v",
 			q.Bytes(), q.Messages(), q.room, q.Empty(), m.bytes(), m.messages(), m.room(), len(m.items) == 0)
 	}
-	if q.Waiting() != m.waiting() {
-		s.fatalf("waiting %d, want %d", q.Waiting(), m.waiting())
+	if n, size := q.Waiting(); n != m.waiting() || size != m.bytes()-m.sealed {
+		s.fatalf("waiting %d, %d bytes, want %d, %d", n, size, m.waiting(), m.bytes()-m.sealed)
 	}
 	if s.budget.Used() != m.reserved() {
 		s.fatalf("budget %d, want %d", s.budget.Used(), m.reserved())

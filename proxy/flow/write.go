@@ -115,6 +115,7 @@ func (o *offer) bytes() []byte {
 // more.
 func (q *Queue) Wrote(n, pending int) {
 	told := 0
+	q.sealed = 0
 	for q.rewind(); n > 0 || pending > 0; {
 		c := q.oldest()
 		number, gap := q.number+1, &q.gap
@@ -144,8 +145,12 @@ func (q *Queue) Wrote(n, pending int) {
 		rest := len(q.rest(c))
 		took := min(n, rest)
 		n -= took
+		ahead := min(pending, rest-took)
+		if c.at.flags&(lent|control) == 0 {
+			q.sealed += int64(ahead)
+		}
 		q.advance(c, took, took == rest)
-		pending -= min(pending, rest-took)
+		pending -= ahead
 		c.step()
 	}
 	q.withdraw()

@@ -180,6 +180,30 @@ func TestARecordFillsNoInbox(t *testing.T) {
 	}, kernel(500), with(func(l *config.Limits) { l.MaxInbox = 5 }), under(events(t)), func(s *setup) { s.record = 16_000 })
 }
 
+// Nor do its bytes count in max_pending_bytes, which may be less than a record has.
+func TestARecordTakesNoPendingBytes(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		state := func(id int) string { return event("state", id, 100, `,"of":1`) }
+		var run []byte
+		var want []string
+		for i := range 20 {
+			want = append(want, event("m", i, 100))
+			run = append(run, r.c.frame(true, wsframe.Text, want[i])...)
+		}
+		r.c.raw(run)
+		synctest.Wait()
+		r.c.send(event("m", 20, 300), event("m", 21, 300))
+		r.c.refused(hostabi.PendingLimit, 500, 2*308)
+		for i := range 10 {
+			r.c.send(state(i))
+			synctest.Wait()
+		}
+		r.u.expect(append(want, event("m", 20, 300), state(9))...)
+		r.u.silent()
+		r.c.silent()
+	}, kernel(500), with(func(l *config.Limits) { l.MaxPendingBytes = 500 }), under(events(t)), func(s *setup) { s.record = 16_000 })
+}
+
 // What a new policy calls a state is another than what the old one called by the same
 // name: each is kept.
 func TestStatesOfAnotherPolicyAreKept(t *testing.T) {

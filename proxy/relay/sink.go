@@ -227,11 +227,11 @@ func (s *sink) overInbox(m *flow.Message, n int64) breach {
 // aboveInbox is overInbox as things are.
 func (s *sink) aboveInbox(n int64) breach {
 	l := &s.set.Limits
-	waiting := s.queue.Waiting()
+	waiting, bytes := s.queue.Waiting()
 	if waiting >= l.MaxInbox {
 		return breach{code: hostabi.InboxFull, limit: int64(l.MaxInbox), actual: int64(waiting)}
 	}
-	if total := s.queue.Bytes() + n; total > l.MaxPendingBytes && waiting > 0 && l.MaxPendingBytes < l.MaxBufferedBytes {
+	if total := bytes + n; total > l.MaxPendingBytes && waiting > 0 && l.MaxPendingBytes < l.MaxBufferedBytes {
 		return breach{code: hostabi.PendingLimit, ceiling: "max_pending_bytes", limit: l.MaxPendingBytes, actual: total}
 	}
 	return breach{}
