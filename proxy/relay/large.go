@@ -268,9 +268,6 @@ func (p *pump) sendHeld() *Cause {
 	if br := p.exceeds(p.hold.payload, rule); br.code != "" {
 		return p.refuseWhole(br, prefix)
 	}
-	if rule.Class == hostabi.Droppable && recallable(rule, prefix) {
-		p.giveBack() // to the queue, which it has to wait in
-	}
 	p.out.sink.send(p, p.hold.wire, []message{{rule: rule, end: len(p.hold.wire)}})
 	return nil
 }
@@ -284,16 +281,16 @@ func (p *pump) shedHeld() {
 }
 
 func (p *pump) dropHeld() {
-	if p.hold != nil {
-		p.giveBack()
-		p.hold = nil
-	}
+	p.giveBack()
+	p.hold = nil
 }
 
 // giveBack returns what the held message has reserved.
 func (p *pump) giveBack() {
-	p.t.o.Route.Memory.Release(p.hold.reserved)
-	p.hold.reserved = 0
+	if p.hold != nil {
+		p.t.o.Route.Memory.Release(p.hold.reserved)
+		p.hold.reserved = 0
+	}
 }
 
 // prefix appends the beginning of the message, unmasked, to dst, whose capacity

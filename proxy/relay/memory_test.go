@@ -104,6 +104,33 @@ func TestMaxMemoryHeld(t *testing.T) {
 	}, memory(10_000))
 }
 
+// What a peer takes slowly is held for it, and counts until it has gone, whatever its
+// rule: of what has begun nothing can be shed.
+func TestAMessageOnItsWayTakesMemory(t *testing.T) {
+	for _, kind := range []string{"m", "presence", "state"} {
+		for way := range 2 {
+			inTunnel(t, func(r *rig) {
+				from, to := []*peer{r.c, r.u}[way], []*peer{r.u, r.c}[way]
+				m := event(kind, 1, 500_000, `,"of":1`)
+				first, rest := from.frame(false, wsframe.Text, m[:1000]), from.frame(true, wsframe.Continuation, m[1000:])
+				from.raw(first, rest)
+				synctest.Wait()
+				if n := r.memory.Used(); n < 500_000 {
+					t.Errorf("a message of 500000 bytes is held, and %d are reserved", n)
+				}
+				to.expectBytes(first)
+				to.expectBytes(rest)
+				from.send("end")
+				to.expect("end")
+				synctest.Wait()
+				if n := r.memory.Used(); n != 0 {
+					t.Errorf("%d bytes are reserved when nothing waits", n)
+				}
+			}, kernel(500), memory(4<<20), under(events(t)))
+		}
+	}
+}
+
 // The beginning of a frame waits in a buffer that just holds the frame, and counts
 // as that.
 func TestUnfinishedFramesTakeMemory(t *testing.T) {

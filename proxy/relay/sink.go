@@ -182,6 +182,7 @@ func (s *sink) pass(p *pump, wire []byte, m *message) {
 			prefix := p.quotable(wire)
 			if fm.Droppable = recallable(m.rule, prefix); fm.Droppable {
 				fm.Priority, fm.Conflate = m.rule.Priority, p.conflateName(m.rule, prefix)
+				p.giveBack() // to the queue, which takes its own, or sheds it
 			}
 		}
 		if br := s.overInbox(&fm, int64(len(wire))); br.code != "" {
