@@ -60,6 +60,7 @@ func TestWhatIsDelivered(t *testing.T) {
 		{"what arrives is shed when nothing else can be", e + 1, "k ~b ~c", "k<gap 2>"},
 		{"a lower priority goes first, even when it is younger", 2*e + 2, "~~a ~b ~~c", "a<gap 1>c"},
 		{"nobody makes room for himself above his priority", e + 1, "~~a ~b", "a<gap 1>"},
+		{"a state that is larger than the limit is shed, and told behind the older one", e + 3 + n, "s=1 s=2222222", "s=1<gap 1>"},
 		{"a superseded state goes before anything else, without a notice", 3*e + 8 + n, "~a s=1 s=2 ~bbbb", "as=2bbbb"},
 		{"without pressure every state is delivered", 10*e + n, "s=1 s=2 s=3", "s=1s=2s=3"},
 		{"a state takes the place of the one it supersedes", e + 3 + n, "s=1 s=2 s=3", "s=3"},
