@@ -34,10 +34,12 @@ func (q *Queue) Lend(m Message) *Loan {
 }
 
 // Recall gives the memory back at once: what is left of it is copied, whatever
-// the limit.
+// the limit, and takes as much of the budget.
 func (q *Queue) Recall(l *Loan) {
 	if !l.done {
 		l.done = true
+		q.reserved += int64(len(l.buf))
+		q.budget.force(int64(len(l.buf)))
 		l.buf = slices.Clone(l.buf)
 	}
 }

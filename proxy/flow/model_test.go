@@ -25,6 +25,7 @@ type item struct {
 	off, fixed int
 	kind       kind
 	lent       bool
+	recalled   bool
 	ends       int  // messages that end with it
 	rests      bool // it was pushed as begun
 	touched    bool // some of it is on the wire, or encrypted
@@ -122,6 +123,9 @@ func (m *model) reserved() int64 {
 		switch {
 		case i.lent:
 			n += recordSize
+			if i.recalled {
+				n += int64(len(i.rest()))
+			}
 		case i.kind == ping:
 			n += recordSize + int64(len(i.rest()))
 		}

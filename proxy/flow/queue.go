@@ -290,6 +290,9 @@ func (q *Queue) remove(c *chain) {
 	}
 	switch {
 	case r.flags&lent != 0:
+		if q.loan(c.at.number).done {
+			q.release(n)
+		}
 		q.returned(c.at.number)
 		q.release(recordSize)
 	case r.flags&control != 0:

@@ -175,7 +175,7 @@ func (s *script) cutShort(arg uint32) {
 func (s *script) scribble(i int) {
 	l := s.loans[i]
 	theirs := l.item.wire
-	l.item.wire = bytes.Clone(theirs)
+	l.item.wire, l.item.recalled = bytes.Clone(theirs), true
 	clear(theirs)
 	s.loans = append(s.loans[:i], s.loans[i+1:]...)
 }

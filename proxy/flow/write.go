@@ -174,6 +174,9 @@ func (q *Queue) advance(c *chain, n int, whole bool) {
 	case r.flags&lent != 0:
 		l := q.loan(c.at.number)
 		l.buf = l.buf[n:]
+		if l.done {
+			q.release(int64(n))
+		}
 	default:
 		if r.flags&control != 0 {
 			q.control -= int64(n)

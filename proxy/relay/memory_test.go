@@ -10,6 +10,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/flow"
+	"weir/proxy/metrics"
 	"weir/proxy/policy/policytest"
 	"weir/proxy/wsframe"
 )
@@ -129,6 +130,23 @@ func TestAMessageOnItsWayTakesMemory(t *testing.T) {
 			}, kernel(500), memory(4<<20), under(events(t)))
 		}
 	}
+}
+
+// So does what is left of it when the tunnel has ended, while its peer goes on taking it.
+func TestTheRestOfAMessageTakesMemoryAtTheEnd(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		m := event("m", 1, 500_000)
+		r.u.raw(r.u.frame(false, wsframe.Text, m[:1000]), r.u.frame(true, wsframe.Continuation, m[1000:]))
+		synctest.Wait()
+		r.end(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "over"})
+		for left := 500_000; left > 10_000; left -= 10_000 {
+			synctest.Wait()
+			if n := int(r.memory.Used()); n < left-1000 || n > left+1000 {
+				t.Errorf("%d bytes of a message are held, and %d are reserved", left, n)
+			}
+			r.c.read(10_000)
+		}
+	}, kernel(500), memory(4<<20))
 }
 
 // The beginning of a frame waits in a buffer that just holds the frame, and counts
