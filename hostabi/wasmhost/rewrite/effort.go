@@ -47,32 +47,30 @@ type effort struct {
 // asked after Write, which looks at the code. The error is an *Error.
 func (d *Draft) Compilable() error {
 	const (
-		remedy    = `run it with engine = "interpreter", or split its largest function`
-		remedyAll = `run it with engine = "interpreter", or split its largest functions`
+		interpreted = `run it with engine = "interpreter", or `
+		one         = interpreted + "split its largest function"
+		all         = interpreted + "split its largest functions"
 	)
-	switch e := d.effort; {
-	case e.size > maxCompiled:
-		return refuse(remedy, "a function has %d bytes of code, the compiler takes at most %d", e.size, maxCompiled)
-	case e.blocks > maxBlocks:
-		return refuse(remedy, "a function has %d blocks, the compiler takes at most %d", e.blocks, maxBlocks)
-	case e.alive > maxAlive:
-		return refuse(remedy, "a function has %d values where its blocks begin, the compiler takes at most %d", e.alive, maxAlive)
-	case e.loopVars > maxLoopVars:
-		return refuse(remedy, "a function has %d nested loops × (variables + parameters of a loop), the compiler takes at most %d", e.loopVars, maxLoopVars)
-	case e.blockAccesses > maxBlockAccesses:
-		return refuse(remedy, "a function has %d blocks × loads and stores, the compiler takes at most %d", e.blockAccesses, maxBlockAccesses)
-	case e.moves > maxMoves:
-		return refuse(remedy, "a function has %d calls × (globals + widest signature), the compiler takes at most %d", e.moves, maxMoves)
-	case e.allMoves > maxAllMoves:
-		return refuse(`run it with engine = "interpreter", or use fewer globals and parameters`, "the functions have %d calls × (globals + widest signature), the compiler takes at most %d", e.allMoves, maxAllMoves)
-	case e.allAlive > maxAllAlive:
-		return refuse(remedyAll, "the functions have %d values where their blocks begin, the compiler takes at most %d", e.allAlive, maxAllAlive)
-	case e.allLoopVars > maxAllLoopVars:
-		return refuse(remedyAll, "the functions have %d nested loops × (variables + parameters of a loop), the compiler takes at most %d", e.allLoopVars, maxAllLoopVars)
-	case e.allBlocks > maxAllBlocks:
-		return refuse(remedyAll, "the squares of the functions' blocks add up to %d, the compiler takes at most %d", e.allBlocks, maxAllBlocks)
-	case e.allSizes > maxAllSizes:
-		return refuse(remedyAll, "the squares of the functions' KiB of code add up to %d, the compiler takes at most %d", e.allSizes, maxAllSizes)
+	e := &d.effort
+	for _, b := range []struct {
+		n, most      int
+		what, remedy string
+	}{
+		{e.size, maxCompiled, "a function has %d bytes of code", one},
+		{e.blocks, maxBlocks, "a function has %d blocks", one},
+		{e.alive, maxAlive, "a function has %d values where its blocks begin", one},
+		{e.loopVars, maxLoopVars, "a function has %d nested loops × (variables + parameters of a loop)", one},
+		{e.blockAccesses, maxBlockAccesses, "a function has %d blocks × loads and stores", one},
+		{e.moves, maxMoves, "a function has %d calls × (globals + widest signature)", one},
+		{e.allMoves, maxAllMoves, "the functions have %d calls × (globals + widest signature)", interpreted + "use fewer globals and parameters"},
+		{e.allAlive, maxAllAlive, "the functions have %d values where their blocks begin", all},
+		{e.allLoopVars, maxAllLoopVars, "the functions have %d nested loops × (variables + parameters of a loop)", all},
+		{e.allBlocks, maxAllBlocks, "the squares of the functions' blocks add up to %d", all},
+		{e.allSizes, maxAllSizes, "the squares of the functions' KiB of code add up to %d", all},
+	} {
+		if b.n > b.most {
+			return refuse(b.remedy, b.what+", the compiler takes at most %d", b.n, b.most)
+		}
 	}
 	return nil
 }
