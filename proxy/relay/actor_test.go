@@ -1,0 +1,347 @@
+package relay
+
+import (
+	"strings"
+	"time"
+
+	"weir/proxy/wsframe"
+)
+
+// actor is a peer that plays its part.
+type actor struct {
+	*peer
+	part
+	play *play
+	turn chan struct{} // held while a message is sent
+	told chan struct{} // closed when a close frame has come
+	done chan struct{} // closed when it sends no more
+
+	sent     []string // whole, by now
+	closed   int      // the code that it sent; 0: none
+	hush     bool     // it sends no more
+	silent   bool     // it reads no more
+	rude     bool     // it has ended other than by a close frame
+	vanished bool     // it reset the connection when it was told the end
+
+	held    []byte // not a whole frame yet
+	partial string // of a fragmented message
+	taken   int
+	got     []string
+	codes   []int
+	cut     bool // the connection was reset, or ended inside a frame
+}
+
+// put sends b, and waits while Weir's kernel is full. False: nobody takes it.
+func (a *actor) put(b []byte) bool {
+	for len(b) > 0 {
+		n, err := a.w.in.put(b)
+		if err != nil {
+			a.answerReset()
+			return false
+		}
+		if b = b[n:]; n > 0 {
+			a.play.touch()
+			continue
+		}
+		a.w.in.mu.Lock()
+		for a.w.in.full() && !a.w.in.reset && !a.w.in.eof {
+			a.w.in.changed.Wait()
+		}
+		a.w.in.mu.Unlock()
+	}
+	return true
+}
+
+// answerReset is what a kernel does that gets something for a connection which Weir has
+// closed: of what Weir's had for the peer still, nothing comes any more.
+func (a *actor) answerReset() {
+	closed := false
+	a.w.in.change(func() { closed = a.w.closed })
+	a.w.out.change(func() {
+		if closed && len(a.w.out.buf) > peerRoom {
+			a.w.out.buf, a.w.out.reset = a.w.out.buf[:peerRoom], true
+		}
+	})
+}
+
+// say sends one message, whole.
+func (a *actor) say(n int) {
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	if a.hush {
+		return
+	}
+	id := len(a.sent)
+	kind := "critical"
+	if a.droppable && id%2 > 0 {
+		kind = "presence"
+	}
+	text := event(kind, id, n)
+	var wire []byte
+	if a.fragments && id%2 == 0 {
+		at := len(text) / 3
+		wire = append(a.frame(false, wsframe.Text, text[:at]), a.frame(false, wsframe.Continuation, text[at:at])...)
+		wire = append(wire, a.frame(true, wsframe.Continuation, text[at:])...)
+	} else {
+		wire = a.frame(true, wsframe.Text, text)
+	}
+	if a.pings {
+		wire = append(wire, a.frame(true, wsframe.Ping, "still there?")...)
+	}
+	if a.put(wire) {
+		a.sent = append(a.sent, text)
+	} else {
+		a.hush = true
+	}
+}
+
+// farewell sends a close frame, unless it has said its last.
+func (a *actor) farewell(code int) {
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	if !a.hush && a.put(wsframe.AppendClose(nil, uint16(code), "so long", a.mask)) {
+		a.closed = code
+	}
+	a.hush = true
+}
+
+// code is what this peer closes with.
+func (a *actor) code() int {
+	if a.mask != nil {
+		return 4001
+	}
+	return 4002
+}
+
+// talks sends what there is to send, and ends as it is to.
+func (a *actor) talks() {
+	defer close(a.done)
+	time.Sleep(a.delay)
+	told := func() bool {
+		select {
+		case <-a.told:
+			return true
+		default:
+			return false
+		}
+	}
+	if a.inTurn() {
+		if a.ends == never {
+			<-a.told
+			return
+		}
+		select {
+		case <-a.told:
+			return
+		case <-time.After(a.before + time.Duration(len(a.sizes))*100*time.Millisecond):
+		}
+	} else {
+		for _, n := range a.sizes {
+			if told() && a.then != finishes {
+				break
+			}
+			a.say(n)
+		}
+		time.Sleep(a.before)
+	}
+	if told() {
+		return
+	}
+	a.leave()
+}
+
+// leave ends its part.
+func (a *actor) leave() {
+	defer a.play.touch()
+	half := func() {
+		a.turn <- struct{}{}
+		defer func() { <-a.turn }()
+		if !a.hush {
+			n := []int{1000, 200_000}[len(a.sent)%2]
+			wire := a.frame(true, wsframe.Text, event("critical", len(a.sent), n))
+			a.put(wire[:len(wire)*2/3])
+		}
+		a.hush = true
+	}
+	switch a.ends {
+	case closes:
+		a.farewell(a.code())
+	case closesAndEnds:
+		a.farewell(a.code())
+		a.end()
+	case closesAndStops:
+		a.silent = true
+		a.farewell(a.code())
+	case endsSide:
+		a.rude = true
+		a.turn <- struct{}{}
+		a.hush = true
+		<-a.turn
+		a.end()
+	case resets:
+		a.rude = true
+		a.lose()
+	case breaks:
+		a.rude = true
+		a.turn <- struct{}{}
+		if !a.hush {
+			a.put([]byte("\xff\xff\xff\xff"))
+		}
+		a.hush = true
+		<-a.turn
+	case cuts:
+		a.rude = true
+		half()
+		a.end()
+	case cutsAndResets:
+		a.rude = true
+		half()
+		a.lose()
+	case hangs:
+		a.rude = true
+		half()
+	case closesAndRefuses, endsSideAndRefuses:
+		a.rude = true
+		if a.ends == closesAndRefuses {
+			a.farewell(a.code())
+		}
+		a.turn <- struct{}{}
+		a.hush = true
+		<-a.turn
+		a.end()
+		a.w.out.change(func() { a.w.out.reset, a.w.out.buf = true, nil })
+	}
+}
+
+// listens reads until the end of the connection, or for ever not.
+func (a *actor) listens() {
+	defer func() {
+		select {
+		case <-a.told:
+		default:
+			close(a.told)
+		}
+	}()
+	paused := false
+	for {
+		s := a.w.out
+		s.mu.Lock()
+		for len(s.buf) == 0 && !s.eof && !s.reset {
+			s.changed.Wait()
+		}
+		over, reset := len(s.buf) == 0, s.reset
+		s.mu.Unlock()
+		if over {
+			a.cut = reset || len(a.held) > 0
+			a.end()
+			return
+		}
+		most := 1 << 20
+		switch {
+		case a.silent, a.reads == stops && a.taken >= a.from:
+			return
+		case a.reads == steadily, a.inTurn(), a.reads == slowly, a.reads == slows && a.taken >= a.from:
+			time.Sleep(a.interval)
+			most = a.chunk
+		case a.reads == pauses && a.taken >= a.from && !paused:
+			paused = true
+			time.Sleep(a.play.grace * 7 / 10)
+		}
+		a.take(a.read(1))
+		a.w.out.change(func() {
+			n := min(most-1, len(s.buf))
+			a.held = append(a.held, s.buf[:n]...)
+			s.buf = s.buf[n:]
+			s.taken += uint64(n)
+			a.taken += n
+		})
+		a.play.touch()
+		for a.hear() {
+		}
+	}
+}
+
+func (a *actor) take(b []byte) {
+	a.held = append(a.held, b...)
+	a.taken += len(b)
+}
+
+// hear takes in one frame, if a whole one is here.
+func (a *actor) hear() bool {
+	h, ok, err := wsframe.Parse(a.held)
+	if err != nil {
+		a.play.t.Errorf("the %s received a broken header: %v", a.name, err)
+		a.held = nil
+	}
+	if err != nil || !ok || int64(len(a.held)) < int64(h.Size)+h.Length {
+		return false
+	}
+	payload := append([]byte(nil), a.held[h.Size:int64(h.Size)+h.Length]...)
+	a.held = a.held[int64(h.Size)+h.Length:]
+	wsframe.Mask(payload, h.Mask, 0)
+	if len(a.codes) > 0 {
+		a.play.t.Errorf("the %s received %v behind a close frame", a.name, h.Opcode)
+	}
+	switch h.Opcode {
+	case wsframe.Close:
+		code, _, err := wsframe.ParseClose(payload)
+		if err != nil {
+			a.play.t.Errorf("the %s received a close frame: %v", a.name, err)
+		}
+		if a.codes = append(a.codes, int(code)); len(a.codes) == 1 {
+			close(a.told)
+			a.replies()
+		}
+	case wsframe.Ping:
+		if !a.hush && a.play.ping > 0 {
+			a.turn <- struct{}{}
+			if !a.hush {
+				a.put(a.frame(true, wsframe.Pong, string(payload)))
+			}
+			<-a.turn
+		}
+	case wsframe.Pong:
+	default:
+		a.partial += string(payload)
+		if !h.Fin {
+			return true
+		}
+		text := a.partial
+		a.got, a.partial = append(a.got, text), ""
+		if a.inTurn() && !ofWeir(text) {
+			a.say([]int{1000, 20_000}[a.reads-inTurn])
+		}
+	}
+	return true
+}
+
+// ofWeir reports whether a message is an envelope or a notice.
+func ofWeir(text string) bool {
+	return strings.HasPrefix(text, `{"type":"error"`) || strings.HasPrefix(text, `{"gap"`)
+}
+
+// replies does what is to be done about a close frame.
+func (a *actor) replies() {
+	switch a.then {
+	case finishes:
+		if a.inTurn() {
+			a.farewell(a.code())
+			return
+		}
+		a.play.all.Go(func() {
+			<-a.done
+			time.Sleep(a.before)
+			a.farewell(a.code())
+		})
+	case answers:
+		a.farewell(a.code())
+	case leaves:
+		a.turn <- struct{}{}
+		a.hush = true
+		<-a.turn
+		a.end()
+	case vanishes:
+		a.vanished = true
+		a.lose()
+	}
+}
