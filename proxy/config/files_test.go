@@ -139,19 +139,6 @@ func TestPipesAreRefused(t *testing.T) {
 	}
 }
 
-// Some files below /proc wait for what there is to read: /proc/kmsg does.
-func TestAFileWithoutASizeIsNotRead(t *testing.T) {
-	for _, path := range []string{"/proc/self/environ", "/proc/kmsg"} {
-		if _, err := os.Stat(path); err != nil {
-			t.Skip(err)
-		}
-		var f Files
-		if b, err := f.Read(path); len(b) > 0 {
-			t.Errorf("%s: %d bytes, %v", path, len(b), err)
-		}
-	}
-}
-
 func TestReadFileRefusesWhatIsTooLarge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "big")
 	if err := os.WriteFile(path, make([]byte, 11), 0o600); err != nil {

@@ -64,15 +64,20 @@ func TestFilesAreFollowedOnceThereIsAWatcher(t *testing.T) {
 	}
 }
 
-// Watches may be short, too; what could not be watched is looked at again.
-func TestWatchesThatAreShortAreAskedForAgain(t *testing.T) {
+// startLinked runs dir/current/gateway.toml, where current is a link to v1.
+func startLinked(t *testing.T) (dir string, r *rig) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	relink(t, "v1", dir+"/current")
 	put(t, dir+"/v1/gateway.toml", 1)
-	r := startIn(t, dir+"/current", config.Files{}, plainRoute)
+	return dir, startIn(t, dir+"/current", config.Files{}, plainRoute)
+}
+
+// Watches may be short, too; what could not be watched is looked at again.
+func TestWatchesThatAreShortAreAskedForAgain(t *testing.T) {
+	dir, r := startLinked(t)
 	put(t, dir+"/v1/gateway.toml", 2)
 	r.runs("a file that is watched changes", 2)
 
@@ -95,13 +100,7 @@ func TestWatchesThatAreShortAreAskedForAgain(t *testing.T) {
 }
 
 func TestFilesAreFollowedThroughLinks(t *testing.T) {
-	dir, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	relink(t, "v1", dir+"/current")
-	put(t, dir+"/v1/gateway.toml", 1)
-	r := startIn(t, dir+"/current", config.Files{}, plainRoute)
+	dir, r := startLinked(t)
 
 	put(t, dir+"/v1/gateway.toml", 2)
 	r.runs("a file beyond a link changes", 2)

@@ -174,10 +174,7 @@ func (a *actor) leave() {
 		a.farewell(a.code())
 	case endsSide:
 		a.rude = true
-		a.turn <- struct{}{}
-		a.hush = true
-		<-a.turn
-		a.end()
+		a.endSide()
 	case resets:
 		a.rude = true
 		a.lose()
@@ -205,12 +202,17 @@ func (a *actor) leave() {
 		if a.ends == closesAndRefuses {
 			a.farewell(a.code())
 		}
-		a.turn <- struct{}{}
-		a.hush = true
-		<-a.turn
-		a.end()
+		a.endSide()
 		a.w.out.change(func() { a.w.out.reset, a.w.out.buf = true, nil })
 	}
+}
+
+// endSide says no more, not in answer either, and ends its side.
+func (a *actor) endSide() {
+	a.turn <- struct{}{}
+	a.hush = true
+	<-a.turn
+	a.end()
 }
 
 // listens reads until the end of the connection, or for ever not.
@@ -336,10 +338,7 @@ func (a *actor) replies() {
 	case answers:
 		a.farewell(a.code())
 	case leaves:
-		a.turn <- struct{}{}
-		a.hush = true
-		<-a.turn
-		a.end()
+		a.endSide()
 	case vanishes:
 		a.vanished = true
 		a.lose()

@@ -103,12 +103,11 @@ func TestSheddingByRule(t *testing.T) {
 // A full inbox is no reason to lose what is newer, or may not be lost: what may be shed
 // makes room as it does for want of bytes, in that order.
 func TestAFullInboxSheds(t *testing.T) {
-	state := func(id int) string { return event("state", id, 100, `,"of":1`) }
 	for _, c := range []struct {
 		fact       string
 		sent, want []string // behind the message that fills the kernel
 	}{
-		{"the newest state stays", []string{state(1), state(2), state(3), state(4), state(5)}, []string{state(4), state(5)}},
+		{"the newest state stays", []string{cursor(1), cursor(2), cursor(3), cursor(4), cursor(5)}, []string{cursor(4), cursor(5)}},
 		{"the oldest goes first", []string{event("presence", 1, 100), event("presence", 2, 100), event("presence", 3, 100)}, []string{`{"gap":1}`, event("presence", 2, 100), event("presence", 3, 100)}},
 		{"a lower priority makes no room for itself", []string{event("pp", 1, 100), event("pp", 2, 100), event("presence", 3, 100)}, []string{event("pp", 1, 100), event("pp", 2, 100), `{"gap":1}`}},
 		{"critical ones stay", []string{event("presence", 1, 100), event("pp", 2, 100), event("m", 3, 100), event("m", 4, 100)}, []string{`{"gap":2}`, event("m", 3, 100), event("m", 4, 100)}},
@@ -135,21 +134,28 @@ func TestAFullInboxSheds(t *testing.T) {
 	}
 }
 
+// cursor is one of those that supersede each other.
+func cursor(id int) string { return event("state", id, 100, `,"of":1`) }
+
+// sendTogether has the client send n messages at once.
+func (r *rig) sendTogether(n int) (sent []string) {
+	var wire []byte
+	for i := range n {
+		sent = append(sent, event("m", i, 100))
+		wire = append(wire, r.c.frame(true, wsframe.Text, sent[i])...)
+	}
+	r.c.raw(wire)
+	synctest.Wait()
+	return sent
+}
+
 // What is encrypted can be given up no more, and is as good as gone: a record of many
 // messages fills no inbox, or the newest state would be dropped behind it.
 func TestARecordFillsNoInbox(t *testing.T) {
 	inTunnel(t, func(r *rig) {
-		state := func(id int) string { return event("state", id, 100, `,"of":1`) }
-		var run []byte
-		var want []string
-		for i := range 20 {
-			want = append(want, event("m", i, 100))
-			run = append(run, r.c.frame(true, wsframe.Text, want[i])...)
-		}
-		r.c.raw(run)
-		synctest.Wait()
+		want := r.sendTogether(20)
 		for i := range 10 {
-			r.c.send(state(i))
+			r.c.send(cursor(i))
 			synctest.Wait()
 		}
 		if f := r.carried(hostabi.ToUpstream); f.Shed+f.Refused != 0 {
@@ -157,7 +163,7 @@ func TestARecordFillsNoInbox(t *testing.T) {
 		}
 		r.c.send("one that waits", "another")
 		synctest.Wait()
-		r.u.expect(append(want, state(8), state(9), "one that waits", "another")...)
+		r.u.expect(append(want, cursor(8), cursor(9), "one that waits", "another")...)
 		r.u.silent()
 
 		// So is what the writer has encrypted of what waited.
@@ -169,13 +175,13 @@ func TestARecordFillsNoInbox(t *testing.T) {
 		synctest.Wait()
 		r.u.read(wire - 400)
 		synctest.Wait()
-		r.c.send(state(10), state(11))
+		r.c.send(cursor(10), cursor(11))
 		synctest.Wait()
 		r.u.read(400)
 		for i := range 4 {
 			r.u.expect(event("m", i, 100))
 		}
-		r.u.expect(state(10), state(11))
+		r.u.expect(cursor(10), cursor(11))
 		r.c.silent()
 	}, kernel(500), with(func(l *config.Limits) { l.MaxInbox = 5 }), under(events(t)), func(s *setup) { s.record = 16_000 })
 }
@@ -183,22 +189,14 @@ func TestARecordFillsNoInbox(t *testing.T) {
 // Nor do its bytes count in max_pending_bytes, which may be less than a record has.
 func TestARecordTakesNoPendingBytes(t *testing.T) {
 	inTunnel(t, func(r *rig) {
-		state := func(id int) string { return event("state", id, 100, `,"of":1`) }
-		var run []byte
-		var want []string
-		for i := range 20 {
-			want = append(want, event("m", i, 100))
-			run = append(run, r.c.frame(true, wsframe.Text, want[i])...)
-		}
-		r.c.raw(run)
-		synctest.Wait()
+		want := r.sendTogether(20)
 		r.c.send(event("m", 20, 300), event("m", 21, 300))
 		r.c.refused(hostabi.PendingLimit, 500, 2*308)
 		for i := range 10 {
-			r.c.send(state(i))
+			r.c.send(cursor(i))
 			synctest.Wait()
 		}
-		r.u.expect(append(want, event("m", 20, 300), state(9))...)
+		r.u.expect(append(want, event("m", 20, 300), cursor(9))...)
 		r.u.silent()
 		r.c.silent()
 	}, kernel(500), with(func(l *config.Limits) { l.MaxPendingBytes = 500 }), under(events(t)), func(s *setup) { s.record = 16_000 })

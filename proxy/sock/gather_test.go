@@ -13,12 +13,7 @@ import (
 // Records that are here are one read, up to an end behind them, which is told next.
 func TestRecordsThatAreHereAreOneRead(t *testing.T) {
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		x, y := nettest.Pair(t)
-		sent := &together{Conn: x}
-		client := tls.Client(sent, &tls.Config{InsecureSkipVerify: true, MaxVersion: v}) //nolint:gosec // a test's own
-		server := Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
-		shake(t, client, server)
-		sent.hold = true
+		x, sent, client, server := holding(t, v)
 		for _, b := range []byte("twelve bytes") {
 			_, _ = client.Write([]byte{b})
 		}
@@ -55,15 +50,22 @@ func (h *together) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// holding is a client and a server behind their handshake, of which the client's writes
+// are held, and x, on which they may be sent.
+func holding(t *testing.T, version uint16) (x net.Conn, sent *together, client *tls.Conn, server *Conn) {
+	x, y := nettest.Pair(t)
+	sent = &together{Conn: x}
+	client = tls.Client(sent, &tls.Config{InsecureSkipVerify: true, MaxVersion: version}) //nolint:gosec // a test's own
+	server = Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+	shake(t, client, server)
+	sent.hold = true
+	return x, sent, client, server
+}
+
 // An alert of which a piece is here ends nothing yet: the rest of it comes next.
 func TestAPieceOfAnAlertIsNoEnd(t *testing.T) {
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		x, y := nettest.Pair(t)
-		sent := &together{Conn: x}
-		client := tls.Client(sent, &tls.Config{InsecureSkipVerify: true, MaxVersion: v}) //nolint:gosec // a test's own
-		server := Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
-		shake(t, client, server)
-		sent.hold = true
+		x, sent, client, server := holding(t, v)
 		_, _ = client.Write([]byte("a"))
 		_, _ = client.Write([]byte("b"))
 		whole := len(sent.held)
