@@ -61,8 +61,8 @@ func (x *Exchange) end() bool {
 	}
 	if x.err != nil {
 		// What the kernel has of a cut answer counts nowhere once it is closed.
-		if x.err == ErrAborted && !x.toEnd && x.c.unsent() {
-			x.c.linger()
+		if x.err == ErrAborted && x.c.unsent() {
+			x.c.deliver(x.toEnd)
 		}
 		return false
 	}
@@ -136,6 +136,20 @@ func (c *conn) linger() {
 		}
 		k, _ := c.br.Discard(c.br.Buffered())
 		n += k
+	}
+}
+
+// deliver waits for as long as the client goes on taking what there is of a cut answer.
+// Where it ends with the connection only a reset says that it was cut, which throws away
+// what the kernel still has, and an end of the writing side would call it whole.
+func (c *conn) deliver(toEnd bool) {
+	if !toEnd {
+		c.linger()
+		return
+	}
+	c.leave()
+	for c.writeSince = time.Now(); c.delivering(); {
+		time.Sleep(lingerTime)
 	}
 }
 

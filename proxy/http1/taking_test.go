@@ -118,7 +118,8 @@ func TestAConnectionLastsWhileACutAnswerIsTaken(t *testing.T) {
 		"it is taken":               {get, time.Hour, time.Minute, time.Minute, false},
 		"nothing is taken any more": {get, 10 * time.Second, time.Minute, 50 * time.Second, true},
 		"all was taken":             {get, 0, 0, 0, false},
-		"only a reset says it":      {"GET / HTTP/1.0\r\n\r\n", time.Hour, time.Minute, 0, true},
+		"only a reset says it":      {"GET / HTTP/1.0\r\n\r\n", time.Hour, time.Minute, time.Minute, true},
+		"that, and no more taken":   {"GET / HTTP/1.0\r\n\r\n", 10 * time.Second, time.Minute, 50 * time.Second, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
