@@ -105,6 +105,10 @@ type View struct {
 	upstream  memo[Fault]
 	framings  memo[hostabi.FramingOutput]
 
+	// Memos are what those who judge messages remember of the rules from one batch to
+	// the next, by direction.
+	Memos [2]sync.Pool
+
 	mu      sync.Mutex
 	flights map[flightKey]*flight
 	gone    bool // released: no rule is added any more

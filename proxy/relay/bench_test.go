@@ -133,6 +133,32 @@ func judge(b *testing.B, set *Settings) {
 	}
 }
 
+// One message at a time, of tunnels of one route and of many by turns: it costs the
+// same.
+func BenchmarkJudgeRoutes(b *testing.B) {
+	for _, routes := range []int{1, 100} {
+		b.Run(fmt.Sprint(routes), func(b *testing.B) {
+			wire := wsframe.AppendFrame(nil, wsframe.Text, nil, []byte(event("message", 1, 128)))
+			pumps := make([]*pump, routes)
+			for i := range pumps {
+				route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
+				route.Store(realSettings(b))
+				t := New(Options{
+					Route: route, Metrics: sharedMetrics(), Pressure: func() {},
+					Client: Leg{Transport: &null{}}, Upstream: Leg{Transport: &null{}},
+				})
+				pumps[i] = &t.pumps[hostabi.ToClient]
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				p := pumps[i%routes]
+				p.batch(copy(p.Space(), wire))
+				p.Idle()
+			}
+		})
+	}
+}
+
 // One message at a time, there and back.
 func BenchmarkPingPong(b *testing.B) {
 	tun, c, u, ended := realTunnel(b, realSettings(b))

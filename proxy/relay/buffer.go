@@ -30,8 +30,6 @@ type buffer struct {
 	msgs    []message
 	judged  int       // messages and control frames in msgs
 	apart   []message // msgs with each by itself
-
-	memos [2]memos // by direction
 }
 
 // message is one whole message (or control frame) of a run, or many that were

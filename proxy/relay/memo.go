@@ -11,13 +11,26 @@ import (
 	"weir/proxy/wsframe"
 )
 
-// memos are rules that were looked up lately. They last as long as the view
-// does that they are of, and serve whoever borrows the buffer.
+// memos are rules that were looked up lately, by messages of one direction. They
+// are of one view, and serve whoever borrows them.
 type memos struct {
-	view *policy.View
 	of   [8]memo
 	n    int // of them are kept
 	next int // is replaced next
+}
+
+// borrowMemos takes memos for a batch, of the view that it is judged by.
+func (p *pump) borrowMemos() {
+	p.memos, _ = p.set.View.Memos[p.dir].Get().(*memos)
+	if p.memos == nil {
+		p.memos = new(memos)
+	}
+}
+
+// returnMemos gives them back.
+func (p *pump) returnMemos() {
+	p.set.View.Memos[p.dir].Put(p.memos)
+	p.memos = nil
 }
 
 // memo is the rule of every message that begins with a prefix, which decides its
@@ -188,7 +201,6 @@ func (ms *memos) keep(prefix []byte, key string, rule *policy.Rule) {
 // their length and their memo, or the rule that all have where none has a key.
 func (p *pump) plain() bool {
 	return !p.seq.InMessage() && !p.set.Limits.ValidateUTF8 &&
-		(p.buf.memos[p.dir].view == p.set.View || p.set.View.Key() == nil) &&
 		(p.dir == hostabi.ToClient || p.t.limiter.Load() == nil)
 }
 
@@ -196,7 +208,6 @@ func (p *pump) plain() bool {
 // and have a memo. What it leaves is for frames to look at.
 func (p *pump) alike(run int) {
 	b := p.buf
-	ms := &b.memos[p.dir]
 	masked := p.dir == hostabi.ToUpstream
 	least, limit := memoMessage, int(min(p.set.Limits.MaxMessageSize, math.MaxInt))
 	keyless := p.set.View.Key() == nil
@@ -214,7 +225,7 @@ func (p *pump) alike(run int) {
 	// processor need not wait for them to know where the next header stands.
 	var size, length, step int
 	header, bits := uint32(1), uint32(0)
-	memos := ms.of[:ms.n]
+	memos := p.memos.of[:p.memos.n]
 	var last *memo // of the message before
 next:
 	for n < most && len(data)-r >= wsframe.MaxHeader {
@@ -303,13 +314,12 @@ func (p *pump) each(wire []byte, ms []message) []message {
 // known is rule for a message that was found alike: by its memo, or else as it is
 // cached. When both were given up since, it is the native default.
 func (p *pump) known(h *wsframe.Header, payload []byte) *policy.Rule {
-	ms, view := &p.buf.memos[p.dir], p.set.View
-	if ms.view == view && len(payload) >= memoMessage {
-		if m := ms.find(payload, spread(h.Mask)); m != nil {
+	if len(payload) >= memoMessage {
+		if m := p.memos.find(payload, spread(h.Mask)); m != nil {
 			return m.rule
 		}
 	}
-	if rule := view.Cached(p.dir, p.keyOf(p.peek(h, payload, peekFirst))); rule != nil { // a memo keeps no more
+	if rule := p.set.View.Cached(p.dir, p.keyOf(p.peek(h, payload, peekFirst))); rule != nil { // a memo keeps no more
 		return rule
 	}
 	return &policy.Rule{}

@@ -201,7 +201,7 @@ func TestFollowInShortMessages(t *testing.T) {
 // valid frame, whatever came before: in the same read, in one before it, under
 // another policy, or from another tunnel whose buffer it got.
 func TestEachIsJudgedByItsOwnKey(t *testing.T) {
-	sets := []Settings{{View: (*policy.Policy)(nil).View("r"), Limits: limits()}}
+	sets := []*Settings{{View: (*policy.Policy)(nil).View("r"), Limits: limits()}}
 	for salt := range byte(3) {
 		p := events(t, func(f *policytest.Funcs) {
 			f.Classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, bool) {
@@ -209,7 +209,7 @@ func TestEachIsJudgedByItsOwnKey(t *testing.T) {
 				return hostabi.Rule{Class: hostabi.Droppable, Priority: uint8(sum), MaxSize: []uint64{0, 0, 0, 40, 200}[sum>>8%5]}, true
 			}
 		})
-		sets = append(sets, Settings{View: p.View("r"), Limits: limits()})
+		sets = append(sets, &Settings{View: p.View("r"), Limits: limits()})
 	}
 	seeds := rand.New(rand.NewPCG(1, 2))
 	alike := 0
@@ -223,8 +223,8 @@ func TestEachIsJudgedByItsOwnKey(t *testing.T) {
 			d := hostabi.Direction(r.IntN(2))
 			wire := randomFrames(r, d)
 			most := 1 + r.IntN(maxRun)
-			want := byItself(&set, d, wire, most)
-			got, quick := judged(b, &set, d, wire, most)
+			want := byItself(set, d, wire, most)
+			got, quick := judged(b, set, d, wire, most)
 			if !slices.EqualFunc(got, want, sameJudgement) {
 				t.Fatalf("seed %d, %d bytes of direction %d: %d messages, or other rules, want %d", seed, len(wire), d, len(got), len(want))
 			}
@@ -326,6 +326,8 @@ func judged(b *buffer, set *Settings, d hostabi.Direction, wire []byte, most int
 	tun := New(Options{Route: route, Metrics: sharedMetrics(), Client: Leg{Transport: &null{}}, Upstream: Leg{Transport: &null{}}})
 	p := &tun.pumps[d]
 	p.set, p.buf = set, b
+	p.borrowMemos()
+	defer p.returnMemos()
 	b.data, b.r, b.w = wire, 0, len(wire)
 	b.msgs, b.judged = b.msgs[:0], maxRun-most
 	for {
@@ -345,7 +347,7 @@ func judged(b *buffer, set *Settings, d hostabi.Direction, wire []byte, most int
 		b.r += size
 		b.judge(message{rule: rule, end: b.r, closing: br.code != ""})
 	}
-	p.noteUsed(&b.memos[d])
+	p.noteUsed()
 	return p.each(wire[:b.r], b.msgs), alike
 }
 

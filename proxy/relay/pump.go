@@ -28,6 +28,7 @@ type pump struct {
 
 	set    *Settings // of the batch at hand
 	now    time.Time // of the batch at hand
+	memos  *memos    // for the batch at hand
 	buf    *buffer   // nil while there is nothing to hold
 	got    int       // bytes that the last read brought
 	length int       // of the last whole message, with its header
@@ -136,8 +137,10 @@ func (p *pump) batch(n int) (*Cause, bool) {
 		}
 	}
 	p.active = p.state != atFrame
+	p.borrowMemos()
 	c, more := p.frames()
-	p.noteUsed(&p.buf.memos[p.dir])
+	p.noteUsed()
+	p.returnMemos()
 	if p.active {
 		p.t.lastMessage.Store(now)
 	}
@@ -294,10 +297,7 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 	if k == nil {
 		return p.ruleOf(nil)
 	}
-	ms := &p.buf.memos[p.dir]
-	if ms.view != view {
-		*ms = memos{view: view}
-	}
+	ms := p.memos
 	long := len(payload) >= memoMessage
 	if long {
 		if m := ms.find(payload, spread(h.Mask)); m != nil {
@@ -315,7 +315,7 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 	}
 	rule := p.ruleOf(key)
 	if name, ok := p.seen.note(key); ok && long && rule == view.Cached(p.dir, key) {
-		p.noteUsed(ms)
+		p.noteUsed()
 		ms.keep(head[:decisive], name, rule)
 	}
 	return rule
@@ -323,10 +323,10 @@ func (p *pump) rule(h *wsframe.Header, payload []byte) *policy.Rule {
 
 // noteUsed remembers the event keys that memos were used for: they may be
 // another tunnel's. In a crowd the policy forgets what nobody looks up.
-func (p *pump) noteUsed(ms *memos) {
+func (p *pump) noteUsed() {
 	crowded := p.set.View.Crowded(p.now)
-	for i := range ms.of[:ms.n] {
-		m := &ms.of[i]
+	for i := range p.memos.of[:p.memos.n] {
+		m := &p.memos.of[i]
 		if m.used && !slices.Contains(p.seen.keys, m.key) {
 			p.seen.note([]byte(m.key))
 		}
