@@ -53,6 +53,9 @@ func (g *Gateway) serve(x *http1.Exchange) {
 	case rt == nil:
 		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host, path)})
 		return
+	case gen.router.contested(x.Req.Host, x.Req.Target, rt):
+		refuse(stream.Fault{Code: hostabi.ProtocolError, Message: "a path that servers read in different ways, which lead to different routes"})
+		return
 	}
 	x.Limit(rt.Limits.IdleTimeout, rt.Limits.WriteTimeout)
 	if f := rt.enter(client.Addr); f != nil {

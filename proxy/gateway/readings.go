@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/hex"
+)
+
+// contested tells whether servers read the path of target, which leads to rt, in ways
+// of which some lead to another route: its policy would be passed by.
+func (r *router) contested(authority, target []byte, rt *route) bool {
+	raw, _, _ := bytes.Cut(target, []byte{'?'})
+	if plain(raw) && bytes.IndexByte(raw, ';') < 0 && bytes.IndexByte(raw, '\\') < 0 {
+		return false
+	}
+	path := unescaped(raw)
+	if !bytes.Contains(path, []byte("..")) && !bytes.Contains(path, []byte("//")) && !bytes.ContainsAny(path, `;\`) {
+		return false
+	}
+	other := func(path []byte) bool {
+		for _, how := range []reading{{}, {up: true}, {up: true, empty: true}} {
+			if r.match(authority, how.of(path)) != rt {
+				return true
+			}
+		}
+		return false
+	}
+	turned := bytes.ReplaceAll(path, []byte{'\\'}, []byte{'/'}) // WHATWG URL
+	if other(path) || other(turned) || other(withoutParameters(turned)) {
+		return true
+	}
+	if bytes.HasPrefix(turned, []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)
+		_, behind, _ := bytes.Cut(bytes.TrimLeft(turned, "/"), []byte{'/'})
+		return other(append([]byte{'/'}, behind...))
+	}
+	return false
+}
+
+// reading is how a server takes the segments of a path.
+type reading struct {
+	up    bool // ".." is the segment above, not one of that name
+	empty bool // nothing between two slashes is a segment, which ".." takes away
+}
+
+// of returns path as r takes it, but for what is between two slashes. A "." leads nowhere
+// else: it always goes.
+func (r reading) of(path []byte) []byte {
+	read := make([]byte, 0, len(path)+1)
+	for segment := range bytes.SplitSeq(path, []byte{'/'}) {
+		switch s := string(segment); {
+		case s == "." || s == "" && !r.empty:
+		case s == ".." && r.up:
+			read = read[:max(0, bytes.LastIndexByte(read, '/'))]
+		default:
+			read = append(append(read, '/'), segment...)
+		}
+	}
+	switch {
+	case r.empty:
+		return reading{}.of(read)
+	case len(read) == 0:
+		return []byte{'/'}
+	}
+	return read
+}
+
+// unescaped is path with its percent-escapes decoded, but for what is none.
+func unescaped(path []byte) []byte {
+	read := make([]byte, 0, len(path))
+	var decoded [1]byte
+	for i := 0; i < len(path); i++ {
+		decoded[0] = path[i]
+		if path[i] == '%' && i+2 < len(path) {
+			if _, err := hex.Decode(decoded[:], path[i+1:i+3]); err == nil {
+				i += 2
+			}
+		}
+		read = append(read, decoded[0])
+	}
+	return read
+}
+
+// withoutParameters is path without what stands behind a semicolon in its segments, which
+// servlets take for parameters.
+func withoutParameters(path []byte) []byte {
+	var kept []byte
+	inside := false
+	for _, c := range path {
+		if c == '/' || c == ';' {
+			inside = c == ';'
+		}
+		if !inside {
+			kept = append(kept, c)
+		}
+	}
+	return kept
+}

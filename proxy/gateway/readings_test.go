@@ -1,0 +1,86 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"weir/proxy/nettest"
+	"weir/proxy/stream"
+)
+
+// Each but the last few was served by the policy of one route, and by the upstream as a
+// path of another: Node's URL, Express and Tomcat read them so.
+func TestPathsThatServersReadDifferently(t *testing.T) {
+	var r router
+	for _, path := range []string{"/", "/admin", "/admin/open", "/a;b"} {
+		r.add("", path, &route{Route: stream.Route{Name: path}})
+	}
+	for _, f := range []struct {
+		target    string
+		contested bool
+	}{
+		{"/admin//../x", true},  // URL: /admin/x
+		{"/admin/../x", true},   // Express: /admin
+		{"/x/../admin", true},   // Express: /x
+		{"//x/admin", true},     // URL: /admin, of x
+		{"///x/admin", true},    // URL: /admin, of x
+		{`/\x/admin`, true},     // URL: /admin, of x
+		{"//x/admin//..", true}, // URL: /admin/, of x
+		{"//admin", true},       // URL: /, of admin
+		{"/x//../admin", true},  // URL: /x/admin
+		{`/x/..\admin`, true},   // URL: /admin
+		{`/x%5c..%5cadmin`, true},
+		{"/x/..;/admin", true}, // Tomcat: /admin
+		{"/admin;x", true},     // Tomcat: /admin
+		{"/admin;x/y", true},
+		{"/y;a/../admin;x", true},
+		{"/admin/x/%2e%2e/%2e%2e/y", true},
+		{"/x/../admin//../y", true},
+		{"/admin/x%2f..%2fopen", true},
+		{"/x/%2e%2e/%/%2e%2e/admin", true},
+		{"/x/%2E%2e/admin/%zz", true},
+
+		{"/x/../y", false},
+		{"/x//../y", false},
+		{"//x/y", false},
+		{"/a%2Fb/../c", false},
+		{"/admin/x/../y", false},
+		{"/admin//x", false},
+		{"/admin/./x", false},
+		{"/./admin", false},
+		{"/%61dmin", false},
+		{"/admin/x;y", false},
+		{"/admin/x?//x/open/../..", false},
+		{"/x;y=z/..;", false},
+		{"/x%", false},
+		{"/x...y/..z", false},
+		{"*", false},
+	} {
+		rt := r.match(nil, pathOf([]byte(f.target)))
+		if got := r.contested(nil, []byte(f.target), rt); got != f.contested {
+			t.Errorf("%s: contested is %v", f.target, got)
+		}
+	}
+}
+
+func TestAContestedPathIsRefused(t *testing.T) {
+	r := start(t, demoUpstream+`
+[[route]]
+upstream = "demo"
+[[route]]
+path = "/admin"
+upstream = "demo"
+`)
+	for target, want := range map[string]string{"/admin//../echo": "400", "/x//../echo": "200", "//x/admin": "400"} {
+		c := nettest.Dial(t, r.g.Addr().String())
+		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", target); err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 "+want) {
+			t.Errorf("%s: %q, %v", target, got, err)
+		}
+	}
+}
