@@ -41,24 +41,25 @@ type reading struct {
 	empty bool // nothing between two slashes is a segment, which ".." takes away
 }
 
-// of returns path as r takes it, but for what is between two slashes. A "." leads nowhere
-// else: it always goes.
+// of returns path as r takes it, in one pass and without double slashes. A "." leads
+// nowhere else: it always goes.
 func (r reading) of(path []byte) []byte {
-	read := make([]byte, 0, len(path)+1)
+	read, within := make([]byte, 0, len(path)+1), false
 	for segment := range bytes.SplitSeq(path, []byte{'/'}) {
-		switch s := string(segment); {
+		s := string(segment)
+		switch within = false; {
 		case s == "." || s == "" && !r.empty:
 		case s == ".." && r.up:
 			read = read[:max(0, bytes.LastIndexByte(read, '/'))]
 		default:
-			read = append(append(read, '/'), segment...)
+			read, within = append(append(read, '/'), segment...), true
 		}
 	}
-	switch {
-	case r.empty:
+	if !within { // the last segment is none: a directory
+		read = append(read, '/')
+	}
+	if r.empty {
 		return reading{}.of(read)
-	case len(read) == 0:
-		return []byte{'/'}
 	}
 	return read
 }

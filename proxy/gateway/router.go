@@ -1,12 +1,9 @@
 package gateway
 
 import (
-	"bytes"
 	"net"
 	"net/netip"
 	"strings"
-
-	"github.com/valyala/fasthttp"
 
 	"weir/proxy/stream"
 )
@@ -137,14 +134,7 @@ func pathOf(target []byte) []byte {
 	if plain(raw) {
 		return raw
 	}
-	u := fasthttp.AcquireURI()
-	defer fasthttp.ReleaseURI(u)
-	u.SetPathBytes(raw)
-	path := bytes.Clone(u.Path())
-	if bytes.HasSuffix(path, []byte("/.")) { // which fasthttp leaves (RFC 3986 §5.2.4)
-		path = path[:len(path)-1]
-	}
-	return path
+	return reading{up: true}.of(unescaped(raw))
 }
 
 // plain reports whether a path needs no normalising.

@@ -127,3 +127,15 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+// fasthttp, which did it before, moved the rest of the path for each "..": 16 KiB of them
+// took 9 ms.
+func BenchmarkPathOf(b *testing.B) {
+	for _, path := range []string{"/a%2fb//c/../d", strings.Repeat("/aaaaaaa", 1000) + strings.Repeat("/..", 2000)} {
+		b.Run(path[:7], func(b *testing.B) {
+			for b.Loop() {
+				pathOf([]byte(path))
+			}
+		})
+	}
+}
