@@ -41,8 +41,8 @@ type forwarding struct {
 //     disputed (Client) and an X-Real-IP that names somebody else; anyone else's are
 //     dropped, with every other X-Forwarded-*, X-Real-IP and Proxy, also when
 //     written with underscores.
-//   - X-Request-Id and traceparent are the ones of f.ID; without a valid
-//     traceparent there is no tracestate either.
+//   - X-Request-Id and traceparent are the ones of f.ID, and X_Request_Id goes; without
+//     a valid traceparent there is no tracestate either.
 //   - Max-Forwards is one less where it counts (RFC 9110 §7.6.2).
 //   - Via names Weir, as RFC 9110 §7.6.3 asks of a gateway.
 //   - All other fields are as the client sent them, in their order.
@@ -148,7 +148,7 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		if len(key) == len("x-real-ip") && foldFields(key, "x-real-ip") {
 			return !f.Client.mayBe(value)
 		}
-		return foldEqual(key, "x-request-id")
+		return len(key) == len("x-request-id") && foldFields(key, "x-request-id")
 	}
 	return false
 }
