@@ -97,6 +97,7 @@ const (
 	MaxOutput       = 8 << 10  // bytes one hook call may return
 	MaxCachedKeys   = 4096     // event keys with a cached rule, per policy
 	MaxEventKey     = 128      // bytes of an event key; longer ones get the native default
+	MaxPointer      = 256      // bytes of a JSON pointer in a shape or a rule
 	MaxTemplate     = 4 << 10  // bytes of an envelope template
 	MaxEnvelope     = 64 << 10 // bytes of an envelope that is filled
 	MaxLogLine      = 1 << 10  // bytes of one weir_v1.log message

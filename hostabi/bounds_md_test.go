@@ -16,6 +16,7 @@ func TestBoundsOfABIEqualTheCode(t *testing.T) {
 		"MaxOutput":       hostabi.MaxOutput,
 		"MaxCachedKeys":   hostabi.MaxCachedKeys,
 		"MaxEventKey":     hostabi.MaxEventKey,
+		"MaxPointer":      hostabi.MaxPointer,
 		"MaxTemplate":     hostabi.MaxTemplate,
 		"MaxEnvelope":     hostabi.MaxEnvelope,
 		"MaxLogLine":      hostabi.MaxLogLine,

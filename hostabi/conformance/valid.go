@@ -37,6 +37,9 @@ func valid(s sample, out []byte, shape *hostabi.Shape) error {
 }
 
 func pointer(field, p string) error {
+	if len(p) > hostabi.MaxPointer {
+		return fmt.Errorf("%s of %d bytes exceeds %d", field, len(p), hostabi.MaxPointer)
+	}
 	if p == "" || strings.HasPrefix(p, "/") {
 		return nil
 	}

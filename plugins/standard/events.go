@@ -77,4 +77,7 @@ func checkPointer(c *conf.Table, key, p string) {
 	if !strings.HasPrefix(p, "/") || strings.Count(p, "~") > escapes {
 		c.Fail(key, strconv.Quote(p)+` is not a pointer such as "/type"`)
 	}
+	if len(p) > hostabi.MaxPointer {
+		c.Fail(key, "pointer of "+strconv.Itoa(len(p))+" bytes exceeds "+strconv.Itoa(hostabi.MaxPointer))
+	}
 }

@@ -300,6 +300,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	f(`{"event_key":7}`, "event_key: wanted a string or a list of strings, have a number")
 	f(`{"droppable":{"typing":true}}`, "droppable: wanted a string or a list of strings, have a table")
 	f(`{"droppable_unless":"/a~2"}`, `droppable_unless: "/a~2" is not a pointer such as "/type"`)
+	f(`{"droppable_unless":"/`+strings.Repeat("k", hostabi.MaxPointer)+`"}`, "droppable_unless: pointer of 257 bytes exceeds 256")
 	f(`{"conflate":{"cursor":""}}`, `conflate.cursor: "" is not a pointer such as "/type"`)
 	f(`{"priority":{"log":256}}`, "priority.log: 256 is not a whole number from 0 to 255")
 	f(`{"max_size":{"log":"1 KiB"}}`, `max_size.log: "1 KiB" is not a size such as "64KiB", or a number of bytes`)

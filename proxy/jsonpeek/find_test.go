@@ -171,8 +171,8 @@ func TestDeepNesting(t *testing.T) {
 	if _, r := p.Find([]byte(`{"type":` + open + shut + `}`)); r != Malformed {
 		t.Errorf("a value of %d levels: %v, want malformed", depth, r)
 	}
-	if _, r := compile(t, strings.Repeat("/a/0", 1000)+"/z").Find([]byte(open + shut)); r != Absent {
-		t.Errorf("a pointer of 2001 steps: %v, want absent", r)
+	if _, r := compile(t, strings.Repeat("/a/0", 63)+"/z").Find([]byte(open + shut)); r != Absent {
+		t.Errorf("a pointer of 127 steps: %v, want absent", r)
 	}
 }
 

@@ -41,16 +41,23 @@ type token struct {
 	index int    // of an array's element; -1 when name is not an index
 }
 
+// MaxPointer is how many bytes a pointer may have: compiled it takes 24 for each of
+// them at most, and a policy has thousands.
+const MaxPointer = 256
+
 // Compile reads a pointer such as "/type" or "/items/0/id" (RFC 6901 §3). The
-// empty pointer, which means the whole document, is refused.
+// empty pointer, which means the whole document, is refused, and one above MaxPointer.
 func Compile(s string) (Pointer, error) {
 	if s == "" {
 		return Pointer{}, fmt.Errorf("JSON pointer is empty, want one that begins with \"/\"")
 	}
+	if len(s) > MaxPointer {
+		return Pointer{}, fmt.Errorf("JSON pointer %.32q… of %d bytes exceeds %d", s, len(s), MaxPointer)
+	}
 	if s[0] != '/' {
 		return Pointer{}, fmt.Errorf("JSON pointer %q does not begin with \"/\"", s)
 	}
-	p := Pointer{text: s}
+	p := Pointer{text: s, tokens: make([]token, 0, strings.Count(s, "/"))}
 	for part := range strings.SplitSeq(s[1:], "/") {
 		name, ok := unescapeToken(part)
 		if !ok {

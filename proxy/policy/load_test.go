@@ -156,6 +156,8 @@ func TestLoadRefusesShapes(t *testing.T) {
 		says  string
 	}{
 		{"event key", hostabi.Shape{EventKey: []string{"type"}}, `"type"`},
+		{"long event key", hostabi.Shape{EventKey: []string{"/" + strings.Repeat("k", hostabi.MaxPointer)}}, "257 bytes exceeds 256"},
+		{"keep a long one", hostabi.Shape{Keep: []string{"/" + strings.Repeat("k", hostabi.MaxPointer)}}, "257 bytes exceeds 256"},
 		{"event keys", hostabi.Shape{EventKey: many(9)}, "event key has 9 entries, at most 8"},
 		{"keep", hostabi.Shape{Keep: []string{"/a~2"}}, `"/a~2"`},
 		{"keep nothing", hostabi.Shape{Keep: []string{""}}, "empty"},

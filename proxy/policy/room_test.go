@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,33 @@ func TestAFullCacheMakesRoom(t *testing.T) {
 	class("new") // has unused rules forgotten at the latest
 	want(t, "after it", class("new"), hostabi.Droppable)
 	want(t, "cached", r.Info().CachedRules, 1)
+}
+
+// What a rule takes is the host's memory, and not the guest's 16 MiB.
+func TestAFullCacheOfLongPointersIsSmall(t *testing.T) {
+	g := &fakeGuest{classify: func(in *hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
+		n := hostabi.MaxPointer
+		if in.Direction == hostabi.ToClient && string(in.Key) != "" && string(in.Key) != probeKey {
+			n = (hostabi.MaxOutput - 32) / 2
+		}
+		return hostabi.Rule{Class: hostabi.Droppable, Unless: strings.Repeat("/", n), Conflate: strings.Repeat("/", n)}, ok
+	}}
+	v := start(t, g).View("r")
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range hostabi.MaxCachedKeys {
+		v.Rule(hostabi.Direction(i%2), fmt.Append(nil, i), nil)
+	}
+	if held := heap() - before; held > 64<<20 {
+		t.Errorf("%d rules hold %d MiB", v.policy.room.used(), held>>20)
+	}
+	want(t, "the longest", v.Rule(hostabi.ToUpstream, []byte("0"), nil).Class, hostabi.Droppable)
+	want(t, "a longer one", v.Rule(hostabi.ToClient, []byte("1"), nil).Class, hostabi.Critical)
 }
 
 // A view that all have released keeps what it knows and takes no room for more.

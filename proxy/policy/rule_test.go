@@ -170,6 +170,9 @@ func TestClassifyFallsBackToCritical(t *testing.T) {
 		{"cut off", "output", func(g *fakeGuest) { g.raw[hostabi.Classify] = []byte{1} }},
 		{"bad pointer", "output", func(g *fakeGuest) { g.raw[hostabi.Classify] = (&hostabi.Rule{Unless: "seq"}).AppendTo(nil) }},
 		{"bad conflate", "output", func(g *fakeGuest) { g.raw[hostabi.Classify] = (&hostabi.Rule{Conflate: "/~"}).AppendTo(nil) }},
+		{"long pointer", "output", func(g *fakeGuest) {
+			g.raw[hostabi.Classify] = (&hostabi.Rule{Unless: "/" + strings.Repeat("k", hostabi.MaxPointer)}).AppendTo(nil)
+		}},
 		{"bad input", "bad_input", func(g *fakeGuest) {
 			g.classify = func(*hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
 				return hostabi.Rule{Class: hostabi.Droppable}, hostabi.MakeResult(0, hostabi.StatusBadInput, hostabi.CacheGeneration)
