@@ -153,7 +153,8 @@ func (e *Envelope) checkJSON(keep int) error {
 		fields[i] = []byte(`"sample"`)
 	}
 	full := Values{
-		Message: "a \"sample\" \\ of\x00\xff text", Retryable: true, RetryAfterMS: 1, Limit: 1, Actual: 2,
+		Message: "a \"sample\" \\ of\x00\xff text", Retryable: true, RetryAfterMS: 1,
+		Limit: 0, Actual: 0, // behind any other number a template could go on with a digit
 		TraceID: "0af7651916cd43dd8448eb211c80319c", Count: 1, Key: []byte("a:b"), Fields: fields,
 	}
 	for _, sample := range []struct {
