@@ -47,6 +47,7 @@ type Policy struct {
 	shape   hostabi.Shape
 	key     *jsonpeek.Key
 	keep    []jsonpeek.Pointer
+	named   map[string]bool        // the keys of shape.Prewarm
 	asked   [hostabi.NumHooks]bool // hooks worth asking: exported and not constant
 	streak  atomic.Int64           // failures of the fault hook in a row
 	faults  atomic.Int64           // answers that were refused here, not by the host

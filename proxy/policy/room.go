@@ -29,7 +29,8 @@ const (
 // room is the hostabi.MaxCachedKeys rules that a policy may have cached, over
 // all of its views. When a key finds none left there is a crowd. It lasts until
 // every key has found room for crowdedFor, and in it
-//   - rules that expired, or that nobody looked up, are forgotten,
+//   - rules that expired, or that nobody looked up, are forgotten, but for those of
+//     keys that the policy names, as long as these are few (keepsNamed),
 //   - new keys are asked about at a bounded rate, so that what a flood of them
 //     finds free is not full again before others came by.
 type room struct {
@@ -141,7 +142,9 @@ func (p *Policy) sweep(now time.Time) {
 		}
 		for d := range v.rules {
 			old := v.rules[d].Load()
-			kept := old.rebuilt(0, func(e *entry) bool { return e.fresh(t) && (!forget || e.used.Swap(false)) })
+			kept := old.rebuilt(0, func(e *entry) bool {
+				return e.fresh(t) && (!forget || e.used.Swap(false) || v.keepsNamed && p.named[e.key])
+			})
 			v.rules[d].Store(kept)
 			p.room.give(old.used - kept.used)
 		}

@@ -40,6 +40,53 @@ func TestAFullCacheMakesRoom(t *testing.T) {
 	want(t, "cached", r.Info().CachedRules, 1)
 }
 
+// named has policies name n keys: their messages have a ceiling, all others have none.
+func named(n int) *fakeGuest {
+	g := &fakeGuest{classify: func(in *hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
+		if strings.HasPrefix(string(in.Key), "named ") {
+			return hostabi.Rule{MaxSize: 100}, ok
+		}
+		return hostabi.Rule{Class: hostabi.Droppable}, ok
+	}}
+	for i := range n {
+		g.shape.Prewarm = append(g.shape.Prewarm, fmt.Sprint("named ", i))
+	}
+	return g
+}
+
+// A client that makes up keys takes nobody the rule of a key that the policy names,
+// though it has not been in use for long.
+func TestAFullCacheKeepsWhatThePolicyNames(t *testing.T) {
+	r := start(t, named(1))
+	v := r.View("r")
+	from := 0
+	for range 3 {
+		flood(v, from, 70*budgetBurst)
+		from += 70 * budgetBurst
+		r.time.advance(forgetEvery)
+	}
+	spent := &Budget{}
+	for range budgetBurst {
+		spent.Allow(r.time.now())
+	}
+	want(t, "ceiling", v.Rule(hostabi.ToUpstream, []byte("named 0"), spent).MaxSize, 100)
+}
+
+func TestAPolicyThatNamesTooMuchLeavesRoom(t *testing.T) {
+	r := start(t, named(maxPrewarm))
+	var views []*View
+	for i := range hostabi.MaxCachedKeys/(2*maxPrewarm) + 1 {
+		views = append(views, r.View(fmt.Sprint(i)))
+	}
+	want(t, "while it is full", flood(views[0], 0, 1), 0)
+	r.time.advance(forgetEvery)
+	flood(views[0], 1, 1) // has the marks taken away at the latest
+	r.time.advance(forgetEvery)
+	flood(views[0], 2, 1)
+	want(t, "after it", flood(views[0], 3, 1), 1)
+	want(t, "cached", r.Info().CachedRules < hostabi.MaxCachedKeys*3/4, true)
+}
+
 // What a rule takes is the host's memory, and not the guest's 16 MiB.
 func TestAFullCacheOfLongPointersIsSmall(t *testing.T) {
 	g := &fakeGuest{classify: func(in *hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {

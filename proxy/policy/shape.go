@@ -41,7 +41,9 @@ func (p *Policy) readShape(b []byte) error {
 	if err := p.readPointers(); err != nil {
 		return err
 	}
+	p.named = make(map[string]bool, len(s.Prewarm))
 	for _, k := range s.Prewarm {
+		p.named[k] = true
 		if len(k) > hostabi.MaxEventKey {
 			return fmt.Errorf("shape: prewarm key %.32q… of %d bytes exceeds %d", k, len(k), hostabi.MaxEventKey)
 		}

@@ -99,6 +99,10 @@ type View struct {
 	route  string
 	held   int // generations that have the route; guarded by policy.mu
 
+	// keepsNamed keeps a crowd from forgetting the keys that the policy names. All
+	// views that do leave half of the room to others.
+	keepsNamed bool
+
 	rules     ruleTables
 	envelopes []slotted[Envelope] // by code, then leg
 	faults    []slotted[Fault]    // by code
@@ -135,6 +139,7 @@ func (p *Policy) View(route string) *View {
 	v = newView(p, route)
 	p.mu.Lock()
 	p.views[route] = v
+	v.keepsNamed = 2*len(p.named)*len(p.views) <= hostabi.MaxCachedKeys/2
 	p.mu.Unlock()
 	v.prewarm()
 	return v
