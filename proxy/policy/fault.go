@@ -66,7 +66,7 @@ func (v *View) UpstreamFault(in *hostabi.FaultInput) Fault {
 	ask := *in
 	ask.Route = v.route
 	ask.Body = in.Body[:min(len(in.Body), maxFaultBody)]
-	if len(ask.ErrorType) > maxErrorType {
+	if len(ask.ErrorType) > maxErrorType && !p.closed.Load() {
 		f, _, _ = p.askFault(&ask, f)
 		return f
 	}

@@ -332,6 +332,8 @@ func TestCloseLeavesViewsUsable(t *testing.T) {
 	want(t, "unknown", v.Rule(hostabi.ToUpstream, []byte("new"), nil).Class, hostabi.Critical)
 	want(t, "fault", v.Fault(hostabi.NoRoute), Fault{Retryable: true, RetryAfter: 5 * time.Millisecond})
 	want(t, "upstream's fault", v.UpstreamFault(&hostabi.FaultInput{Status: 404}), Fault{})
+	long := hostabi.FaultInput{Status: 404, ErrorType: strings.Repeat("t", maxErrorType+1)}
+	want(t, "upstream's fault of a long type", v.UpstreamFault(&long), Fault{})
 	want(t, "envelope", string(v.Envelope(hostabi.NoRoute, hostabi.HTTP, 0).Append(nil, &Values{})), "{}")
 	want(t, "calls", g.Info().Calls, calls)
 	want(t, "admit", v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
