@@ -19,7 +19,8 @@ func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
 
 // Admit asks whether a request may pass. While the guest fails, it is denied
 // with policy_failed, or let in when the policy's on_fault is "open". A request
-// above hostabi.MaxInput is denied either way.
+// above hostabi.MaxInput is denied either way, and one that an answer denies which is
+// otherwise not allowed.
 func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	if !v.NeedsAdmit() {
 		return hostabi.AdmitOutput{}
@@ -31,7 +32,7 @@ func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	switch {
 	case err == nil:
 		return out
-	case p.open && !tooLong(err): // a client must not open the door by its size
+	case p.open && !out.Deny && !tooLong(err): // a client must not open the door by its size
 		return hostabi.AdmitOutput{}
 	}
 	return hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
@@ -53,7 +54,7 @@ func (p *Policy) admit(in *hostabi.AdmitInput) (hostabi.AdmitOutput, error) {
 		return nil
 	})
 	if err != nil || !a.opinion {
-		return hostabi.AdmitOutput{}, err
+		return hostabi.AdmitOutput{Deny: out.Deny}, err
 	}
 	if out.Deny && out.Code == "" {
 		out.Code = hostabi.NotAdmitted

@@ -48,6 +48,21 @@ func TestAdmit(t *testing.T) {
 	want(t, "calls: never cached", g.calls[hostabi.Admit].Load(), calls+2)
 }
 
+// on_fault = "open" is for a policy that does not answer: what it denies stays denied, by
+// a code of a later ABI, too.
+func TestADenialThatIsNotAllowedIsOne(t *testing.T) {
+	g := whole()
+	r := start(t, g, open)
+	v := r.View("r")
+	out := hostabi.AdmitOutput{Deny: true, Code: "made_up"}
+	for name, raw := range map[string][]byte{"code": out.AppendTo(nil), "cut off": {1, 0, 1, 0, 1, 2}} {
+		g.raw[hostabi.Admit] = raw
+		want(t, name, v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
+	}
+	g.raw[hostabi.Admit] = []byte{1}
+	want(t, "no answer", v.Admit(&hostabi.AdmitInput{}).Deny, false)
+}
+
 func TestAdmitWhileThePolicyIsDown(t *testing.T) {
 	long := hostabi.AdmitInput{Query: strings.Repeat("x", hostabi.MaxInput)}
 	for _, c := range []struct {
