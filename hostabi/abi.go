@@ -98,6 +98,7 @@ const (
 	MaxCachedKeys   = 4096     // event keys with a cached rule, per policy
 	MaxEventKey     = 128      // bytes of an event key; longer ones get the native default
 	MaxPointer      = 256      // bytes of a JSON pointer in a shape or a rule
+	MaxLimitClass   = 128      // bytes of AdmitOutput.LimitClass
 	MaxTemplate     = 4 << 10  // bytes of an envelope template
 	MaxEnvelope     = 64 << 10 // bytes of an envelope that is filled
 	MaxLogLine      = 1 << 10  // bytes of one weir_v1.log message

@@ -17,6 +17,7 @@ func TestBoundsOfABIEqualTheCode(t *testing.T) {
 		"MaxCachedKeys":   hostabi.MaxCachedKeys,
 		"MaxEventKey":     hostabi.MaxEventKey,
 		"MaxPointer":      hostabi.MaxPointer,
+		"MaxLimitClass":   hostabi.MaxLimitClass,
 		"MaxTemplate":     hostabi.MaxTemplate,
 		"MaxEnvelope":     hostabi.MaxEnvelope,
 		"MaxLogLine":      hostabi.MaxLogLine,

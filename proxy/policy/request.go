@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"weir/hostabi"
 )
@@ -55,6 +56,9 @@ func (p *Policy) admit(in *hostabi.AdmitInput) (hostabi.AdmitOutput, error) {
 	})
 	if err != nil || !a.opinion {
 		return hostabi.AdmitOutput{Deny: out.Deny}, err
+	}
+	if c := out.LimitClass; len(c) > hostabi.MaxLimitClass {
+		out.LimitClass = strings.Clone(c[:hostabi.MaxLimitClass]) // nobody counts what a tunnel keeps of it
 	}
 	if out.Deny && out.Code == "" {
 		out.Code = hostabi.NotAdmitted

@@ -23,6 +23,8 @@ func TestAdmit(t *testing.T) {
 			return hostabi.AdmitOutput{Deny: true, Code: hostabi.RateLimited}, ok
 		case "/odd":
 			return hostabi.AdmitOutput{Deny: true, Code: "made_up"}, ok
+		case "/long":
+			return hostabi.AdmitOutput{LimitClass: strings.Repeat("c", 8000)}, ok
 		case "/class":
 			return hostabi.AdmitOutput{LimitClass: in.Route}, ok
 		}
@@ -38,6 +40,7 @@ func TestAdmit(t *testing.T) {
 		"/busy":  {Deny: true, Code: hostabi.RateLimited},
 		"/odd":   failed,
 		"/class": {LimitClass: "chat"},
+		"/long":  {LimitClass: strings.Repeat("c", hostabi.MaxLimitClass)}, // a tunnel keeps it
 	} {
 		want(t, path, v.Admit(&hostabi.AdmitInput{Path: path, Route: "the caller's"}), out)
 	}
