@@ -112,6 +112,7 @@ type Tunnel struct {
 	guessed bool        // it is a loss, which the lost peer may yet give a reason for
 	grace   *time.Timer // that moment
 	watch   *time.Timer // pings and idleness
+	due     int64       // when that fires, nanoseconds since start; its own, once it is armed
 	stopped bool        // no timer is armed any more
 
 	drained atomic.Bool // Drain was called

@@ -21,7 +21,24 @@ func (t *Tunnel) armWatch() {
 	defer t.mu.Unlock()
 	l := &t.o.Route.Load().Limits
 	if !t.stopped {
-		t.watch = time.AfterFunc(watchStep(l), func() { t.guard(t.look) })
+		step := watchStep(l)
+		t.due = t.since(time.Now()) + int64(step)
+		t.watch = time.AfterFunc(step, func() { t.guard(t.look) })
+	}
+}
+
+// watchLate is how late a look may be and judge, and the pause before the next when it was
+// later: Weir was stopped meanwhile (SIGSTOP, a frozen container, a machine that was moved),
+// and has yet to read what its peers sent.
+const watchLate = time.Second
+
+// lookAgain has the tunnel looked at once more after wait.
+func (t *Tunnel) lookAgain(now int64, wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.stopped {
+		t.due = now + int64(wait)
+		t.watch.Reset(wait)
 	}
 }
 
@@ -44,6 +61,10 @@ func (t *Tunnel) look() {
 	}
 	l := &t.o.Route.Load().Limits
 	now := t.since(time.Now())
+	if now-t.due > int64(watchLate) {
+		t.lookAgain(now, watchLate)
+		return
+	}
 	idle := time.Duration(now - max(t.lastMessage.Load(), t.lastMoved()))
 	if idle >= l.IdleTimeout {
 		t.end(Cause{Initiator: metrics.ByWeir, Code: closeGoingAway, Reason: fmt.Sprintf("idle_timeout: no message for %v", l.IdleTimeout)})
@@ -60,11 +81,7 @@ func (t *Tunnel) look() {
 			next = min(next, wait)
 		}
 	}
-	t.mu.Lock()
-	if !t.stopped {
-		t.watch.Reset(next)
-	}
-	t.mu.Unlock()
+	t.lookAgain(now, next)
 }
 
 // lastMoved is the sinks': either's.

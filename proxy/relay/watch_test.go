@@ -97,6 +97,49 @@ func TestHalfOpen(t *testing.T) {
 	}
 }
 
+// Weir was stopped, and goes on: what its peers sent meanwhile is not read yet, and their
+// silence proves nothing. Who has said nothing is found a moment later.
+func TestALateLookJudgesNobody(t *testing.T) {
+	stopped := func(r *rig) { // for 30 s: its timer does not fire, then it is the first to run
+		r.watch.Stop()
+		sleep(30_000)
+		r.look()
+		synctest.Wait()
+		if r.Info().Closing {
+			t.Fatal("closed before what peers sent could be read")
+		}
+	}
+	inTunnel(t, func(r *rig) {
+		stopped(r)
+		r.c.send("still here")
+		r.u.expect("still here")
+		sleep(9000)
+		if r.Info().Closing {
+			t.Error("closed though there was a message")
+		}
+	}, with(func(l *config.Limits) { l.IdleTimeout = 10 * time.Second }))
+	inTunnel(t, func(r *rig) {
+		stopped(r)
+		sleep(1100)
+		r.c.closed(1001, "idle_timeout")
+	}, with(func(l *config.Limits) { l.IdleTimeout = 10 * time.Second }))
+	inTunnel(t, func(r *rig) {
+		sleep(10_001) // both have a ping to answer
+		stopped(r)
+		for _, p := range []*peer{r.c, r.u} {
+			g, err := p.next()
+			if err != nil || g.op != wsframe.Ping {
+				t.Fatalf("%s received %v, %v; want a ping", p.name, g, err)
+			}
+			p.pong(g.payload)
+		}
+		sleep(5000)
+		if r.Info().Closing {
+			t.Error("closed though both have answered")
+		}
+	}, pingEvery(10*time.Second))
+}
+
 // Pings of the peers are theirs: they pass, and keep the tunnel's legs alive.
 func TestPingsOfPeersPass(t *testing.T) {
 	inTunnel(t, func(r *rig) {
