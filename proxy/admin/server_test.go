@@ -152,7 +152,7 @@ func TestSlowRequestsAreCutOff(t *testing.T) {
 }
 
 // Answers that net/http gives by itself, before anybody is asked for a token, are given
-// up like others when nobody takes them: 32 of them would keep every operator out.
+// up like others when nobody takes them.
 func TestAnswersThatNobodyTakesAreCutOff(t *testing.T) {
 	for name, request := range map[string]string{
 		"probe":    "GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
@@ -168,7 +168,7 @@ func TestAnswersThatNobodyTakesAreCutOff(t *testing.T) {
 				}
 				time.Sleep(2 * answerTimeout)
 				synctest.Wait()
-				if n := s.open.Load(); n != 0 {
+				if n := len(s.conns); n != 0 {
 					t.Errorf("%d are open", n)
 				}
 				conn.Close()
@@ -180,32 +180,75 @@ func TestAnswersThatNobodyTakesAreCutOff(t *testing.T) {
 	}
 }
 
-// Connections that need no token take no descriptors without end.
+// Connections that need no token take no descriptors without end, and do not keep out
+// who asks: probes of whoever restarts a Weir that does not answer are among those.
 func TestConnectionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, l, c := serve(newTester("").h)
 		open := make([]net.Conn, maxConnections)
 		for i := range open {
 			open[i], _ = l.dial(t.Context(), "", "")
+			if i%2 == 0 {
+				_, _ = open[i].Write([]byte("GET")) // and no more
+			}
+			synctest.Wait()
 		}
+		start := time.Now()
+		for range 2 {
+			resp, err := c.Get("http://127.0.0.1:9090/livez")
+			if err != nil {
+				t.Fatal("nobody is answered beside those that say nothing:", err)
+			}
+			resp.Body.Close()
+			synctest.Wait()
+		}
+		if n, err := open[0].Read(make([]byte, 1)); err != io.EOF || time.Since(start) > 0 {
+			t.Errorf("the oldest got %d bytes, %v, after %v", n, err, time.Since(start))
+		}
+		go func() { _, _ = open[1].Write([]byte("GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")) }()
+		if n, err := open[1].Read(make([]byte, 1)); n != 1 {
+			t.Errorf("one more than was needed had to go: %v", err)
+		}
+		open[1].Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := len(s.conns); n != 0 {
+			t.Errorf("%d are counted after the end", n)
+		}
+	})
+}
+
+// Nobody who is being answered makes room.
+func TestConnectionsThatAreAnsweredStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan struct{})
+		s, l, c := serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-answer }))
+		answers := make(chan error, maxConnections)
+		for range maxConnections {
+			go func() {
+				resp, err := c.Get("http://127.0.0.1:9090/")
+				if err == nil {
+					resp.Body.Close()
+				}
+				answers <- err
+			}()
+		}
+		synctest.Wait()
 		start := time.Now()
 		above, _ := l.dial(t.Context(), "", "")
 		if n, err := above.Read(make([]byte, 1)); err != io.EOF || time.Since(start) > 0 {
 			t.Errorf("one more got %d bytes, %v, after %v", n, err, time.Since(start))
 		}
-		open[0].Close()
-		synctest.Wait()
-		if resp, err := c.Get("http://127.0.0.1:9090/livez"); err != nil {
-			t.Error("in the place of one that ended:", err)
-		} else {
-			resp.Body.Close()
+		close(answer)
+		for range maxConnections {
+			if err := <-answers; err != nil {
+				t.Error(err)
+			}
 		}
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
-		}
-		synctest.Wait()
-		if n := s.open.Load(); n != 0 {
-			t.Errorf("%d are counted after the end", n)
 		}
 	})
 }
