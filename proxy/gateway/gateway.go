@@ -63,6 +63,8 @@ type Gateway struct {
 	clients *clients     // connections by address, those within the limits
 	overrun atomic.Int64 // connections above a limit, open until they are told so
 
+	life      context.Context         // of reloads
+	end       context.CancelFunc      // of that: what is loaded is given up
 	reloading sync.Mutex              // one reload at a time
 	routes    map[string]*liveRoute   // by name, across generations; publish alone has them
 	failing   atomic.Bool             // the last one failed
@@ -98,6 +100,7 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 
 		newWatcher: fsnotify.NewWatcher,
 	}
+	g.life, g.end = context.WithCancel(context.WithoutCancel(ctx))
 	g.faults, g.panics = faultlog.New(g.log), faultlog.New(g.log)
 	g.proxy = &stream.Proxy{Log: g.log, Metrics: g.metrics, Allow: g.faults.Allow}
 	g.http = g.newServer(g.serve)
@@ -141,7 +144,7 @@ func (g *Gateway) AdminAddr() net.Addr {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.warnOfFewFiles()
 	g.done.Go(g.shedOnPressure)
-	g.done.Go(func() { g.watch(ctx) })
+	g.done.Go(g.watch)
 	accepting := make(chan error, 1)
 	g.done.Go(func() { accepting <- g.accept() })
 	g.log.Info("ready", "listen", g.Addr().String(), "admin", addrString(g.AdminAddr()), "generation", g.current.Load().number)
@@ -158,7 +161,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // close ends whatever is left, and joins every goroutine.
 func (g *Gateway) close() {
-	g.setDraining()    // when accepting failed, nobody has: what begins from here on ends at once
+	g.setDraining() // when accepting failed, nobody has: what begins from here on ends at once
+	g.end()
 	g.reloading.Lock() // what a reload under way publishes is closed below
 	close(g.stop)
 	g.reloading.Unlock()

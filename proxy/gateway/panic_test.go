@@ -51,7 +51,7 @@ func TestAPanicInAReloadKeepsWhatRuns(t *testing.T) {
 	refs := was.upstreams["demo"].refs
 	was.upstreams["demo"].refs = nil // whoever would share it panics
 	r.write(policyRoute(`"a"`, "[limits]\nmax_inbox = 7\n"))
-	if err := r.g.Reload(t.Context()); err == nil || err.Error() != errPanicked.Error() {
+	if err := r.g.Reload(); err == nil || err.Error() != errPanicked.Error() {
 		t.Fatalf("got %v", err)
 	}
 	if err := echo(t.Context(), c, `{"type":"a"}`); err != nil || r.g.current.Load() != was {
@@ -69,7 +69,7 @@ func TestAPanicInAReloadKeepsWhatRuns(t *testing.T) {
 		r.counted(metrics.InReload, float64(failed()))
 		was.upstreams["demo"].refs = refs
 	}()
-	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load().number != 2 {
+	if err := r.g.Reload(); err != nil || r.g.current.Load().number != 2 {
 		t.Errorf("the next reload: %v", err)
 	}
 	if err := echo(t.Context(), c, `{"type":"a"}`); err != nil {
@@ -108,7 +108,7 @@ func TestServicesSurviveAPanic(t *testing.T) {
 	p := old.policies["p"].part
 	old.upstreams["demo"].part = nil
 	r.write(strings.ReplaceAll(policyRoute(`"b"`, ""), "[upstream.demo]", "[upstream.demo]\nretries = 3"))
-	if err := r.g.Reload(t.Context()); err != nil {
+	if err := r.g.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	r.panics(metrics.InGateway, 1, "(*shared[")

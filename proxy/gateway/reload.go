@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,21 +16,21 @@ import (
 // Reload reads the configuration anew and publishes it. On any error the
 // running generation stays. Files that say what is running already change
 // nothing. All ways to reload come through here, one at a time.
-func (g *Gateway) Reload(ctx context.Context) error {
-	_, err := g.reloadFor(ctx, true)
+func (g *Gateway) Reload() error {
+	_, err := g.reloadFor(true)
 	return err
 }
 
 // reloadFor is Reload, and tells whether anything changed. Where nobody asked,
 // nothing is said of files that did not change, unless a reload had failed before:
-// then that is over.
-func (g *Gateway) reloadFor(ctx context.Context, asked bool) (changed bool, err error) {
+// then that is over. Neither who leaves nor a drain makes it a failure; the end does.
+func (g *Gateway) reloadFor(asked bool) (changed bool, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	err = errPanicked
 	g.panicked(metrics.InReload).Contain(func() {
-		if changed, err = g.reload(ctx); sock.Lack(err) != "" && g.spare() {
-			changed, err = g.reload(ctx)
+		if changed, err = g.reload(); sock.Lack(err) != "" && g.spare() {
+			changed, err = g.reload()
 		}
 	})
 	number := g.current.Load().number
@@ -53,7 +52,7 @@ func (g *Gateway) reloadFor(ctx context.Context, asked bool) (changed bool, err 
 // errPanicked is all that is said of a bug to whoever asked; the log has more.
 var errPanicked = errors.New("weir itself failed; its log says where")
 
-func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
+func (g *Gateway) reload() (changed bool, err error) {
 	if g.stopping() {
 		return false, errors.New("the server is shutting down")
 	}
@@ -69,7 +68,7 @@ func (g *Gateway) reload(ctx context.Context) (changed bool, err error) {
 	if err := g.needsRestart(old.cfg, cfg); err != nil {
 		return false, err
 	}
-	gen, err := g.build(ctx, cfg, old)
+	gen, err := g.build(g.life, cfg, old)
 	if err != nil {
 		return false, err
 	}

@@ -42,7 +42,7 @@ func TestLimitsOfAnOpenTunnelChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.write(plainRoute + "limits = { max_message_size = 1000 }")
-	if err := r.g.Reload(t.Context()); err != nil {
+	if err := r.g.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if err := echo(t.Context(), c, long); err == nil || !strings.Contains(err.Error(), "payload_too_large") {
@@ -62,7 +62,7 @@ func TestARouteThatComesBackHasItsTunnels(t *testing.T) {
 		plainRoute + "limits = { max_message_size = 1000, max_connections = 1 }",
 	} {
 		r.write(text)
-		if err := r.g.Reload(t.Context()); err != nil {
+		if err := r.g.Reload(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,7 +83,7 @@ func TestARouteThatIsGoneTakesItsRules(t *testing.T) {
 	rules := p.Info().CachedRules
 	for n := range 10 {
 		r.write(strings.Replace(policyRoute(`"a"`, ""), `name = "demo"`, fmt.Sprintf(`name = "demo %d"`, n), 1))
-		if err := r.g.Reload(t.Context()); err != nil {
+		if err := r.g.Reload(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -104,7 +104,7 @@ func TestARouteThatIsGoneTakesItsRules(t *testing.T) {
 func TestMaxMemoryChanges(t *testing.T) {
 	r := start(t, plainRoute)
 	r.write("[limits]\nmax_memory = \"2MiB\"\n" + plainRoute)
-	if err := r.g.Reload(t.Context()); err != nil {
+	if err := r.g.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	if max := r.g.memory.Max(); max != 2<<20 {
@@ -124,7 +124,7 @@ func TestAReloadThatFailsChangesNothing(t *testing.T) {
 		"no route any more": {demoUpstream, "route"},
 	} {
 		r.write(f.toml)
-		err := r.g.Reload(t.Context())
+		err := r.g.Reload()
 		if err == nil || !strings.Contains(err.Error(), f.want) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -158,7 +158,7 @@ func TestAnotherListenAddressNeedsARestart(t *testing.T) {
 		if err := os.WriteFile(r.path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.g.Reload(t.Context()); !errors.Is(err, admin.ErrConflict) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "restart") {
+		if err := r.g.Reload(); !errors.Is(err, admin.ErrConflict) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "restart") {
 			t.Error(err)
 		}
 	}
@@ -237,7 +237,7 @@ func TestSeriesOfAPolicyGoWithIt(t *testing.T) {
 	r := start(t, policyRoute("", ""))
 	for _, name := range []string{"q", "r"} {
 		r.write(strings.NewReplacer("[policy.p]", "[policy."+name+"]", `policy = "p"`, `policy = "`+name+`"`).Replace(policyRoute("", "")))
-		if err := r.g.Reload(t.Context()); err != nil {
+		if err := r.g.Reload(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -277,9 +277,10 @@ func (g *gate) Err() error { g.Done(); return g.Context.Err() }
 func TestTheEndWaitsForAReload(t *testing.T) {
 	r := start(t, plainRoute)
 	ctx := &gate{Context: context.Background(), reached: make(chan struct{}), open: make(chan struct{})}
+	r.g.life = ctx
 	r.write(policyRoute("", ""))
 	reloaded, stopped := make(chan error, 1), make(chan struct{})
-	go func() { reloaded <- r.g.Reload(ctx) }()
+	go func() { reloaded <- r.g.Reload() }()
 	<-ctx.reached
 	go func() { r.stop(); close(stopped) }()
 	until(t, "the end has come to the reload", func() bool {
@@ -298,9 +299,32 @@ func TestTheEndWaitsForAReload(t *testing.T) {
 	if n := instances(t, r.g); n != 0 {
 		t.Errorf("%v instances of policies are left", n)
 	}
-	if err := r.g.Reload(t.Context()); err == nil {
+	if err := r.g.Reload(); err == nil {
 		t.Error("a reload after the end")
 	}
+}
+
+// What changes in a drain, which may take long, is taken up like before, policies too.
+func TestFilesAreFollowedInADrain(t *testing.T) {
+	r := start(t, plainRoute)
+	c, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(res.Status)
+	}
+	until(t, "files are followed", func() bool { return r.g.watcher.Load() != nil })
+	stopped := make(chan struct{})
+	go func() { r.stop(); close(stopped) }()
+	until(t, "it drains", r.g.isDraining) // until the client, who does not read, is given up
+	r.write(policyRoute("", ""))
+	until(t, "the policy is loaded", func() bool {
+		if logs := r.logs.String(); strings.Contains(logs, "reload failed") {
+			t.Fatal(logs)
+		}
+		return r.g.current.Load().number == 2
+	})
+	_ = c.Close()
+	<-stopped
 }
 
 // A confinement holds for reloads, by whatever way, and for what is watched.
@@ -325,7 +349,7 @@ func TestReloadsAreConfined(t *testing.T) {
 	r := startIn(t, dir, files, plainRoute)
 	for i, module := range []string{outside + "/secret.wasm", "secret.wasm", "out/secret.wasm"} {
 		r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", module))
-		if err := r.g.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "--confine") || r.g.current.Load().number != 1 {
+		if err := r.g.Reload(); err == nil || !strings.Contains(err.Error(), "--confine") || r.g.current.Load().number != 1 {
 			t.Errorf("%s: %v", module, err)
 		}
 		until(t, "the watcher sees it too", func() bool { return strings.Count(r.logs.String(), "reload failed") >= 2*(i+1) })
@@ -343,14 +367,14 @@ func TestUnchangedPartsAreKept(t *testing.T) {
 	r := start(t, policyRoute(`"presence"`, ""))
 	was := r.g.current.Load()
 	r.write(policyRoute(`"presence"`, "[limits]\nmax_inbox = 7\n"))
-	if err := r.g.Reload(t.Context()); err != nil {
+	if err := r.g.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	is := r.g.current.Load()
 	if is.number != 2 || is.policies["p"] != was.policies["p"] || is.upstreams["demo"] != was.upstreams["demo"] {
 		t.Error("a policy or an upstream that did not change was built anew")
 	}
-	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load() != is {
+	if err := r.g.Reload(); err != nil || r.g.current.Load() != is {
 		t.Errorf("the same files made a new generation: %v", err)
 	}
 }
@@ -376,7 +400,7 @@ func TestATargetMoreGetsTheTunnels(t *testing.T) {
 		r.ws("/")
 	}
 	r.write(conf(a, b))
-	if err := r.g.Reload(t.Context()); err != nil {
+	if err := r.g.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -427,7 +451,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	for n := range reloads {
 		// Loading a policy takes most of a reload's time: every fifth has a new one.
 		r.write(policyRoute(fmt.Sprintf(`"b%d"`, n/5), fmt.Sprintf("[limits]\nmax_inbox = %d\n", 100+n)))
-		if err := r.g.Reload(t.Context()); err != nil {
+		if err := r.g.Reload(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -161,7 +161,7 @@ func (r *rig) reload(line, by, toml string) {
 	if err := os.WriteFile(r.path, []byte(toml), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.g.Reload(r.t.Context()); err != nil {
+	if err := r.g.Reload(); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -77,7 +77,7 @@ func TestSessionsSurviveAReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := r.g.current.Load()
-	if err := r.g.Reload(t.Context()); err != nil || r.g.current.Load() == before {
+	if err := r.g.Reload(); err != nil || r.g.current.Load() == before {
 		t.Fatalf("nothing was reloaded: %v", err)
 	}
 	if !resumed() {

@@ -94,6 +94,6 @@ func (s source) Upstreams() []admin.UpstreamInfo {
 	return list
 }
 
-func (s source) Reload(ctx context.Context) (changed bool, err error) {
-	return s.g.reloadFor(context.WithoutCancel(ctx), true) // who leaves does not make it a failure
+func (s source) Reload(context.Context) (changed bool, err error) {
+	return s.g.reloadFor(true)
 }

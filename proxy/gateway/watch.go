@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -41,13 +40,13 @@ type watcher struct {
 const settle = 100 * time.Millisecond
 
 // watch follows the running configuration's files as soon as it can: a kernel has few
-// watchers for each user. It ends with the gateway; ctx is for the reloads.
-func (g *Gateway) watch(ctx context.Context) {
+// watchers for each user. It ends with the gateway.
+func (g *Gateway) watch() {
 	for pause := firstLook; ; pause = min(2*pause, lastLook) {
 		w, err := g.startWatching()
 		if err == nil {
 			if w != nil {
-				g.followFiles(ctx, w)
+				g.followFiles(w)
 			}
 			return
 		}
@@ -228,7 +227,7 @@ const (
 )
 
 // followFiles ends when the watcher is closed.
-func (g *Gateway) followFiles(ctx context.Context, w *watcher) {
+func (g *Gateway) followFiles(w *watcher) {
 	look := firstLook
 	quiet := time.NewTimer(settle) // what changed before they were followed?
 	defer quiet.Stop()
@@ -249,7 +248,7 @@ func (g *Gateway) followFiles(ctx context.Context, w *watcher) {
 			quiet.Reset(settle) // events may be lost
 		case <-quiet.C:
 			w.lookAgain()
-			if _, err := g.reloadFor(ctx, false); sock.Lack(err) != "" || w.lacks() { // logged and counted there
+			if _, err := g.reloadFor(false); sock.Lack(err) != "" || w.lacks() { // logged and counted there
 				quiet.Reset(look)
 				look = min(2*look, lastLook)
 			} else {

@@ -153,7 +153,7 @@ func TestNothingToReload(t *testing.T) {
 	if changed, err := (source{r.g}).Reload(t.Context()); changed || err != nil || told() != 1 {
 		t.Fatalf("asked for: changed %v, %v, told %d times", changed, err, told())
 	}
-	if changed, err := r.g.reloadFor(t.Context(), false); changed || err != nil || told() != 1 {
+	if changed, err := r.g.reloadFor(false); changed || err != nil || told() != 1 {
 		t.Fatalf("not asked for: changed %v, %v, told %d times", changed, err, told())
 	}
 	r.write(plainRoute + "nonsense")
@@ -200,7 +200,7 @@ func TestFilesOfAFailedReloadAreLeftBehind(t *testing.T) {
 	first, second := t.TempDir(), t.TempDir()
 	for _, dir := range []string{first, second} {
 		r.write(strings.ReplaceAll(policyRoute("", ""), "{{module}}", dir+"/none.wasm"))
-		if err := r.g.Reload(t.Context()); err == nil {
+		if err := r.g.Reload(); err == nil {
 			t.Fatal("there is no module")
 		}
 	}

@@ -28,7 +28,7 @@ type runner interface {
 	Run(ctx context.Context) error
 	// Reload builds everything from the configuration as it now stands and
 	// changes over to it, or leaves all as it is and says why.
-	Reload(ctx context.Context) error
+	Reload() error
 }
 
 // starter builds a gateway that listens already, and runs nothing yet.
@@ -136,7 +136,7 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 			go func() { ended <- g.Run(ctx) }() // received below, unless the process ends
 			reloads.Go(func() {
 				for range hups {
-					_ = g.Reload(ctx) // it logs and counts what comes of it
+					_ = g.Reload() // it logs and counts what comes of it
 				}
 			})
 		case err := <-ended:

@@ -44,7 +44,7 @@ func (g *fakeGateway) Run(ctx context.Context) error {
 	return <-g.drained
 }
 
-func (g *fakeGateway) Reload(context.Context) error {
+func (g *fakeGateway) Reload() error {
 	g.steps <- "reload"
 	return errors.New("no such policy")
 }
