@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -279,6 +280,20 @@ func TestValidateAsksPolicies(t *testing.T) {
 	status, out, err := command(t, "validate", "-c", path)
 	if status != 0 || err != "" || !strings.Contains(out, "ok: 1 route, 1 upstream, 1 policy") {
 		t.Errorf("a good file: %d, %q, %q", status, out, err)
+	}
+}
+
+// Roots that cannot be read are found by validate too.
+func TestValidateReadsTheRoots(t *testing.T) {
+	t.Setenv("SSL_CERT_FILE", t.TempDir()) // no file
+	t.Setenv("SSL_CERT_DIR", filepath.Join(t.TempDir(), "nothing"))
+	path := write(t, "gateway.toml", settings{native: true, urls: "https://127.0.0.1:1"}.toml("127.0.0.1:1", "127.0.0.1:2"))
+	status, _, validated := command(t, "validate", "-c", path)
+	if status != 1 || !strings.Contains(validated, ": upstream.") || !strings.Contains(validated, "roots") {
+		t.Errorf("validate: %d, %s", status, validated)
+	}
+	if status, _, refused := command(t, "run", "-c", path); status != 1 || refused != validated {
+		t.Errorf("validate says\n%s\nrun says (%d)\n%s", validated, status, refused)
 	}
 }
 

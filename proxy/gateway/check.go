@@ -12,11 +12,13 @@ import (
 	"weir/hostabi/wasmhost"
 	"weir/proxy/config"
 	"weir/proxy/policy"
+	"weir/proxy/upstream"
 )
 
 // Check loads, configures and probes every policy of cfg whose module could be
-// read, an empty one too, as New and Reload do before they change anything. It
-// returns what is wrong with all that fail.
+// read, an empty one too, and prepares every upstream, without a health check, as
+// New and Reload do before they change anything. It returns what is wrong with all
+// that fail.
 func Check(ctx context.Context, cfg *config.Config) (problems config.Errors) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
 		if _, err := policyKey(cfg.Policies[name]); err != nil || cfg.Policies[name].Bytes == nil {
@@ -29,6 +31,16 @@ func Check(ctx context.Context, cfg *config.Config) (problems config.Errors) {
 		}
 		p.Close()
 	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
+		quiet := *cfg.Upstreams[name]
+		quiet.HealthPath = ""
+		u, err := upstream.New(&quiet, upstream.Options{Demo: func() string { return "" }})
+		if err != nil {
+			problems = append(problems, upstreamProblem(cfg, name, err))
+			continue
+		}
+		u.Close()
+	}
 	return problems
 }
 
@@ -40,4 +52,9 @@ func policyProblem(cfg *config.Config, name string, err error) config.Error {
 		key = "config"
 	}
 	return cfg.At(strings.TrimPrefix(err.Error(), fmt.Sprintf("policy %q: ", name)), "policy", name, key)
+}
+
+// upstreamProblem is why the upstream with this name cannot be prepared.
+func upstreamProblem(cfg *config.Config, name string, err error) config.Error {
+	return cfg.At(err.Error(), "upstream", name)
 }

@@ -185,7 +185,7 @@ func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *genera
 	}
 	u, err := upstream.New(cfg, o)
 	if err != nil {
-		return gen.cfg.At(err.Error(), "upstream", cfg.Name)
+		return upstreamProblem(gen.cfg, cfg.Name, err)
 	}
 	gen.upstreams[cfg.Name] = share(u, key)
 	return nil

@@ -15,8 +15,9 @@ func (c *cli) validateCommand() *cobra.Command {
 		Use:   "validate",
 		Short: "Check the configuration and its policies without running anything",
 		Long: `Reads the configuration as "weir run" would, loads every policy it names,
-configures it and calls each of its hooks with samples. Nothing is listened on
-and no backend is dialled. "weir run" refuses what this refuses, with the same
+configures it and calls each of its hooks with samples, and reads the roots that
+https: upstreams are verified with. Nothing is listened on and no backend is
+dialled. "weir run" refuses what this refuses, with the same
 --confine.
 
 Every problem is printed on stderr, one per line:
