@@ -307,15 +307,15 @@ func TestTheEndWaitsForAReload(t *testing.T) {
 // What changes in a drain, which may take long, is taken up like before, policies too.
 func TestFilesAreFollowedInADrain(t *testing.T) {
 	r := start(t, plainRoute)
-	c, res := raw(t, r, "GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-	if res.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatal(res.Status)
+	r.reload(`drain_timeout = "2s"`, `drain_timeout = "2m"`, plainRoute)
+	stream, err := http.Get(r.base + "/events?rate=20&count=1000000")
+	if err != nil {
+		t.Fatal(err)
 	}
 	until(t, "files are followed", func() bool { return r.g.watcher.Load() != nil })
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
-	until(t, "it drains", r.g.isDraining) // until the client, who does not read, is given up
+	until(t, "it drains", r.g.isDraining)
 	r.write(policyRoute("", ""))
 	until(t, "the policy is loaded", func() bool {
 		if logs := r.logs.String(); strings.Contains(logs, "reload failed") {
@@ -323,7 +323,7 @@ func TestFilesAreFollowedInADrain(t *testing.T) {
 		}
 		return r.g.current.Load().number == 2
 	})
-	_ = c.Close()
+	_ = stream.Body.Close()
 	<-stopped
 }
 
