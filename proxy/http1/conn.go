@@ -148,11 +148,23 @@ func (c *conn) expired() error {
 	if c.interrupted.Load() {
 		return ErrInterrupted
 	}
-	if c.limit > 0 && !c.since.IsZero() && time.Since(c.since) >= c.limit {
-		return os.ErrDeadlineExceeded
+	if c.limit == 0 || c.since.IsZero() {
+		return nil
 	}
-	return nil
+	switch over := time.Since(c.since) - c.limit; {
+	case over < 0:
+		return nil
+	case over > late:
+		c.since = c.since.Add(over + late)
+		return nil
+	}
+	return os.ErrDeadlineExceeded
 }
+
+// late is how long after its deadline a wait may end and count. One that ends later was
+// that of a process that was stopped, and has yet to read what came: it lasts as long
+// once more.
+const late = time.Second
 
 // arm makes sure that a deadline on the socket is not later than the wait's
 // end, and not over already.

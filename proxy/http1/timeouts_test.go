@@ -270,3 +270,24 @@ func (s *slow) Write(p []byte) (n int, err error) {
 		time.Sleep(time.Second / 2)
 	}
 }
+
+// A process that was stopped finds its deadlines over before it has read what came
+// meanwhile: a wait that ends so late lasts a little longer.
+func TestALateDeadlineIsPutOff(t *testing.T) {
+	f := func(waited time.Duration, want error) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			c := &conn{limit: 10 * time.Second, since: time.Now()}
+			time.Sleep(waited)
+			if err := c.expired(); err != want {
+				t.Errorf("after %v: %v, want %v", waited, err, want)
+			}
+			if time.Sleep(late); waited > 10*time.Second && c.expired() == nil {
+				t.Errorf("after %v and %v it waits on", waited, late)
+			}
+		})
+	}
+	f(9*time.Second, nil)
+	f(10*time.Second, os.ErrDeadlineExceeded)
+	f(12*time.Second, nil)
+}
