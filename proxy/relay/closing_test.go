@@ -167,3 +167,19 @@ func TestADrainWaitsForALargeMessage(t *testing.T) {
 		}, kernel(room), maxMessage(large))
 	}
 }
+
+// Who sends refused messages without end, in TLS records, does not keep its tunnel from
+// ending: the pump that answers them has left its loop, and takes no more than it has.
+func TestAFloodOfRefusalsEndsWithItsTunnel(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.raw(bytes.Repeat(r.c.frame(true, wsframe.Binary, "too large"), 100_000))
+		synctest.Wait() // the answers wait for the client
+		for range 2 {
+			r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "over"})
+		}
+		sleep(1)
+		if n := r.metric("weir_messages_dropped_total", "oversize"); n > 2*bufferSize/10 {
+			t.Errorf("%v messages were judged, most of them behind the end", n)
+		}
+	}, kernel(1000), buffered(1000), maxMessage(1), func(s *setup) { s.record = 1000 })
+}

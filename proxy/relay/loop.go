@@ -107,7 +107,7 @@ func (p *pump) readable() (*Cause, bool) {
 		if came += n; came >= longTurn || came >= slowSize && p.out.sink.queueing() {
 			p.loop.turn = poll.Long
 		}
-		if !more {
+		if !more || p.t.ended() { // away from its loop it takes no turns: a flood has no end
 			break
 		}
 		if (came >= mostTurn || reads >= mostReads) && !p.loop.away {
