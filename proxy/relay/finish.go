@@ -277,7 +277,7 @@ func (s *sink) release() {
 	s.over = true
 	s.dropped(s.queue.Messages())
 	s.queue.Close()
-	s.deferred = nil
+	s.dropDeferred()
 	s.settle()
 }
 

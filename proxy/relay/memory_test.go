@@ -335,3 +335,36 @@ func TestARefusalNamesItsCeiling(t *testing.T) {
 		said(r, "message of 300 bytes exceeds max_message_size 200")
 	})
 }
+
+// Answers that wait until a large message has passed take memory, and go on doing so
+// when they wait behind it.
+func TestAnswersThatWaitTakeMemory(t *testing.T) {
+	for _, passes := range []bool{false, true} {
+		inTunnel(t, func(r *rig) {
+			r.u.send(event("critical", 0, large))
+			synctest.Wait()
+			for i := range 1000 {
+				r.c.send(event("small", i, 100))
+			}
+			synctest.Wait()
+			if n := r.memory.Used(); n < deferredCeiling {
+				t.Errorf("%d bytes are taken", n)
+			}
+			if !passes {
+				return
+			}
+			r.c.expect(event("critical", 0, large))
+			synctest.Wait()
+			if n := r.memory.Used(); n < deferredCeiling-2000 {
+				t.Errorf("%d bytes are taken when the message has passed", n)
+			}
+			for range 1000 {
+				r.c.refused("payload_too_large", 20, -1)
+			}
+			synctest.Wait()
+			if n := r.memory.Used(); n != 0 {
+				t.Errorf("%d bytes are taken at the end", n)
+			}
+		}, under(events(t)), kernel(1000), buffered(1000), maxMessage(large))
+	}
+}

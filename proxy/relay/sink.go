@@ -311,15 +311,22 @@ func (s *sink) takeBack() bool {
 func (s *sink) messageOver() {
 	s.inMessage = false
 	for _, wire := range s.deferred {
-		s.queue.Lend(flow.Message{Wire: wire, Own: true})
+		s.queue.Recall(s.queue.Lend(flow.Message{Wire: wire, Own: true})) // nobody waits for it
 	}
-	s.deferred, s.waiting = nil, 0
+	s.dropDeferred()
 	if s.farewell != nil {
 		s.farewell()
 		s.farewell = nil // another message may begin behind it, which is lost
 	}
 	s.write()
 	s.wake.Broadcast()
+}
+
+// dropDeferred forgets the envelopes that wait for the end of a large message, and gives
+// their memory back.
+func (s *sink) dropDeferred() {
+	s.t.o.Route.Memory.TakeAside(-int64(s.waiting))
+	s.deferred, s.waiting = nil, 0
 }
 
 // inject sends an envelope about a message of p's that is refused: to its sender, or
@@ -333,6 +340,7 @@ func (s *sink) inject(p *pump, wire []byte) {
 		return
 	case s.inMessage:
 		s.waiting += len(wire)
+		s.t.o.Route.Memory.TakeAside(int64(len(wire)))
 		s.deferred = append(s.deferred, wire)
 		if s.waiting > deferredCeiling {
 			p.leaveLoop()
