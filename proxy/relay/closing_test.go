@@ -183,3 +183,21 @@ func TestAFloodOfRefusalsEndsWithItsTunnel(t *testing.T) {
 		}
 	}, kernel(1000), buffered(1000), maxMessage(1), func(s *setup) { s.record = 1000 })
 }
+
+// Nor does it when Weir has told the upstream: what is refused then goes nowhere, like
+// all that comes, and is not answered.
+func TestRefusalsDoNotPutOffAnEnd(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "over"})
+		for range 60 {
+			for range 10 {
+				r.c.send("too large")
+			}
+			r.c.read(min(300, r.c.w.out.unread())) // slowly
+			sleep(100)
+		}
+		if !r.Tunnel.ended() {
+			t.Error("the tunnel goes on")
+		}
+	}, kernel(1000), buffered(1000), maxMessage(1))
+}

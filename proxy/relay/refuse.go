@@ -134,7 +134,7 @@ func (p *pump) refuseWhole(br breach, prefix []byte) *Cause {
 	}
 	view := p.set.View
 	env := view.Envelope(code, hostabi.WebSocket, p.dir)
-	if env == nil || env.Recipient == hostabi.ToNobody {
+	if env == nil || env.Recipient == hostabi.ToNobody || p.out.sink.closed() {
 		return nil
 	}
 	fault := view.Fault(code)

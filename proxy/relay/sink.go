@@ -402,6 +402,13 @@ func (s *sink) congested() bool {
 	return !s.idle()
 }
 
+// closed reports whether a close frame was sent or queued: what comes goes nowhere.
+func (s *sink) closed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
 // refuses names the ceiling that a large message of n bytes would break.
 func (s *sink) refuses(n int64) breach {
 	s.mu.Lock()
