@@ -105,7 +105,7 @@ func (s *site) put(wasm []byte) error {
 	if err := os.Rename(s.module+".new", s.module); err != nil {
 		s.t.Fatal(err)
 	}
-	return s.g.Reload(s.t.Context())
+	return s.g.Reload()
 }
 
 // mustPut is put with a module that loads.
