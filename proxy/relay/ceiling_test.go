@@ -167,6 +167,9 @@ func TestDrainCeiling(t *testing.T) {
 					if n := r.metric("weir_ws_closes_total", "1009", "weir"); n != 1 || !strings.Contains(r.log.String(), said) {
 						t.Errorf("%v closes counted, the log does not say %q: %s", n, said, r.log)
 					}
+					if n := r.metric("weir_messages_dropped_total", "oversize"); n != 1 || !strings.Contains(r.log.String(), "refused=1 ") {
+						t.Errorf("%v messages counted as dropped, want 1: %s", n, r.log)
+					}
 				}, maxMessage(c.limit))
 			}
 		})
@@ -311,6 +314,12 @@ func TestMessageRateThatPersistsCloses(t *testing.T) {
 		}
 		r.c.closed(1008, "rate_limited")
 		r.u.closed(1008, "rate_limited")
+		<-r.ended
+		for _, of := range [][]string{{"weir_faults_total", "rate_limited"}, {"weir_messages_dropped_total", "rate_limited"}} {
+			if n := r.metric(of[0], of[1]); n != limitedRow+1 {
+				t.Errorf("%s counts %v, want one for each of %d messages", of[0], n, limitedRow+1)
+			}
+		}
 	}, with(func(l *config.Limits) { l.MessageRate, l.MessageBurst = 1, 1 }))
 }
 

@@ -104,6 +104,9 @@ func (p *pump) drainedTooMuch() *Cause {
 	if p.refuse.headers > headerCeiling {
 		why = fmt.Sprintf("a refused message came with %d bytes of frame headers, above %d", p.refuse.headers, headerCeiling)
 	}
+	if !p.refuse.answered {
+		p.countRefused(p.refuse.code)
+	}
 	return p.t.messageFault(p.dir, hostabi.PayloadTooLarge, why)
 }
 
@@ -125,13 +128,12 @@ func (p *pump) answerWhenKnown(end bool) *Cause {
 func (p *pump) refuseWhole(br breach, prefix []byte) *Cause {
 	code, key := br.code, p.keyOf(prefix)
 	p.leaveLoop() // to write a line, and perhaps to ask the guest
-	p.refused.add(1)
-	p.t.o.Metrics.Fault(code).Inc()
-	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
+	p.countRefused(code)
 	p.t.logFault(p, br, key)
-	if p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
+	if p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) { // the close is the answer, and counts the fault
 		return p.t.messageFault(p.dir, hostabi.RateLimited, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, p.set.Limits.MessageRate))
 	}
+	p.t.o.Metrics.Fault(code).Inc()
 	view := p.set.View
 	env := view.Envelope(code, hostabi.WebSocket, p.dir)
 	if env == nil || env.Recipient == hostabi.ToNobody || p.out.sink.closed() {
@@ -198,6 +200,13 @@ func (br breach) String() string {
 	}
 	f, _ := hostabi.Lookup(br.code)
 	return f.Title
+}
+
+// countRefused counts a message that is not delivered. Its fault is counted by who
+// answers it: with an envelope, or by closing.
+func (p *pump) countRefused(code hostabi.FaultCode) {
+	p.refused.add(1)
+	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
 }
 
 func dropReason(code hostabi.FaultCode) metrics.Reason {
