@@ -104,7 +104,7 @@ func (p *pump) drainedTooMuch() *Cause {
 	if p.refuse.headers > headerCeiling {
 		why = fmt.Sprintf("a refused message came with %d bytes of frame headers, above %d", p.refuse.headers, headerCeiling)
 	}
-	if !p.refuse.answered {
+	if !p.refuse.answered { // the close is its answer
 		p.countRefused(p.refuse.code)
 	}
 	return p.t.messageFault(p.dir, hostabi.PayloadTooLarge, why)
@@ -130,10 +130,9 @@ func (p *pump) refuseWhole(br breach, prefix []byte) *Cause {
 	p.leaveLoop() // to write a line, and perhaps to ask the guest
 	p.countRefused(code)
 	p.t.logFault(p, br, key)
-	if p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) { // the close is the answer, and counts the fault
+	if p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {
 		return p.t.messageFault(p.dir, hostabi.RateLimited, fmt.Sprintf("%d messages in a row above message_rate %d", p.limited, p.set.Limits.MessageRate))
 	}
-	p.t.o.Metrics.Fault(code).Inc()
 	view := p.set.View
 	env := view.Envelope(code, hostabi.WebSocket, p.dir)
 	if env == nil || env.Recipient == hostabi.ToNobody || p.out.sink.closed() {
@@ -202,10 +201,10 @@ func (br breach) String() string {
 	return f.Title
 }
 
-// countRefused counts a message that is not delivered. Its fault is counted by who
-// answers it: with an envelope, or by closing.
+// countRefused counts a refused message; a tunnel that ends for it counts one fault more.
 func (p *pump) countRefused(code hostabi.FaultCode) {
 	p.refused.add(1)
+	p.t.o.Metrics.Fault(code).Inc()
 	p.t.o.Metrics.Dropped(dropReason(code)).Inc()
 }
 

@@ -3,7 +3,7 @@ package relay
 import (
 	"fmt"
 
-	"weir/hostabi"
+	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
 )
 
@@ -62,7 +62,7 @@ func (p *pump) isText(h *wsframe.Header, payload []byte) bool {
 // notText is the cause when a text message is not UTF-8, as its first n bytes
 // tell.
 func (p *pump) notText(n int64) *Cause {
-	p.countRefused(hostabi.ProtocolError)
+	p.t.o.Metrics.Dropped(metrics.DroppedInvalid).Inc()
 	return p.t.broken(p.dir, &wsframe.Error{
 		Code:   wsframe.CloseInvalidPayload,
 		Reason: fmt.Sprintf("text message is not UTF-8, its first %d bytes tell (RFC 6455 §8.1)", n),
