@@ -310,10 +310,11 @@ func (s *sink) takeBack() bool {
 // messageOver sends what waited for the end of a large message.
 func (s *sink) messageOver() {
 	s.inMessage = false
-	for _, wire := range s.deferred {
-		s.queue.Recall(s.queue.Lend(flow.Message{Wire: wire, Own: true})) // nobody waits for it
+	for _, wire := range s.dropDeferred() {
+		if m := (flow.Message{Wire: wire, Own: true}); !s.queue.Push(m) {
+			s.queue.Recall(s.queue.Lend(m))
+		}
 	}
-	s.dropDeferred()
 	if s.farewell != nil {
 		s.farewell()
 		s.farewell = nil // another message may begin behind it, which is lost
@@ -322,11 +323,12 @@ func (s *sink) messageOver() {
 	s.wake.Broadcast()
 }
 
-// dropDeferred forgets the envelopes that wait for the end of a large message, and gives
-// their memory back.
-func (s *sink) dropDeferred() {
+// dropDeferred returns the envelopes that wait for the end of a large message, which wait
+// for it no more.
+func (s *sink) dropDeferred() (wires [][]byte) {
 	s.t.o.Route.Memory.TakeAside(-int64(s.waiting))
-	s.deferred, s.waiting = nil, 0
+	wires, s.deferred, s.waiting = s.deferred, nil, 0
+	return wires
 }
 
 // inject sends an envelope about a message of p's that is refused: to its sender, or
