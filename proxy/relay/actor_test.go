@@ -1,7 +1,7 @@
 package relay
 
 import (
-	"strings"
+	"fmt"
 	"time"
 
 	"weir/proxy/wsframe"
@@ -17,13 +17,18 @@ type actor struct {
 	done chan struct{} // closed when it sends no more
 
 	sent     []string // whole, by now
+	partly   string   // what it sent of one more
+	pinged   int      // times
 	closed   int      // the code that it sent; 0: none
+	first    bool     // then it was told none
 	hush     bool     // it sends no more
 	silent   bool     // it reads no more
 	rude     bool     // it has ended other than by a close frame
 	vanished bool     // it reset the connection when it was told the end
 
 	held    []byte // not a whole frame yet
+	seq     wsframe.Sequence
+	order   order
 	partial string // of a fragmented message
 	taken   int
 	got     []string
@@ -72,26 +77,29 @@ func (a *actor) say(n int) {
 		return
 	}
 	id := len(a.sent)
-	kind := "critical"
-	if a.droppable && id%2 > 0 {
-		kind = "presence"
+	text := a.text(id, n)
+	ping := func(behind int) []byte {
+		a.pinged++
+		return a.frame(true, wsframe.Ping, fmt.Sprintf("ping %d behind %d", a.pinged, behind))
 	}
-	text := event(kind, id, n)
 	var wire []byte
 	if a.fragments && id%2 == 0 {
 		at := len(text) / 3
 		wire = append(a.frame(false, wsframe.Text, text[:at]), a.frame(false, wsframe.Continuation, text[at:at])...)
+		if a.within {
+			wire = append(wire, ping(id-1)...)
+		}
 		wire = append(wire, a.frame(true, wsframe.Continuation, text[at:])...)
 	} else {
 		wire = a.frame(true, wsframe.Text, text)
 	}
 	if a.pings {
-		wire = append(wire, a.frame(true, wsframe.Ping, "still there?")...)
+		wire = append(wire, ping(id)...)
 	}
 	if a.put(wire) {
 		a.sent = append(a.sent, text)
 	} else {
-		a.hush = true
+		a.hush, a.partly = true, text
 	}
 }
 
@@ -100,9 +108,19 @@ func (a *actor) farewell(code int) {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
 	if !a.hush && a.put(wsframe.AppendClose(nil, uint16(code), "so long", a.mask)) {
-		a.closed = code
+		a.closed, a.first = code, !a.knows()
 	}
 	a.hush = true
+}
+
+// knows reports whether it was told the end.
+func (a *actor) knows() bool {
+	select {
+	case <-a.told:
+		return true
+	default:
+		return false
+	}
 }
 
 // code is what this peer closes with.
@@ -117,14 +135,6 @@ func (a *actor) code() int {
 func (a *actor) talks() {
 	defer close(a.done)
 	time.Sleep(a.delay)
-	told := func() bool {
-		select {
-		case <-a.told:
-			return true
-		default:
-			return false
-		}
-	}
 	if a.inTurn() {
 		if a.ends == never {
 			<-a.told
@@ -137,14 +147,14 @@ func (a *actor) talks() {
 		}
 	} else {
 		for _, n := range a.sizes {
-			if told() && a.then != finishes {
+			if a.knows() && a.then != finishes {
 				break
 			}
 			a.say(n)
 		}
 		time.Sleep(a.before)
 	}
-	if told() {
+	if a.knows() {
 		return
 	}
 	a.leave()
@@ -158,7 +168,8 @@ func (a *actor) leave() {
 		defer func() { <-a.turn }()
 		if !a.hush {
 			n := []int{1000, 200_000}[len(a.sent)%2]
-			wire := a.frame(true, wsframe.Text, event("critical", len(a.sent), n))
+			a.partly = event("critical", len(a.sent), n)
+			wire := a.frame(true, wsframe.Text, a.partly)
 			a.put(wire[:len(wire)*2/3])
 		}
 		a.hush = true
@@ -181,7 +192,10 @@ func (a *actor) leave() {
 	case breaks:
 		a.rude = true
 		a.turn <- struct{}{}
-		if !a.hush {
+		if a.babbles && a.play.utf8 && !a.hush {
+			a.partly = "\xff\xff" // which may be refused for another reason
+			a.put(a.frame(true, wsframe.Text, a.partly))
+		} else if !a.hush {
 			a.put([]byte("\xff\xff\xff\xff"))
 		}
 		a.hush = true
@@ -278,6 +292,9 @@ func (a *actor) hear() bool {
 	if err != nil || !ok || int64(len(a.held)) < int64(h.Size)+h.Length {
 		return false
 	}
+	if err := a.seq.Check(&h); err != nil {
+		a.play.t.Errorf("the %s received a frame that breaks the protocol: %v", a.name, err)
+	}
 	payload := append([]byte(nil), a.held[h.Size:int64(h.Size)+h.Length]...)
 	a.held = a.held[int64(h.Size)+h.Length:]
 	wsframe.Mask(payload, h.Mask, 0)
@@ -295,6 +312,9 @@ func (a *actor) hear() bool {
 			a.replies()
 		}
 	case wsframe.Ping:
+		if !a.order.holds(string(payload), false) {
+			a.play.t.Errorf("the %s received %q out of order", a.name, payload)
+		}
 		if !a.hush && a.play.ping > 0 {
 			a.turn <- struct{}{}
 			if !a.hush {
@@ -310,6 +330,9 @@ func (a *actor) hear() bool {
 		}
 		text := a.partial
 		a.got, a.partial = append(a.got, text), ""
+		if !a.order.holds(text, a.play.toReceiver) {
+			a.play.t.Errorf("the %s received %.60q out of order", a.name, text)
+		}
 		if a.inTurn() && !ofWeir(text) {
 			a.say([]int{1000, 20_000}[a.reads-inTurn])
 		}
@@ -317,13 +340,9 @@ func (a *actor) hear() bool {
 	return true
 }
 
-// ofWeir reports whether a message is an envelope or a notice.
-func ofWeir(text string) bool {
-	return strings.HasPrefix(text, `{"type":"error"`) || strings.HasPrefix(text, `{"gap"`)
-}
-
 // replies does what is to be done about a close frame.
 func (a *actor) replies() {
+	told := time.Now()
 	switch a.then {
 	case finishes:
 		if a.inTurn() {
@@ -332,7 +351,7 @@ func (a *actor) replies() {
 		}
 		a.play.all.Go(func() {
 			<-a.done
-			time.Sleep(a.before)
+			time.Sleep(max(a.before, a.late-time.Since(told)))
 			a.farewell(a.code())
 		})
 	case answers:

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -11,12 +10,14 @@ import (
 	"weir/hostabi"
 	"weir/proxy/metrics"
 	"weir/proxy/policy"
+	"weir/proxy/wsframe"
 )
 
 // play is a script under way.
 type play struct {
 	*rig
 	script
+	views  [2]*policy.View // that reloads change to, by turns
 	actors [2]*actor
 	all    sync.WaitGroup // what they do
 
@@ -26,6 +27,8 @@ type play struct {
 	fell bool // Weir was the first to end the tunnel
 	code int  // with this
 	hurt bool // it was told to end it at once
+
+	cutOff time.Time // it was told to when it had ended
 }
 
 func (p *play) touch() {
@@ -49,10 +52,18 @@ func playScript(t *testing.T, b []byte) {
 	s := scriptOf(b)
 	set := setup{settings: Settings{View: (*policy.Policy)(nil).View("r"), Limits: limits()}, loop: s.loop, record: s.record}
 	l := &set.settings.Limits
+	var views [2]*policy.View
 	l.MaxMessageSize, l.MaxBufferedBytes, l.MaxPendingBytes = s.message, s.buffered, s.buffered
+	l.MaxInbox, l.MessageRate, l.MessageBurst, l.ValidateUTF8 = s.inbox, s.rate, 3, s.utf8
+	if s.halfPending {
+		l.MaxPendingBytes /= 2
+	}
 	l.SlowConsumerGrace, l.IdleTimeout, l.PingInterval = s.grace, s.idle, s.ping
 	if s.ruled {
-		set.settings.View = events(t).View("r")
+		for i := range views {
+			views[i] = telling(t, recipient(s.toReceiver)).View("r")
+		}
+		set.settings.View = views[0]
 	}
 	if s.poor {
 		set.maxMemory = 50_000
@@ -62,13 +73,13 @@ func playScript(t *testing.T, b []byte) {
 			p.w.out.room, p.w.out.lazy, p.w.in.room = s.parts[d].kernel, s.lazy, s.parts[d].room
 		}
 	}
-	inBubble(t, func(r *rig) { (&play{rig: r, script: s}).run() }, &set)
+	inBubble(t, func(r *rig) { (&play{rig: r, script: s, views: views}).run() }, &set)
 }
 
 func (p *play) run() {
 	p.touch()
 	for d, from := range [2]*peer{p.c, p.u} {
-		a := &actor{peer: from, part: p.parts[d], play: p, turn: make(chan struct{}, 1), told: make(chan struct{}), done: make(chan struct{})}
+		a := &actor{peer: from, part: p.parts[d], play: p, turn: make(chan struct{}, 1), told: make(chan struct{}), done: make(chan struct{}), seq: wsframe.NewSequence(from.mask == nil)}
 		a.chunk = max(a.chunk, p.parts[d^1].bytes(&p.parts[d])/150)
 		p.actors[d] = a
 	}
@@ -106,7 +117,16 @@ func (p *play) run() {
 		case <-time.After(80 * time.Millisecond):
 		}
 	}
-	took := time.Since(first)
+	var took time.Duration
+	if !first.IsZero() {
+		took = time.Since(first)
+	}
+	if !p.cutOff.IsZero() && time.Since(p.cutOff) > lingerTimeout+time.Second {
+		p.t.Errorf("has ended %v after it was to be cut off", time.Since(p.cutOff))
+	}
+	if most := p.within(); most > 0 && took > most {
+		p.t.Errorf("has ended %v after its first cause, which %v are enough for", took, most)
+	}
 	for _, a := range p.actors {
 		a.w.in.change(func() { a.w.in.reset = true })
 	}
@@ -139,11 +159,18 @@ func (p *play) happens(kind uint8) {
 		if open {
 			p.fell, p.code = true, 1001
 		}
+		if p.cutOff.IsZero() && p.Tunnel.ended() {
+			p.cutOff = time.Now()
+		}
 		p.Tunnel.Close(Cause{Initiator: metrics.ByWeir, Code: 1001, Reason: "told to"})
 	case reloads:
 		set := *p.route.Load()
 		set.Limits.MaxBufferedBytes = 70_000 - set.Limits.MaxBufferedBytes%60_000
 		set.Limits.MaxPendingBytes = set.Limits.MaxBufferedBytes
+		if p.ruled {
+			p.views[0], p.views[1] = p.views[1], p.views[0]
+			set.View = p.views[0]
+		}
 		p.route.Store(&set)
 	case sheds:
 		p.Shed()
@@ -188,21 +215,17 @@ func (p *play) judge(d hostabi.Direction, took time.Duration) {
 	}
 	for _, code := range to.codes {
 		switch code {
-		case 1001, 1002, 1012, 1013, 1014, 4001, 4002:
+		case 1001, 1002, 1007, 1008, 1012, 1013, 1014, 4001, 4002:
 		default:
 			fail("received close %d", code)
 		}
 	}
-	if !p.promised(d) || took >= finishTimeout-time.Second {
+	whole := p.promised(d) && took < finishTimeout-time.Second
+	p.account(d, missing, whole, fail)
+	if !whole {
 		return
 	}
-	for _, m := range missing {
-		if int64(len(m)) <= p.message && !strings.Contains(m, "presence") {
-			fail("%d of %d have not come, among them %.50q", len(missing), len(from.sent), m)
-			break
-		}
-	}
-	if from.ends == cuts {
+	if from.ends == cuts && len(to.held) > 0 {
 		return // inside a large message no close frame can come
 	}
 	if len(to.codes) == 0 {
@@ -217,9 +240,9 @@ func (p *play) judge(d hostabi.Direction, took time.Duration) {
 func (p *play) promised(d hostabi.Direction) bool {
 	from, to := p.actors[d], p.actors[d^1]
 	switch {
-	case p.hurt, p.poor, p.ping > 0, p.idle < time.Hour:
+	case p.hurt, p.poor, p.ping > 0, p.idle < time.Hour, p.cause.Fault == hostabi.RateLimited:
 		return false
-	case p.message < 20_000 && (from.reads == inTurnMuch || to.reads == inTurnMuch):
+	case (from.inTurn() || to.inTurn()) && p.Info().Flow[0].Refused+p.Info().Flow[1].Refused > 0:
 		return false // one that reads no envelopes before it has written is not read
 	case p.fell && d == hostabi.ToUpstream: // what the client says is not waited for
 		return false
@@ -245,8 +268,10 @@ func (p *play) due(d hostabi.Direction) int {
 		return p.code
 	case from.closed != 0:
 		return from.closed
-	case to.closed != 0:
+	case to.closed != 0, to.rude && to.ends == breaks:
 		return 0
+	case from.ends == breaks && from.babbles && p.utf8:
+		return 1007
 	case from.ends == breaks:
 		return 1002
 	case d == hostabi.ToClient:

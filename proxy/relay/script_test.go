@@ -13,6 +13,9 @@ type script struct {
 	loop, lazy, ruled, poor bool // lazy kernels; events for a policy; little memory
 	record                  int
 	message, buffered       int64 // limits
+	inbox, rate             int
+	halfPending, utf8       bool
+	toReceiver              bool // envelopes
 	grace, idle, ping       time.Duration
 	parts                   [2]part // by the direction of what is sent
 	events                  [3]occasion
@@ -22,8 +25,12 @@ type script struct {
 type part struct {
 	sizes     []int // of its messages
 	fragments bool
-	droppable bool // every other of them
-	pings     bool // between them
+	droppable bool          // every other of them
+	pings     bool          // between them
+	kinds     int           // of them, in turn
+	within    bool          // pings between fragments, too
+	babbles   bool          // it breaks by what is no text
+	late      time.Duration // its answer to a close frame
 	delay     time.Duration
 	before    time.Duration // its end
 
@@ -97,7 +104,7 @@ const (
 )
 
 // scriptOf reads a script: two bytes of settings, ten for each peer, the client
-// first, and two for each event.
+// first, two for each event, one more of settings, and one more for each peer.
 func scriptOf(b []byte) (s script) {
 	at := func(i int) int {
 		if i < len(b) {
@@ -120,6 +127,17 @@ func scriptOf(b []byte) (s script) {
 	}
 	for d := range s.parts {
 		s.parts[d] = partOf(func(i int) int { return at(2 + 10*d + i) }, s.grace)
+	}
+	h := at(28)
+	s.inbox = []int{1000, 100, 20, 3}[h&3]
+	s.rate = []int{config.Unlimited, 100, 20, 2}[h>>2&3]
+	s.halfPending, s.utf8, s.toReceiver = h&16 > 0, h&32 > 0, h&64 > 0 && s.ruled
+	for d := range s.parts {
+		p, b := &s.parts[d], at(29+d)
+		p.kinds, p.within, p.babbles = b&3, b&4 > 0, b&8 > 0
+		if b&16 > 0 {
+			p.late = 4500 * time.Millisecond
+		}
 	}
 	if s.parts[0].inTurn() && s.parts[1].inTurn() { // they would wait for each other
 		s.parts[1].reads = fast
