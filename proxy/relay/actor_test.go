@@ -21,6 +21,7 @@ type actor struct {
 	pinged   int      // times
 	closed   int      // the code that it sent; 0: none
 	first    bool     // then it was told none
+	refused  bool     // its answer to one was taken by nobody, though it came in time
 	hush     bool     // it sends no more
 	silent   bool     // it reads no more
 	rude     bool     // it has ended other than by a close frame
@@ -31,6 +32,7 @@ type actor struct {
 	order   order
 	partial string // of a fragmented message
 	taken   int
+	atEnd   int // of them, when the tunnel had ended
 	got     []string
 	codes   []int
 	cut     bool // the connection was reset, or ended inside a frame
@@ -262,6 +264,9 @@ func (a *actor) listens() {
 		case a.reads == pauses && a.taken >= a.from && !paused:
 			paused = true
 			time.Sleep(a.play.grace * 7 / 10)
+			if a.late > 0 { // too late
+				time.Sleep(a.play.grace)
+			}
 		}
 		a.take(a.read(1))
 		a.w.out.change(func() {
@@ -352,7 +357,9 @@ func (a *actor) replies() {
 		a.play.all.Go(func() {
 			<-a.done
 			time.Sleep(max(a.before, a.late-time.Since(told)))
+			hush := a.hush
 			a.farewell(a.code())
+			a.refused = !hush && a.closed == 0 && time.Since(told) < closeTimeout
 		})
 	case answers:
 		a.farewell(a.code())

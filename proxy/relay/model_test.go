@@ -89,6 +89,7 @@ func (p *play) run() {
 	}
 	began := time.Now()
 	var first time.Time // when it was seen to end
+	ended := false
 	for over := false; !over; {
 		for i := range p.events {
 			if e := &p.events[i]; e.kind != nothing && time.Since(began) >= e.at {
@@ -99,6 +100,12 @@ func (p *play) run() {
 		synctest.Wait()
 		if first.IsZero() && (p.known() != nil || p.Tunnel.ended()) {
 			first = time.Now()
+		}
+		if !ended && p.Tunnel.ended() {
+			ended = true
+			for _, a := range p.actors {
+				a.atEnd = a.taken
+			}
 		}
 		switch quiet := p.quiet(); {
 		case first.IsZero() && quiet > 30*time.Second:
@@ -115,6 +122,11 @@ func (p *play) run() {
 		case <-p.ended:
 			over = true
 		case <-time.After(80 * time.Millisecond):
+		}
+	}
+	if !ended {
+		for _, a := range p.actors {
+			a.atEnd = a.taken
 		}
 	}
 	var took time.Duration
@@ -222,6 +234,10 @@ func (p *play) judge(d hostabi.Direction, took time.Duration) {
 	}
 	whole := p.promised(d) && took < finishTimeout-time.Second
 	p.account(d, missing, whole, fail)
+	p.taken(d, whole, fail)
+	if from.refused && to.first && !to.rude && !to.silent && !to.stopsLong() && !from.stopsLong() && !p.fell && !p.hurt && !p.poor && took < finishTimeout-time.Second {
+		fail("the answer to its close frame was not waited for, the tunnel ended in %v", took)
+	}
 	if !whole {
 		return
 	}
@@ -246,9 +262,9 @@ func (p *play) promised(d hostabi.Direction) bool {
 		return false // one that reads no envelopes before it has written is not read
 	case p.fell && d == hostabi.ToUpstream: // what the client says is not waited for
 		return false
-	case from.vanished, to.rude, to.vanished, to.silent, to.reads == stops:
+	case from.vanished, to.rude, to.vanished, to.silent, to.stopsLong():
 		return false
-	case (from.silent || from.reads == stops) && (len(p.parts[d^1].sizes) > 0 || to.inTurn()):
+	case (from.silent || from.stopsLong()) && (len(p.parts[d^1].sizes) > 0 || to.inTurn()):
 		return false // it may be closed as a slow consumer
 	case from.closed != 0:
 		return true

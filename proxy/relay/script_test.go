@@ -30,7 +30,7 @@ type part struct {
 	kinds     int           // of them, in turn
 	within    bool          // pings between fragments, too
 	babbles   bool          // it breaks by what is no text
-	late      time.Duration // its answer to a close frame
+	late      time.Duration // its answer to a close frame, or where it pauses that
 	delay     time.Duration
 	before    time.Duration // its end
 
@@ -177,6 +177,9 @@ func partOf(at func(int) int, grace time.Duration) (p part) {
 	p.before = time.Duration(at(8)>>3) * 80 * time.Millisecond
 	return p
 }
+
+// stopsLong reports whether it reads nothing for longer than the grace.
+func (p *part) stopsLong() bool { return p.reads == stops || p.reads == pauses && p.late > 0 }
 
 func (p *part) inTurn() bool { return p.reads == inTurn || p.reads == inTurnMuch }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func (p *play) account(d hostabi.Direction, missing []string, whole bool, fail f
 	if p.ruled && int64(gaps) != f.Shed {
 		fail("notices tell of %d, %d were shed", gaps, f.Shed)
 	}
-	if (p.toReceiver && p.ruled || from.first && !from.rude && !to.first && !to.rude && !p.fell && !from.silent && from.reads != stops) && int64(told) != f.Refused {
+	if (p.toReceiver && p.ruled || from.first && !from.rude && !to.first && !to.rude && !p.fell && !from.silent && !from.stopsLong()) && int64(told) != f.Refused {
 		fail("%d are told to be refused, %d were", told, f.Refused)
 	}
 	for _, m := range missing {
@@ -161,6 +162,22 @@ func (p *play) account(d hostabi.Direction, missing []string, whole bool, fail f
 			fail("%d of %d have not come, among them %.50q", len(missing), len(from.sent), m)
 			break
 		}
+	}
+}
+
+// taken holds what the receiver of direction d took when the tunnel had ended to what
+// was beyond recall by then.
+func (p *play) taken(d hostabi.Direction, whole bool, fail func(string, ...any)) {
+	from, to := p.actors[d], p.actors[d^1]
+	if to.kernel == 0 {
+		return
+	}
+	beyond := to.atEnd + to.kernel + p.record
+	if begun := to.taken - len(to.held); whole && from.ends == cuts && len(to.held) > 0 && begun > beyond {
+		fail("took %d bytes of a message that was cut short, behind %d, when %d were beyond recall", len(to.held), begun, beyond)
+	}
+	if p.cause.skip[d^1] && to.taken > beyond+slices.Max(append(from.sizes, 20_000))+controlCeiling+2000 {
+		fail("is a slow consumer and received %d bytes, when %d were beyond recall", to.taken, beyond)
 	}
 }
 
