@@ -282,6 +282,12 @@ func (a *actor) listens() {
 	}
 }
 
+// took returns how many bytes it has taken, to whoever asks meanwhile.
+func (a *actor) took() (n int) {
+	a.w.out.change(func() { n = int(a.w.out.taken) })
+	return n
+}
+
 func (a *actor) take(b []byte) {
 	a.held = append(a.held, b...)
 	a.taken += len(b)

@@ -104,7 +104,7 @@ func (p *play) run() {
 		if !ended && p.Tunnel.ended() {
 			ended = true
 			for _, a := range p.actors {
-				a.atEnd = a.taken
+				a.atEnd = a.took()
 			}
 		}
 		switch quiet := p.quiet(); {
@@ -126,7 +126,7 @@ func (p *play) run() {
 	}
 	if !ended {
 		for _, a := range p.actors {
-			a.atEnd = a.taken
+			a.atEnd = a.took()
 		}
 	}
 	var took time.Duration
@@ -235,7 +235,7 @@ func (p *play) judge(d hostabi.Direction, took time.Duration) {
 	whole := p.promised(d) && took < finishTimeout-time.Second
 	p.account(d, missing, whole, fail)
 	p.taken(d, whole, fail)
-	if from.refused && to.first && !to.rude && !to.silent && !to.stopsLong() && !from.stopsLong() && !p.fell && !p.hurt && !p.poor && took < finishTimeout-time.Second {
+	if from.refused && !from.rude && to.first && !to.rude && !to.silent && !to.stopsLong() && !from.stopsLong() && !p.fell && !p.hurt && !p.poor && took < finishTimeout-time.Second {
 		fail("the answer to its close frame was not waited for, the tunnel ended in %v", took)
 	}
 	if !whole {
