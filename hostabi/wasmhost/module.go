@@ -45,10 +45,6 @@ type Options struct {
 	// discards them. It is called at a bounded rate.
 	Log       func(level, msg string)
 	Instances int // in the pool; 0: one for each processor, at most 8
-	// OnCall observes every Call of a hook the module has: its result is the
-	// status ("ok", "no_opinion", "bad_input", "unsupported", "guest_error") or
-	// the Kind of the fault. May be nil.
-	OnCall func(hook hostabi.Hook, result string, d time.Duration)
 	// Panic is told of a panic in the host itself, which has become a fault; nil:
 	// Log is.
 	Panic func(v any, stack []byte)
@@ -228,18 +224,10 @@ func (m *Module) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, e
 	if !m.code.Has[h] {
 		return out, hostabi.MakeResult(0, hostabi.StatusNoOpinion, hostabi.CacheGeneration), nil
 	}
-	start := m.now()
-	out, r, f := m.call(h, in, out, start)
+	out, r, f := m.call(h, in, out, m.now())
 	m.calls.Add(1)
-	result := statusName(r.Status())
 	if f != nil {
 		m.faults.Add(1)
-		result = string(f.Kind)
-	}
-	if m.opts.OnCall != nil {
-		m.opts.OnCall(h, result, m.now()-start)
-	}
-	if f != nil {
 		return out[:0], 0, f
 	}
 	return out, r, nil
@@ -349,13 +337,12 @@ func (m *Module) taken(in *instance) (*instance, error) {
 // now is the time since the module was loaded, on the monotonic clock.
 func (m *Module) now() time.Duration { return time.Since(m.epoch) }
 
-// Info is what the admin page shows of a module.
+// Info is what there is to know of a module while it serves.
 type Info struct {
 	Hash        string // SHA-256 of the file, hex
 	Engine      string
-	ABI         string   // the version the guest was built for, "1.0"
-	Hooks       []string // the guest has, by their short names
-	Instances   int      // that serve; fewer than the pool's size while one that faulted is replaced
+	ABI         string // the version the guest was built for, "1.0"
+	Instances   int    // that serve; fewer than the pool's size while one that faulted is replaced
 	Calls       int64
 	Faults      int64  // calls that produced no answer
 	Retired     int64  // instances replaced because their memory had grown
@@ -366,7 +353,7 @@ type Info struct {
 
 // Info describes the module as it is now.
 func (m *Module) Info() Info {
-	i := Info{
+	return Info{
 		Hash:        m.code.hash,
 		Engine:      m.opts.Engine,
 		ABI:         m.code.abiString(),
@@ -378,12 +365,6 @@ func (m *Module) Info() Info {
 		MemoryBytes: m.memBytes.Load(),
 		GrownBytes:  m.grown.Load(),
 	}
-	for h := range hostabi.Hook(hostabi.NumHooks) {
-		if m.Has(h) {
-			i.Hooks = append(i.Hooks, h.String())
-		}
-	}
-	return i
 }
 
 // Close refuses further calls, waits for those in flight (each ends within 10
@@ -412,18 +393,4 @@ func (m *Module) Close() {
 func (m *Module) closeLogs() {
 	m.log.close()
 	m.guestLog.close()
-}
-
-func statusName(s hostabi.Status) string {
-	switch s {
-	case hostabi.StatusOK:
-		return "ok"
-	case hostabi.StatusNoOpinion:
-		return "no_opinion"
-	case hostabi.StatusBadInput:
-		return "bad_input"
-	case hostabi.StatusUnsupported:
-		return "unsupported"
-	}
-	return "guest_error"
 }

@@ -164,8 +164,8 @@ func (h *handler) upstreams(w http.ResponseWriter, _ *http.Request) {
 	show(w, append([]UpstreamInfo{}, h.source.Upstreams()...))
 }
 
-func (h *handler) reload(w http.ResponseWriter, r *http.Request) {
-	changed, err := h.source.Reload(r.Context())
+func (h *handler) reload(w http.ResponseWriter, _ *http.Request) {
+	changed, err := h.source.Reload()
 	switch {
 	case err == nil:
 		show(w, reloaded{h.source.Generation(), changed})

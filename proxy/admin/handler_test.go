@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +39,7 @@ func (f *fake) CloseConnection(id string) bool {
 	return slices.ContainsFunc(f.connections, func(c ConnectionInfo) bool { return c.ID == id })
 }
 
-func (f *fake) Reload(context.Context) (changed bool, err error) {
+func (f *fake) Reload() (changed bool, err error) {
 	if f.reload != nil || f.unchanged {
 		return false, f.reload
 	}

@@ -2,10 +2,7 @@
 // and loaded, reload and profiles, over plain net/http.
 package admin
 
-import (
-	"context"
-	"errors"
-)
+import "errors"
 
 // Source is what the listener shows and moves. Its methods are called from any
 // goroutine, and answer from state that is at hand.
@@ -23,11 +20,11 @@ type Source interface {
 	// Upstreams are those of the published generation.
 	Upstreams() []UpstreamInfo
 	// Reload reads the configuration anew and returns when it is published, or
-	// why it is not; changed is false when it says what is running already. An
-	// error may be a config.Errors, may join several, and
-	// wraps ErrConflict when the files are sound but this process cannot
-	// change to them.
-	Reload(ctx context.Context) (changed bool, err error)
+	// why it is not, whether or not who asked still waits; changed is false when
+	// it says what is running already. An error may be a config.Errors, may join
+	// several, and wraps ErrConflict when the files are sound but this process
+	// cannot change to them.
+	Reload() (changed bool, err error)
 }
 
 // ErrConflict marks a reload that needs a restart, such as another listen

@@ -137,17 +137,6 @@ func TestAReloadThatFailsChangesNothing(t *testing.T) {
 	}
 }
 
-// What the files say is taken up, whether or not who asked for it waits.
-func TestAReloadOutlastsItsAsker(t *testing.T) {
-	r := start(t, policyRoute(`"presence"`, ""))
-	r.write(policyRoute(`"typing"`, ""))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if changed, err := (source{r.g}).Reload(ctx); !changed || err != nil {
-		t.Errorf("changed %t, %v", changed, err)
-	}
-}
-
 func TestAnotherListenAddressNeedsARestart(t *testing.T) {
 	for _, c := range []struct{ was, is, want string }{
 		{`"127.0.0.1:0"`, `"127.0.0.1:1"`, `server.listen: changed from "127.0.0.1:0" to "127.0.0.1:1"`},

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"maps"
 	"slices"
@@ -94,6 +93,6 @@ func (s source) Upstreams() []admin.UpstreamInfo {
 	return list
 }
 
-func (s source) Reload(context.Context) (changed bool, err error) {
+func (s source) Reload() (changed bool, err error) {
 	return s.g.reloadFor(true)
 }

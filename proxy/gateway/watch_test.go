@@ -150,7 +150,7 @@ func TestADirectoryThatIsReplaced(t *testing.T) {
 func TestNothingToReload(t *testing.T) {
 	r := start(t, plainRoute)
 	told := func() int { return strings.Count(r.logs.String(), "nothing to reload") }
-	if changed, err := (source{r.g}).Reload(t.Context()); changed || err != nil || told() != 1 {
+	if changed, err := (source{r.g}).Reload(); changed || err != nil || told() != 1 {
 		t.Fatalf("asked for: changed %v, %v, told %d times", changed, err, told())
 	}
 	if changed, err := r.g.reloadFor(false); changed || err != nil || told() != 1 {

@@ -10,8 +10,8 @@ import (
 	"weir/hostabi/wasmhost"
 )
 
-// guest is a configured module; *wasmhost.Module is one.
-type guest interface {
+// Guest is a configured module; *wasmhost.Module is one.
+type Guest interface {
 	Shape() []byte
 	Has(h hostabi.Hook) bool
 	Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error)

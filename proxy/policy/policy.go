@@ -38,7 +38,7 @@ type Options struct {
 type Policy struct {
 	name    string
 	open    bool // admit admits while the policy is down
-	guest   guest
+	guest   Guest
 	report  *reporter
 	metrics *metrics.Set
 	ready   bool // loaded: failures are reported as they come
@@ -102,8 +102,14 @@ func panicked(m *metrics.Set, report *reporter) crash.Report {
 	}
 }
 
+// LoadGuest is Load with a guest that is there already, configured. The policy
+// owns it, and closes it when this fails.
+func LoadGuest(ctx context.Context, o Options, g Guest) (*Policy, error) {
+	return load(ctx, o, g, newReporter(o.Log, o.Config.Name))
+}
+
 // load finishes Load with a configured guest, which it closes on an error.
-func load(ctx context.Context, o Options, g guest, report *reporter) (*Policy, error) {
+func load(ctx context.Context, o Options, g Guest, report *reporter) (*Policy, error) {
 	p := &Policy{
 		name: o.Config.Name, open: o.Config.OnFault == "open",
 		guest: g, report: report, metrics: o.Metrics, now: time.Now, views: make(map[string]*View), templates: make(map[string]template),
@@ -191,7 +197,6 @@ func (p *Policy) beside(f func()) {
 
 // Info describes a policy for operators.
 type Info struct {
-	Name        string
 	Hash        string // SHA-256 of the module, hex
 	Engine      string
 	Instances   int
@@ -207,7 +212,7 @@ type Info struct {
 func (p *Policy) Info() Info {
 	i := p.guest.Info()
 	return Info{
-		Name: p.name, Hash: i.Hash, Engine: i.Engine, Instances: i.Instances,
+		Hash: i.Hash, Engine: i.Engine, Instances: i.Instances,
 		Calls: i.Calls, Faults: i.Faults + p.faults.Load(), Unasked: p.unasked.Load(),
 		Breaker: i.Breaker, MemoryBytes: i.MemoryBytes, CachedRules: p.room.used(),
 	}

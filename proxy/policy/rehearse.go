@@ -11,7 +11,7 @@ import (
 // its code that takes: whatever a probe asks, and then as varied as peers are.
 // What it answers decides nothing, and failures are told when it is probed.
 func rehearse(ctx context.Context, o Options, g Guest) {
-	p, err := load(ctx, Options{Config: o.Config}, g, newReporter(nil, o.Config.Name))
+	p, err := LoadGuest(ctx, Options{Config: o.Config}, g)
 	if err != nil {
 		return
 	}

@@ -227,7 +227,7 @@ func TestInfo(t *testing.T) {
 	g.raw[hostabi.Classify] = []byte{1}
 	r.View("r").Rule(hostabi.ToUpstream, []byte("b"), nil)
 	want(t, "info", r.Info(), Info{
-		Name: "p", Hash: "hash", Engine: "fake", Instances: 2, Calls: 2, Faults: 1, Breaker: "closed", CachedRules: 2,
+		Hash: "hash", Engine: "fake", Instances: 2, Calls: 2, Faults: 1, Breaker: "closed", CachedRules: 2,
 	})
 }
 
