@@ -15,6 +15,7 @@ import (
 	"weir/proxy/metrics"
 	"weir/proxy/relay"
 	"weir/proxy/stream"
+	"weir/proxy/upstream"
 )
 
 // handshake makes a tunnel of a request that asks for one: the upstream is
@@ -88,6 +89,13 @@ func (h *handshake) run() bool {
 		up.Finish(false)
 		return back()
 	}
+	return h.begin(conn, up)
+}
+
+// begin makes the tunnel of a handshake that both peers have agreed to, and starts
+// it. It returns false when their connections are lost.
+func (h *handshake) begin(conn *clientConn, up *upstream.Exchange) bool {
+	g, x := h.g, h.x
 	client := relay.Leg{Addr: h.client.LogName(conn)}
 	target, _, _ := strings.Cut(string(x.Req.Target), "?") // a query may hold secrets
 	_, client.Buffered = x.Detach()
