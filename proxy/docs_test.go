@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -93,28 +94,48 @@ func TestDocsAndCodeNameEachOther(t *testing.T) {
 				}
 			}
 		}
+		declare := func(names ...string) {
+			whole := strings.Join(append([]string{path.Base(s.pkg)}, names...), ".")
+			for declared[whole] = true; strings.Contains(whole, "."); declared[whole] = true {
+				_, whole, _ = strings.Cut(whole, ".")
+			}
+		}
 		for _, d := range s.file.Decls {
 			switch d := d.(type) {
 			case *ast.FuncDecl:
-				declared[d.Name.Name] = true
+				declare(append(receiver(d), d.Name.Name)...)
 			case *ast.GenDecl:
 				for _, spec := range d.Specs {
 					if spec, ok := spec.(*ast.TypeSpec); ok {
-						declared[spec.Name.Name] = true
+						declare(spec.Name.Name)
 					}
 				}
 			}
 		}
 	}
-	named := regexp.MustCompile("`(?:[A-Za-z0-9]+\\.)*([A-Za-z0-9]+)`").FindAllSubmatch(walks, -1)
+	named := regexp.MustCompile("`((?:[A-Za-z0-9]+\\.)*[A-Za-z0-9]+)`").FindAllSubmatch(walks, -1)
 	for _, m := range named {
-		if name := string(m[1]); !declared[name] && name != "Function" { // package.Type.Function
+		if name := string(m[1]); !declared[name] && name != "package.Type.Function" {
 			t.Errorf("walks.md names %s, which is not declared", m[0])
 		}
 	}
 	if referred < 3 || len(named) < 50 {
 		t.Fatalf("%d headings are named, and %d functions", referred, len(named))
 	}
+}
+
+// receiver is the name of the type that d is a method of; empty: of none.
+func receiver(d *ast.FuncDecl) (name []string) {
+	if d.Recv == nil {
+		return nil
+	}
+	ast.Inspect(d.Recv.List[0].Type, func(n ast.Node) bool {
+		if id, ok := n.(*ast.Ident); ok && name == nil {
+			name = []string{id.Name}
+		}
+		return name == nil
+	})
+	return name
 }
 
 // Every fuzz target has seeds checked in beside it, and no seeds are of a target
