@@ -49,7 +49,7 @@ func (h Hook) String() string { return hookNames[h] }
 // Export returns the name of the function a module exports for h.
 func (h Hook) Export() string { return "weir_" + hookNames[h] }
 
-// Status is bits 32–47 of a hook's result (ABI.md §5).
+// Status is bits 32–47 of a hook's result (ABI.md §5.2).
 type Status uint16
 
 // Statuses of ABI v1; 256 and above are the guest's own failures.
@@ -74,7 +74,7 @@ const (
 // Result is what a hook returns.
 type Result uint64
 
-// MakeResult packs a result (ABI.md §5).
+// MakeResult packs a result (ABI.md §5.2).
 func MakeResult(n uint32, s Status, c Cacheability) Result {
 	return Result(uint64(n) | uint64(s)<<32 | uint64(c)<<48)
 }

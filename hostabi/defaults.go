@@ -18,7 +18,7 @@ var Slots = []string{
 }
 
 // DefaultFault is the classification that stands where a policy has no opinion
-// (ABI.md §6.5): the catalogue's for a code, else retryable for 429 and for
+// (ABI.md §6.7): the catalogue's for a code, else retryable for 429 and for
 // 5xx but 501 and 505, which no repetition changes.
 func DefaultFault(in *FaultInput) FaultOutput {
 	if f, ok := Lookup(in.Code); ok {

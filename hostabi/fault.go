@@ -3,7 +3,7 @@ package hostabi
 // FaultCode names anything Weir refuses or loses.
 type FaultCode string
 
-// The catalogue (ABI.md §7). Gap is not a fault but a notice: it stands where
+// The catalogue (ABI.md §7.1). Gap is not a fault but a notice: it stands where
 // a run of messages was shed, and is asked for through the same error hook.
 const (
 	PayloadTooLarge     FaultCode = "payload_too_large"

@@ -137,22 +137,22 @@ type FramingInput struct {
 type FramingOutput struct {
 	Client       Framing
 	Upstream     Framing
-	MaxFrameSize uint32 // bytes; 0: the route's max_frame_size applies
+	MaxFrameSize uint32 // bytes; 0, or more than it: the route's max_frame_size
 }
 
 // FaultInput describes a refusal by Weir or a failure of the upstream.
 type FaultInput struct {
 	Route     string
-	Code      FaultCode
-	Status    uint16 // HTTP status: the upstream's own, else the catalogue's
-	ErrorType string // value of Shape.ErrorTypeHeader, if any
-	Body      []byte // a prefix of an upstream's error body, at most 1 KiB
+	Code      FaultCode // empty: an upstream's own error
+	Status    uint16    // HTTP status: the upstream's own, else the catalogue's
+	ErrorType string    // value of Shape.ErrorTypeHeader, if any
+	Body      []byte    // a prefix of an upstream's error body, at most 1 KiB
 }
 
 // FaultOutput classifies it.
 type FaultOutput struct {
 	Retryable    bool
-	RetryAfterMS uint32 // 0: none given
+	RetryAfterMS uint32 // 0: none given; ignored of what is not retryable
 }
 
 // ErrorInput asks for the envelope of one fault.
@@ -173,7 +173,7 @@ const (
 	ToNobody   Recipient = 2 // counted only
 )
 
-// ErrorOutput is an envelope as a template; the slots are ABI.md §7.
+// ErrorOutput is an envelope as a template; the slots are ABI.md §7.2.
 type ErrorOutput struct {
 	Template    string // none: the native one, and no notice for Gap
 	ContentType string // HTTP; default application/problem+json

@@ -47,16 +47,16 @@ type Limits struct {
 	MaxMessageSize      int64         // one WebSocket message, fragments summed
 	MaxBodySize         int64         // one HTTP request body
 	MaxFrameSize        int64         // one frame of a framed-v1 stream
-	MaxBufferedBytes    int64         // payload queued toward one slow peer
+	MaxBufferedBytes    int64         // waiting toward one slow peer, headers and records included
 	MaxInbox            int           // messages waiting toward the upstream of one tunnel
-	MaxPendingBytes     int64         // payload waiting toward the upstream of one tunnel
+	MaxPendingBytes     int64         // likewise, toward the upstream of one tunnel
 	MaxConnections      int           // optional; process-wide at top level, of the route in a route
 	MaxConnectionsPerIP int           // optional; likewise
-	MaxMemory           int64         // optional; all queues together; likewise
+	MaxMemory           int64         // optional; all queues, and what is held of messages not yet whole; likewise
 	MessageRate         int           // optional; messages per second from one client
 	MessageBurst        int           // messages at once; default max(MessageRate, 1)
-	HandshakeTimeout    time.Duration // request head, WebSocket handshake, each side
-	IdleTimeout         time.Duration // no message either way; keep-alive between requests
+	HandshakeTimeout    time.Duration // TLS handshake, request head, each side of a WebSocket handshake
+	IdleTimeout         time.Duration // no byte of a message either way; keep-alive; a request body that stops
 	WriteTimeout        time.Duration // of a client that takes nothing of an HTTP answer
 	PingInterval        time.Duration // optional; WebSocket pings by Weir
 	SlowConsumerGrace   time.Duration // nothing moves toward a full peer

@@ -9,7 +9,7 @@ import (
 )
 
 // callResults are the label values of weir_policy_calls_total{result}: the
-// statuses of ABI.md §5, the ways a call can fail, and whatever else.
+// statuses of ABI.md §5.2, the ways a call can fail, and whatever else.
 var callResults = []string{
 	"ok", "no_opinion", "bad_input", "unsupported", "guest",
 	"trap", "timeout", "input", "output", "unavailable", otherLabel,

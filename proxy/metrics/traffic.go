@@ -34,7 +34,7 @@ const (
 	DroppedConflated                 // replaced by a newer one
 	DroppedOversize                  // above a ceiling
 	DroppedInboxFull                 // max_inbox waiting toward the upstream
-	DroppedPending                   // ledger bytes or count
+	DroppedPending                   // max_pending_bytes, or no room in max_memory
 	DroppedRateLimited               // message_rate
 	DroppedInvalid                   // not UTF-8, or otherwise refused for its contents
 	DroppedClosed                    // still queued when its tunnel ended

@@ -77,8 +77,7 @@ var carriages = sync.Pool{New: func() any {
 // When Serve returns, x is answered whole, or aborted so that its client knows.
 //
 // Admission is the caller's; framing is asked for here, and applies to the
-// answers of GET and POST. Request bodies pass as they are: not one byte of
-// theirs is merged, split or looked at.
+// answers of GET, HEAD and POST. Request bodies are never framed anew.
 func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID) {
 	if goesNoFurther(&x.Req) {
 		p.AnswerHere(x)
