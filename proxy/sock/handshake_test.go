@@ -20,10 +20,10 @@ func (deaf) Read([]byte) (int, error) { return 0, net.ErrClosed }
 // waits for the peer to take what it is sent: a certificate may be longer than what
 // the kernel holds.
 func TestAHandshakeThatIsNotTakenEnds(t *testing.T) {
-	cert := certificate(t)
-	cert.Certificate = append(cert.Certificate, make([]byte, 8<<20))
+	own, _ := nettest.Certificate()
+	own[0].Certificate = append(own[0].Certificate, make([]byte, 8<<20))
 	x, y := nettest.Pair(t)
-	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	server := Server(y, &tls.Config{Certificates: own})
 	client := tls.Client(deaf{x}, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
 	_ = client.Handshake()                                               // as far as that goes
 	_ = server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -44,9 +44,9 @@ func TestAHandshakeThatIsNotTakenEnds(t *testing.T) {
 
 // The deadline of the read that began it is none for what is written behind it.
 func TestAHandshakeLeavesNoDeadlineForWrites(t *testing.T) {
-	cert := certificate(t)
+	own, _ := nettest.Certificate()
 	x, y := nettest.Pair(t)
-	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	server := Server(y, &tls.Config{Certificates: own})
 	_ = server.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
 	shake(t, tls.Client(x, &tls.Config{InsecureSkipVerify: true}), server) //nolint:gosec // a test's own
 	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {

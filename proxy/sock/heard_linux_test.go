@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"weir/proxy/nettest"
 )
 
 // A handshake message is held until it is whole: a client may begin one of 64 KiB, in
@@ -21,7 +23,8 @@ func TestHandshakeMessagesAreBounded(t *testing.T) {
 	}
 	t.Run("a ClientHello", func(t *testing.T) {
 		s, peer := looped(t, p)
-		c := Server(s, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+		own, _ := nettest.Certificate()
+		c := Server(s, &tls.Config{Certificates: own})
 		_ = c.SetReadDeadline(time.Now().Add(patience))
 		var b []byte
 		for rest := range slices.Chunk(long, 16<<10) {

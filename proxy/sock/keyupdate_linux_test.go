@@ -7,7 +7,6 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"io"
 	"net"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/cpu"
 	"golang.org/x/sys/unix"
 
+	"weir/proxy/nettest"
 	"weir/proxy/poll"
 )
 
@@ -38,12 +38,10 @@ type updater struct {
 func updating(t testing.TB, p *poll.Poller) (*Conn, *updater) {
 	t.Helper()
 	s, peer := looped(t, p)
-	cert := certificate(t)
-	server := Server(s, &tls.Config{Certificates: []tls.Certificate{cert}})
-	pool := x509.NewCertPool()
-	pool.AddCert(cert.Leaf)
+	own, roots := nettest.Certificate()
+	server := Server(s, &tls.Config{Certificates: own})
 	var keys bytes.Buffer
-	u := &updater{t: t, tcp: peer, tls: tls.Client(peer, &tls.Config{RootCAs: pool, ServerName: "weir.test", KeyLogWriter: &keys})}
+	u := &updater{t: t, tcp: peer, tls: tls.Client(peer, &tls.Config{RootCAs: roots, ServerName: "example.com", KeyLogWriter: &keys})}
 	shake(t, u.tls, server)
 	if got := u.tls.ConnectionState().CipherSuite; got != tls.TLS_AES_128_GCM_SHA256 {
 		if !cpu.X86.HasAES && !cpu.ARM64.HasAES && os.Getenv("CI") == "" {

@@ -64,11 +64,11 @@ func (h *held) Write(p []byte) (int, error) {
 // With TLS 1.2 an alert can be seen to come behind data, and is waited for: one that
 // does not come whole takes nothing from what is here.
 func TestAPieceOfAnAlertBehindDataIsNoError(t *testing.T) {
-	cert := certificate(t)
+	own, _ := nettest.Certificate()
 	x, y := nettest.Pair(t)
 	wire := &held{Conn: x}
 	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}) //nolint:gosec // a test's own
-	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	server := Server(y, &tls.Config{Certificates: own})
 	shake(t, client, server)
 	wire.hold = true
 	_, _ = io.WriteString(client, "data")
@@ -93,11 +93,11 @@ func TestAPieceOfAnAlertBehindDataIsNoError(t *testing.T) {
 // What TLS has taken from the socket before the connection came on its loop is
 // told of, though the socket has nothing any more.
 func TestALegIsCalledForWhatTLSHolds(t *testing.T) {
-	cert := certificate(t)
+	own, _ := nettest.Certificate()
 	x, y := nettest.Pair(t)
 	wire := &held{Conn: x}
 	client := tls.Client(wire, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
-	server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+	server := Server(y, &tls.Config{Certificates: own})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := client.Handshake(); err != nil {

@@ -2,13 +2,7 @@ package sock
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"sync"
 	"testing"
 	"time"
@@ -89,12 +83,10 @@ func unblocked(t testing.TB, c *Conn) *Conn {
 
 func tlsPair(t testing.TB, version uint16) (client, server *Conn) {
 	t.Helper()
-	cert := certificate(t)
-	pool := x509.NewCertPool()
-	pool.AddCert(cert.Leaf)
+	own, roots := nettest.Certificate()
 	x, y := nettest.Pair(t)
-	client = Client(x, &tls.Config{RootCAs: pool, ServerName: "weir.test", MaxVersion: version})
-	server = Server(y, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: version})
+	client = Client(x, &tls.Config{RootCAs: roots, ServerName: "example.com", MaxVersion: version})
+	server = Server(y, &tls.Config{Certificates: own, MaxVersion: version})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := server.Handshake(t.Context()); err != nil {
@@ -110,34 +102,6 @@ func tlsPair(t testing.TB, version uint16) (client, server *Conn) {
 	}
 	return client, server
 }
-
-var certificate = func() func(testing.TB) tls.Certificate {
-	var once sync.Once
-	var cert tls.Certificate
-	return func(t testing.TB) tls.Certificate {
-		once.Do(func() {
-			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tmpl := &x509.Certificate{
-				SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "weir.test"}, DNSNames: []string{"weir.test"},
-				NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-				IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-			}
-			der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			leaf, err := x509.ParseCertificate(der)
-			if err != nil {
-				t.Fatal(err)
-			}
-			cert = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-		})
-		return cert
-	}
-}()
 
 // lender lends memory to ReadTo and knows whether any is out.
 type lender struct {
