@@ -51,16 +51,7 @@ func FuzzRequestHead(f *testing.F) {
 		if string(h.Method()) != line[0] || string(h.RequestURI()) != line[1] || string(h.Protocol()) != line[2] {
 			t.Fatalf("%q: %q %q %q", head, h.Method(), h.RequestURI(), h.Protocol())
 		}
-		want := int(info.ContentLength)
-		switch {
-		case info.Chunked:
-			want = -1
-		case want < 0:
-			want = -2
-		}
-		if h.ContentLength() != want {
-			t.Fatalf("%q: length %d, want %d", head, h.ContentLength(), want)
-		}
+		sameLength(t, head, h.ContentLength(), info.ContentLength, info.Chunked)
 		if host := fieldOf(head, "host"); string(h.Host()) != host || string(r.Get("host")) != host || !info.Absolute && string(r.Host) != strings.TrimSuffix(host, ":") {
 			t.Fatalf("%q: host %q and %q, want %q", head, h.Host(), r.Host, host)
 		}
@@ -84,6 +75,21 @@ func sameFields(t *testing.T, head string, h *Header, want iter.Seq2[[]byte, []b
 	}
 	if len(got) > 0 {
 		t.Fatalf("%q: fasthttp has no %q", head, got)
+	}
+}
+
+// sameLength holds that a body is as long as fasthttp, which has it as got, says.
+func sameLength(t *testing.T, head string, got int, length int64, chunked bool) {
+	t.Helper()
+	want := int(length)
+	switch {
+	case chunked:
+		want = -1
+	case want < 0:
+		want = -2
+	}
+	if got != want {
+		t.Fatalf("%q: length %d, want %d", head, got, want)
 	}
 }
 
@@ -132,16 +138,7 @@ func FuzzResponseHead(f *testing.F) {
 		if br.Buffered() != 0 || h.StatusCode() != info.Status {
 			t.Fatalf("%q: status %d, %d bytes left", head, h.StatusCode(), br.Buffered())
 		}
-		want := int(info.ContentLength)
-		switch {
-		case info.Chunked:
-			want = -1
-		case want < 0:
-			want = -2
-		}
-		if h.ContentLength() != want {
-			t.Fatalf("%q: length %d, want %d", head, h.ContentLength(), want)
-		}
+		sameLength(t, head, h.ContentLength(), info.ContentLength, info.Chunked)
 	})
 }
 
