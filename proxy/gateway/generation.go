@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -151,7 +152,7 @@ func policyKey(p *config.Policy) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("policy %q: config: %w", p.Name, err)
 	}
-	return fmt.Sprintf("%x %s %s %s %s", sum(p.Bytes), p.Engine, p.OnFault, p.SHA256, table), nil
+	return fmt.Sprintf("%x %s %s %s %s", sha256.Sum256(p.Bytes), p.Engine, p.OnFault, p.SHA256, table), nil
 }
 
 // addView adds the route's view of its policy, or of the native defaults.

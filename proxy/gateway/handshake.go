@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha1" //nolint:gosec // RFC 6455 §4.2.2 asks for it; it protects nothing
 	"encoding/base64"
 	"errors"
@@ -85,7 +86,7 @@ func (h *handshake) run() bool {
 		return back()
 	}
 	stream.RemoveHops(&x.Resp)
-	if err := firstError(x.Start(0), x.Flush()); err != nil {
+	if err := cmp.Or(x.Start(0), x.Flush()); err != nil {
 		up.Finish(false)
 		return back()
 	}
@@ -137,15 +138,6 @@ func (h *handshake) begin(conn *clientConn, up *upstream.Exchange) bool {
 	begun = true // from here on the tunnel gives all of it back
 	g.start(t)
 	return true
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // checkUpgrade holds the upstream to RFC 6455 §4.1: WebSocket, its accept key,

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -65,7 +64,7 @@ func (g *Gateway) reload() (changed bool, err error) {
 	if old.cfg.Equal(cfg) {
 		return false, nil
 	}
-	if err := g.needsRestart(old.cfg, cfg); err != nil {
+	if err := needsRestart(old.cfg, cfg); err != nil {
 		return false, err
 	}
 	gen, err := g.build(g.life, cfg, old)
@@ -82,7 +81,7 @@ func (g *Gateway) reload() (changed bool, err error) {
 }
 
 // needsRestart refuses what a running process can not change.
-func (g *Gateway) needsRestart(old, cfg *config.Config) error {
+func needsRestart(old, cfg *config.Config) error {
 	var errs []error
 	if was, is := old.Server.Listen, cfg.Server.Listen; was != is {
 		errs = append(errs, restart(cfg.At(fmt.Sprintf("changed from %q to %q: restart weir for it", was, is), "server", "listen")))
@@ -95,8 +94,3 @@ func (g *Gateway) needsRestart(old, cfg *config.Config) error {
 
 // restart marks a problem that a reload cannot solve.
 func restart(e config.Error) error { return fmt.Errorf("%w (%w)", e, admin.ErrConflict) }
-
-func sum(b []byte) []byte {
-	s := sha256.Sum256(b)
-	return s[:]
-}

@@ -106,7 +106,6 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 		return "", nil
 	}
 	in := hostabi.AdmitInput{
-		Route:   rt.Name,
 		Method:  string(x.Req.Method),
 		Host:    string(x.Req.Host),
 		Path:    string(path),
@@ -121,9 +120,6 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 	out := rt.View.Admit(&in)
 	if !out.Deny {
 		return out.LimitClass, nil
-	}
-	if out.Code == "" {
-		out.Code = hostabi.NotAdmitted
 	}
 	return "", &stream.Fault{Code: out.Code, Message: out.Message}
 }

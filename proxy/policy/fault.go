@@ -54,9 +54,9 @@ func (v *View) classifyFault(c hostabi.FaultCode) (*Fault, int64) {
 	return &f, until
 }
 
-// UpstreamFault returns the class of an upstream's error answer. Only the first
-// 1,024 bytes of in.Body are shown to the guest. An answer that the guest calls
-// cacheable is kept by code, status and error type.
+// UpstreamFault returns the class of an upstream's error answer; in.Route is the
+// view's own. Only the first 1,024 bytes of in.Body are shown to the guest. An
+// answer that the guest calls cacheable is kept by code, status and error type.
 func (v *View) UpstreamFault(in *hostabi.FaultInput) Fault {
 	p := v.policy
 	f := Fault{Retryable: hostabi.DefaultFault(in).Retryable}

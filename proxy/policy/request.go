@@ -18,10 +18,10 @@ func (v *View) NeedsAdmit() bool { return v.asks(hostabi.Admit) }
 // wants to see; "*" means all.
 func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
 
-// Admit asks whether a request may pass. While the guest fails, it is denied
-// with policy_failed, or let in when the policy's on_fault is "open". A request
-// above hostabi.MaxInput is denied either way, and one that an answer denies which is
-// otherwise not allowed.
+// Admit asks whether a request may pass; in.Route is the view's own, and a denial
+// has a code. While the guest fails, it is denied with policy_failed, or let in
+// when the policy's on_fault is "open". A request above hostabi.MaxInput is denied
+// either way, and one that an answer denies which is otherwise not allowed.
 func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	if !v.NeedsAdmit() {
 		return hostabi.AdmitOutput{}
@@ -74,9 +74,9 @@ func (v *View) NeedsFraming() bool { return v.asks(hostabi.FramingHook) }
 func (v *View) FramingHeaders() []string { return v.policy.shape.FramingHeaders }
 
 // Framing asks which framing each leg speaks: raw on both when the guest has no
-// opinion or fails. An answer that the guest calls cacheable is kept for inputs
-// that are equal in every byte. before, if not nil, is called before the guest
-// is.
+// opinion or fails; in.Route is the view's own. An answer that the guest calls
+// cacheable is kept for inputs that are equal in every byte. before, if not nil, is
+// called before the guest is.
 func (v *View) Framing(in *hostabi.FramingInput, before func()) hostabi.FramingOutput {
 	p := v.policy
 	if !v.NeedsFraming() {

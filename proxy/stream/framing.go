@@ -58,7 +58,7 @@ func (c *carriage) askFraming() (f framing) {
 	if !c.asksFraming() {
 		return f
 	}
-	in := hostabi.FramingInput{Route: c.route.Name, Transport: hostabi.HTTP, Path: string(path(h))}
+	in := hostabi.FramingInput{Transport: hostabi.HTTP, Path: string(path(h))}
 	for _, name := range v.FramingHeaders() {
 		for _, value := range h.Values(name) {
 			in.Headers = append(in.Headers, hostabi.Header{Name: name, Value: string(value)})

@@ -95,7 +95,7 @@ func (c *carriage) classify() (first []byte, err error) {
 			first, err = body.Next()
 		}
 	}
-	in := hostabi.FaultInput{Route: c.route.Name, Status: uint16(c.up.Info.Status), Body: first}
+	in := hostabi.FaultInput{Status: uint16(c.up.Info.Status), Body: first}
 	c.x.Leave() // a guest may compute for long
 	if name := c.route.View.ErrorTypeHeader(); name != "" {
 		in.ErrorType = string(h.Get(name))
