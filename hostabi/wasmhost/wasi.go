@@ -31,14 +31,14 @@ const (
 // start: a world without arguments, variables, files, time and chance
 // (ABI.md §4). Everything is the same in every instance.
 var wasiFunctions = map[string]hostFunction{
-	"args_get":            {wasm.Sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
+	"args_get":            {wasm.Sig("ii", "i"), answer(always(errnoSuccess))},
 	"args_sizes_get":      {wasm.Sig("ii", "i"), answer(noneOf)},
-	"environ_get":         {wasm.Sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
+	"environ_get":         {wasm.Sig("ii", "i"), answer(always(errnoSuccess))},
 	"environ_sizes_get":   {wasm.Sig("ii", "i"), answer(noneOf)},
 	"clock_time_get":      {wasm.Sig("iIi", "i"), answer(clockTime)},
 	"clock_res_get":       {wasm.Sig("ii", "i"), answer(clockResolution)},
 	"random_get":          {wasm.Sig("ii", "i"), answer(randomGet)},
-	"sched_yield":         {wasm.Sig("", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoSuccess })},
+	"sched_yield":         {wasm.Sig("", "i"), answer(always(errnoSuccess))},
 	"poll_oneoff":         {wasm.Sig("iiii", "i"), answer(pollOneoff)},
 	"proc_exit":           {wasm.Sig("i", ""), procExit},
 	"fd_write":            {wasm.Sig("iiii", "i"), answer(fdWrite)},
@@ -47,8 +47,8 @@ var wasiFunctions = map[string]hostFunction{
 	"fd_seek":             {wasm.Sig("iIii", "i"), answer(standard(errnoSpipe))},
 	"fd_fdstat_get":       {wasm.Sig("ii", "i"), answer(fdstatGet)},
 	"fd_fdstat_set_flags": {wasm.Sig("ii", "i"), answer(standard(errnoSuccess))},
-	"fd_prestat_get":      {wasm.Sig("ii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoBadf })},
-	"fd_prestat_dir_name": {wasm.Sig("iii", "i"), answer(func(*instance, api.Memory, []uint64) uint32 { return errnoBadf })},
+	"fd_prestat_get":      {wasm.Sig("ii", "i"), answer(always(errnoBadf))},
+	"fd_prestat_dir_name": {wasm.Sig("iii", "i"), answer(always(errnoBadf))},
 }
 
 // answer makes a host function of one that returns an error number.
@@ -56,6 +56,11 @@ func answer(f func(in *instance, memory api.Memory, stack []uint64) uint32) func
 	return func(in *instance, memory api.Memory, stack []uint64) {
 		stack[0] = uint64(f(in, memory, stack))
 	}
+}
+
+// always is errno, whatever is asked for.
+func always(errno uint32) func(*instance, api.Memory, []uint64) uint32 {
+	return func(*instance, api.Memory, []uint64) uint32 { return errno }
 }
 
 // standard is errno for the three standard descriptors, badf for others.
