@@ -25,7 +25,8 @@ type ResponseInfo struct {
 
 // Parse reads a whole head, its final blank line included, and keeps a copy of
 // it; method is the request's. The error is an *Error. The rules for fields are
-// those of Request.Parse, but that white space before a colon goes (RFC 9112 §5.1).
+// those of Request.Parse, but that white space before a colon goes (RFC 9112 §5.1), and
+// a Trailer that names what trailers may not have.
 func (r *Response) Parse(head, method []byte) (ResponseInfo, error) {
 	i := ResponseInfo{ContentLength: -1}
 	if err := r.parse(r.keep(head), method, &i); err != nil {
@@ -54,6 +55,9 @@ func (r *Response) parse(head, method []byte, i *ResponseInfo) *Error {
 		}
 		if !ok {
 			break
+		}
+		if equalFold(field.Name, "trailer") && checkTrailerNames(field.Value, f.line) != nil {
+			continue // what it tells ahead goes (appendTrailer)
 		}
 		r.fields = append(r.fields, field)
 		if err := m.field(field, f.line); err != nil {

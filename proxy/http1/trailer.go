@@ -50,9 +50,10 @@ func checkTrailerNames(list []byte, line int) *Error {
 }
 
 // appendTrailer checks a trailer section, its blank line included, and appends
-// it to dst as "Name: value\r\n" lines; spaced: see lines.
-func appendTrailer(dst, section []byte, spaced bool) ([]byte, *Error) {
-	f := lines{rest: section, spaced: spaced}
+// it to dst as "Name: value\r\n" lines. What trailers may not have goes from that of an
+// answer (RFC 9112 §7.1.2); a request is refused for it.
+func appendTrailer(dst, section []byte, answer bool) ([]byte, *Error) {
+	f := lines{rest: section, spaced: answer}
 	for {
 		field, ok, err := f.next()
 		if err != nil {
@@ -62,6 +63,9 @@ func appendTrailer(dst, section []byte, spaced bool) ([]byte, *Error) {
 			return dst, nil
 		}
 		if !allowedInTrailer(field.Name) {
+			if answer {
+				continue
+			}
 			return dst, &Error{Status: 400, Reason: "a trailer field that trailers may not have"}
 		}
 		dst = field.AppendTo(dst)

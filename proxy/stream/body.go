@@ -18,12 +18,14 @@ func tooLarge(actual, limit int64) string {
 }
 
 // requestBody hands a client's body on as it arrives and counts it. What the
-// upstream's sender asks besides Read is http1's.
+// upstream's sender asks besides Read and Trailer is http1's.
 type requestBody struct {
 	*http1.BodyReader
-	limit int64 // bytes
-	read  int64
-	ended atomic.Bool // nothing more will be read
+	goesOn  func(name []byte) bool // of a field in the trailer; bound once
+	trailer []byte                 // what Trailer returns
+	limit   int64                  // bytes
+	read    int64
+	ended   atomic.Bool // nothing more will be read
 }
 
 func (b *requestBody) reset(r *http1.BodyReader, limit int64) {
@@ -41,6 +43,12 @@ func (b *requestBody) Read(p []byte) (int, error) {
 		b.ended.Store(true)
 	}
 	return n, err
+}
+
+// Trailer returns the lines of the trailer that go on.
+func (b *requestBody) Trailer() []byte {
+	b.trailer = appendLines(b.trailer[:0], b.BodyReader.Trailer(), b.goesOn)
+	return b.trailer
 }
 
 var _ io.Reader = (*requestBody)(nil)

@@ -170,6 +170,17 @@ func (s *forwarder) rewrittenForwarded(key, value []byte, f *forwarding) bool {
 	return true
 }
 
+// goesOn tells whether a field of the request's trailer does, behind forward: many a
+// server takes it for one of the head.
+func (s *forwarder) goesOn(name []byte) bool {
+	return !hopByHop(name) && !s.listed.has(name) && !namesRequest(name)
+}
+
+// namesRequest tells the fields that do, and that the upstream is to have from Weir alone.
+func namesRequest(name []byte) bool {
+	return len(name) == len("x-request-id") && foldFields(name, "x-request-id") || foldEqual(name, "traceparent") || foldEqual(name, "tracestate")
+}
+
 // addFields appends what Weir says itself.
 func (s *forwarder) addFields(src *http1.Request, f *forwarding) {
 	proto := schemeHTTP

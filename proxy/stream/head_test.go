@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -265,4 +266,41 @@ func TestTrailers(t *testing.T) {
 	if got := (<-trailers).Get("X-Count"); got != "3" {
 		t.Errorf("the upstream got X-Count %q", got)
 	}
+}
+
+// RFC 9110 §7.6.1: a field that Connection lists goes from the trailer, too; and what
+// names the request does so once, since many a server takes trailers for fields of the head.
+func TestTrailersHoldWhatMayGoOn(t *testing.T) {
+	trailers := make(chan http.Header, 1)
+	r := newRig(t, script(t, func(p *peer) {
+		req := p.request()
+		_, _ = io.Copy(io.Discard, req.Body)
+		trailers <- req.Trailer
+		p.send("HTTP/1.1 200 OK\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\nx-hop: 1\r\nProxy-Load: 1\r\n\r\n")
+	}))
+	resp, body, err := r.exchange("POST / HTTP/1.1\r\nHost: a\r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n" +
+		"X-Request-Id: mine\r\nX_Request_ID: mine\r\nTraceparent: 00-1\r\nTracestate: a=b\r\nX-HOP: 1\r\nProxy-Load: 1\r\nX-Count: 3\r\n\r\n")
+	if want := (http.Header{"X-Sum": {"1"}}); err != nil || string(body) != "ok" || !reflect.DeepEqual(resp.Trailer, want) {
+		t.Errorf("the client got %q %v, %v", body, resp.Trailer, err)
+	}
+	if got, want := <-trailers, (http.Header{"X-Count": {"3"}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("the upstream got %v", got)
+	}
+}
+
+// A recipient may discard trailer fields (RFC 9112 §7.1.2): an answer is not lost for one.
+func TestAnAnswerIsNotLostForItsTrailer(t *testing.T) {
+	f := func(announced string) {
+		t.Helper()
+		r := newRig(t, answering(t, "HTTP/1.1 200 OK\r\nTrailer: "+announced+"\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"+
+			"Content-Type: text/html\r\nContent-Length: 5\r\nSet-Cookie: a=b\r\nX-Sum: 1\r\n\r\n"))
+		resp, body, err := r.get()
+		if want := (http.Header{"X-Sum": {"1"}}); err != nil || resp.StatusCode != 200 || string(body) != "ok" || !reflect.DeepEqual(resp.Trailer, want) {
+			t.Errorf("%q: %d %q %v, %v", announced, resp.StatusCode, body, resp.Trailer, err)
+		}
+	}
+	f("X-Sum")
+	f("X-Sum, Content-Type")
+	f("Content-Length")
+	f("")
 }

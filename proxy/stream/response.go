@@ -12,10 +12,11 @@ import (
 	"weir/proxy/http1"
 )
 
-// cleanResponse removes the hop-by-hop fields of an upstream's answer. One without a
+// cleanResponse removes the hop-by-hop fields of an upstream's answer, and notes what
+// Connection lists. One without a
 // Date gets that of now (RFC 9110 §6.6.1).
-func cleanResponse(h *http1.Response, now time.Time) {
-	RemoveHops(h)
+func cleanResponse(h *http1.Response, listed *options, now time.Time) {
+	removeHops(h, listed)
 	if h.Get("date") == nil {
 		h.AddDate(now)
 	}
@@ -25,7 +26,11 @@ func cleanResponse(h *http1.Response, now time.Time) {
 // Connection lists, but for the Upgrade of a 101 or a 426, which must have one
 // (RFC 9110 §15.2.2, §15.5.22).
 func RemoveHops(h *http1.Response) {
-	var listed options
+	removeHops(h, new(options))
+}
+
+func removeHops(h *http1.Response, listed *options) {
+	listed.b = listed.b[:0]
 	for _, f := range h.Fields() {
 		if foldEqual(f.Name, "connection") {
 			listed.add(f.Value)
@@ -66,11 +71,19 @@ func ofBytes(name []byte) bool {
 	return false
 }
 
-// appendTrailer appends the lines of an upstream's trailer, when the body is framed
-// anew without what is true only of the bytes that the upstream sent.
-func (f framing) appendTrailer(dst, lines []byte) []byte {
+// appendTrailer appends the lines of an upstream's trailer without hop-by-hop fields;
+// when the body is framed anew, without what is true only of the bytes that the upstream
+// sent.
+func (c *carriage) appendTrailer(dst, lines []byte) []byte {
+	return appendLines(dst, lines, func(name []byte) bool {
+		return !hopByHop(name) && !c.listed.has(name) && !(c.framing.changes() && ofBytes(name))
+	})
+}
+
+// appendLines appends the lines of a trailer that may go on.
+func appendLines(dst, lines []byte, goesOn func(name []byte) bool) []byte {
 	for line := range bytes.Lines(lines) {
-		if name, _, _ := bytes.Cut(line, []byte{':'}); !f.changes() || !ofBytes(name) {
+		if name, _, _ := bytes.Cut(line, []byte{':'}); goesOn(name) {
 			dst = append(dst, line...)
 		}
 	}

@@ -54,6 +54,7 @@ type carriage struct {
 	forwarder forwarder
 	body      requestBody
 	framing   framing
+	listed    options // by the Connection of the answer
 
 	// Bound once for all exchanges:
 	watch   func(gone func()) (stop func()) // x.Watch
@@ -68,6 +69,7 @@ var carriages = sync.Pool{New: func() any {
 	c.leave = func() { c.x.Leave() }
 	c.retry = c.retryable
 	c.interim = c.passInterim
+	c.body.goesOn = c.forwarder.goesOn
 	return c
 }}
 
@@ -232,7 +234,7 @@ func (c *carriage) bodyFault(err error, f *Fault) bool {
 func (c *carriage) answer() (status int, err error) {
 	x, up := c.x, c.up
 	status = up.Info.Status
-	cleanResponse(&x.Resp, time.Now())
+	cleanResponse(&x.Resp, &c.listed, time.Now())
 	c.vary(status)
 	var first []byte
 	var end error
@@ -269,7 +271,7 @@ func (c *carriage) answer() (status int, err error) {
 		if err := c.carry(first, end, length); err != nil {
 			return status, c.abort(err)
 		}
-		x.Trailer = c.framing.appendTrailer(x.Trailer[:0], up.Body.Trailer())
+		x.Trailer = c.appendTrailer(x.Trailer[:0], up.Body.Trailer())
 	}
 	c.end(true)
 	if err := x.Finish(); err != nil {
