@@ -242,8 +242,8 @@ func (b *BodyReader) Trailer() []byte {
 }
 
 // Interrupt makes a Read that waits for a client return ErrInterrupted, now and
-// from here on; the connection ends after the answer. It does nothing to the
-// body of a response.
+// from here on; an answer by Respond says that the connection ends. It does nothing to
+// the body of a response.
 func (b *BodyReader) Interrupt() {
 	if b.x != nil {
 		b.x.c.interrupt()

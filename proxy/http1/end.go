@@ -32,12 +32,17 @@ func (x *Exchange) discardBuffered() bool {
 	return x.Body.Done()
 }
 
-// discard does the same, and waits a little for the rest of a small body.
+// discard does the same behind the handler, where no interrupt counts any more, and waits
+// a little for the rest of a small body.
 func (x *Exchange) discard() bool {
+	x.c.resume()
+	if x.body.err == ErrInterrupted {
+		x.body.err = nil
+	}
 	if x.discardBuffered() {
 		return true
 	}
-	if x.c.interrupted.Load() || x.body.left > drainBytes {
+	if x.body.left > drainBytes {
 		return false
 	}
 	x.c.wait(drainTime, false)

@@ -191,6 +191,45 @@ func TestInterruptEndsAWaitingRead(t *testing.T) {
 	c.expectEnd()
 }
 
+// An answer of unknown length cannot say ahead that the connection ends with it, and so
+// a client sends on.
+func TestARequestFollowsAnAnswerThatWasOverBeforeItsBody(t *testing.T) {
+	for name, request := range map[string][2]string{
+		"counted": {"Content-Length: 5\r\n\r\nhel", "lo"},
+		"chunked": {"Transfer-Encoding: chunked\r\n\r\n5\r\nhel", "lo\r\n1\r\nx\r\n0\r\n\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := make(chan struct{})
+			c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
+				if x.Body == nil {
+					hello(x)
+					return
+				}
+				result := make(chan error, 1)
+				_, _ = io.ReadFull(x.Body, make([]byte, 3))
+				go func() {
+					_, err := x.Body.Read(make([]byte, 1))
+					result <- err
+				}()
+				_ = x.Start(-1)
+				x.Body.Interrupt()
+				if err := nettest.Within(t, result, "the interrupted read"); err != ErrInterrupted {
+					t.Error(err)
+				}
+				if err := x.Finish(); err != nil {
+					t.Error(err)
+				}
+				nettest.Within(t, sent, "the next request")
+			}}))
+			c.send("POST / HTTP/1.1\r\nHost: a\r\n" + request[0])
+			c.expect("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+			c.send(request[1] + "GET /b HTTP/1.1\r\nHost: a\r\n\r\n")
+			close(sent)
+			c.expect("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/b")
+		})
+	}
+}
+
 func TestWatchSeesTheClientLeave(t *testing.T) {
 	for name, leave := range map[string]func(c *client){
 		"closed":      func(c *client) { _ = c.nc.Close() },
