@@ -13,8 +13,7 @@ import (
 )
 
 // cleanResponse removes the hop-by-hop fields of an upstream's answer, and notes what
-// Connection lists. One without a
-// Date gets that of now (RFC 9110 §6.6.1).
+// Connection lists. One without a Date gets that of now (RFC 9110 §6.6.1).
 func cleanResponse(h *http1.Response, listed *options, now time.Time) {
 	removeHops(h, listed)
 	if h.Get("date") == nil {
