@@ -69,3 +69,31 @@ func TestProgressIsMonotonic(t *testing.T) {
 		t.Errorf("%v after %v", last, s.began)
 	}
 }
+
+// Weir was stopped, and an answer that came meanwhile is not read yet: the wait that is
+// found over so late lasts a little longer, once.
+func TestALateTickIsPutOff(t *testing.T) {
+	f := func(waited time.Duration, want error) {
+		t.Helper()
+		began := time.Now()
+		e := &Exchange{timeout: 10 * time.Second, began: began}
+		due, err := e.tick(began.Add(waited))
+		if !errors.Is(err, want) {
+			t.Errorf("after %v: %v, want %v", waited, err, want)
+		}
+		if err != nil {
+			return
+		}
+		if now := began.Add(max(waited, e.timeout)); !due.After(began.Add(waited)) || due.After(now.Add(late)) {
+			t.Errorf("after %v: looked at again in %v", waited, due.Sub(began))
+		}
+		if _, err := e.tick(due); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("at %v: %v, want it over", due.Sub(began), err)
+		}
+	}
+	f(9*time.Second, nil)
+	f(10*time.Second, os.ErrDeadlineExceeded)
+	f(11*time.Second, os.ErrDeadlineExceeded)
+	f(12*time.Second, nil)
+	f(time.Hour, nil)
+}

@@ -197,7 +197,10 @@ func (e *Exchange) look(now time.Time) {
 func (e *Exchange) tick(now time.Time) (time.Time, error) {
 	e.look(now)
 	if limit := e.limit(now); !limit.IsZero() && !limit.After(now) {
-		return time.Time{}, os.ErrDeadlineExceeded
+		if now.Sub(limit) <= late {
+			return time.Time{}, os.ErrDeadlineExceeded
+		}
+		e.putOff(now)
 	}
 	e.startWatch()
 	if e.gotHead { // until then there is response_timeout
@@ -208,6 +211,20 @@ func (e *Exchange) tick(now time.Time) (time.Time, error) {
 		}
 	}
 	return e.due(now), nil
+}
+
+// late is how long after its limit a wait may end and count. One that ends later was
+// that of a process that was stopped, and has yet to read what came: it lasts as long
+// once more.
+const late = time.Second
+
+// putOff has the wait at hand be over in that time.
+func (e *Exchange) putOff(now time.Time) {
+	if e.gotHead {
+		e.bodyDue = now.Add(late)
+	} else {
+		e.taken = now.Add(late - e.timeout)
+	}
 }
 
 // watchStream has the client of a stream watched at the first wait, when a loop
