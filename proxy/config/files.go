@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -38,7 +39,7 @@ func Within(dir string) (Files, error) {
 func (f Files) Read(path string) ([]byte, error) { return f.read(path, maxFile) }
 
 // Hold reports whether a file at path could be read if there was one: whether
-// its directory is within bounds.
+// its directory, or what there is of it, is within bounds.
 func (f Files) Hold(path string) bool {
 	if f.dir == "" {
 		return true
@@ -48,7 +49,10 @@ func (f Files) Hold(path string) bool {
 		return false
 	}
 	defer root.Close()
-	_, err = root.Stat(filepath.Dir(rel))
+	for err = fs.ErrNotExist; errors.Is(err, fs.ErrNotExist) && rel != "."; {
+		rel = filepath.Dir(rel)
+		_, err = root.Stat(rel)
+	}
 	return err == nil
 }
 

@@ -87,7 +87,7 @@ func TestConfinement(t *testing.T) {
 			t.Errorf("%s is held: %v", path, files.Hold(path))
 		}
 	}
-	for _, path := range []string{dir + "/later.wasm", dir + "/plugins/later.wasm"} {
+	for _, path := range []string{dir + "/later.wasm", dir + "/plugins/later.wasm", dir + "/later/and/later.wasm"} {
 		if !files.Hold(path) || !(Files{}).Hold(path) {
 			t.Errorf("%s is not held", path)
 		}
