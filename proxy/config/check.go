@@ -67,6 +67,9 @@ func printable(s string) bool {
 
 func visible(s string) bool { return printable(s) && !strings.Contains(s, " ") }
 
+// maxToken is what the admin listener takes beside the other fields of a request.
+const maxToken = 8 << 10
+
 // checkToken accepts what a client can send behind "Bearer ". It never repeats
 // the token.
 func checkToken(s string) (string, error) {
@@ -75,6 +78,9 @@ func checkToken(s string) (string, error) {
 	}
 	if !visible(s) {
 		return "", errors.New("contains a space or a character that is not ASCII; it could not be sent in a header")
+	}
+	if len(s) > maxToken {
+		return "", fmt.Errorf("has %d bytes; at most %d are allowed, as a header must hold it", len(s), maxToken)
 	}
 	return s, nil
 }
