@@ -35,7 +35,8 @@ builds everything anew beside what runs, and only then changes over: no
 connection notices, and on any error nothing changes.
 
 Weir also does so by itself when the file or a policy changes, and on SIGHUP.
-What this command adds is the answer. A change of the token is left to Weir: until
+What this command adds is the answer. Of a file with mistakes in itself it says
+them without asking Weir, which finds them when it reads the file. A change of the token is left to Weir: until
 it has taken that up, it does not know who asks with the new one.
 
 Exit status: 0 when the configuration is in force, also when it was before, 1 when
