@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -59,7 +60,11 @@ func (l sparing) Accept() (net.Conn, error) {
 // listeners do not know their zone.
 func listenOn(address string, lc net.ListenConfig) (net.Listener, error) {
 	lc.SetMultipathTCP(false)
-	return lc.Listen(context.Background(), "tcp", address)
+	network := "tcp"
+	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Is4() {
+		network = "tcp4" // else 0.0.0.0 would be every address of IPv6, too
+	}
+	return lc.Listen(context.Background(), network, address)
 }
 
 // adminServer is the admin listener with what a reload may change.
