@@ -134,8 +134,11 @@ func localURL(address string) string {
 	if err != nil {
 		return "http://" + address
 	}
-	if a, err := netip.ParseAddr(host); host == "" || err == nil && a.IsUnspecified() {
+	switch a, err := netip.ParseAddr(host); {
+	case host == "" || err == nil && a == netip.IPv6Unspecified():
 		host = "localhost"
+	case err == nil && a == netip.IPv4Unspecified():
+		host = "127.0.0.1" // "localhost" may be [::1] first, where somebody else may listen
 	}
 	return "http://" + strings.ReplaceAll(net.JoinHostPort(host, port), "%", "%25") // of a zone (RFC 6874)
 }
