@@ -107,6 +107,9 @@ func (c *Conn) Handshake(ctx context.Context) error {
 	if c.tls == nil {
 		return nil
 	}
+	if c.tls.unshaken.Load() {
+		return errUnshaken
+	}
 	if t := c.task; t != nil {
 		c.Bind(nil)
 		defer c.Bind(t)
@@ -117,7 +120,10 @@ func (c *Conn) Handshake(ctx context.Context) error {
 		_ = c.tcp.SetWriteDeadline(time.Time{})
 		c.tls.heard = 0
 		c.tls.shaken.Store(true)
-	} else if c.unshaken != nil {
+		return nil
+	}
+	c.tls.unshaken.Store(true)
+	if c.unshaken != nil {
 		c.unshaken(err)
 	}
 	return err
@@ -279,6 +285,10 @@ func (c *Conn) SetDeadline(t time.Time) error { return c.tcp.SetDeadline(t) }
 // shakes hands writes too, and has no longer for that.
 func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.tls != nil && !c.tls.shaken.Load() {
+		c.tls.due.Store(nil)
+		if t.After(time.Now()) {
+			c.tls.due.Store(&t)
+		}
 		return c.tcp.SetDeadline(t)
 	}
 	return c.tcp.SetReadDeadline(t)

@@ -56,3 +56,49 @@ func TestAHandshakeLeavesNoDeadlineForWrites(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A process that was stopped finds the deadline of a handshake over before it has read
+// what came meanwhile: the handshake lasts a little longer, once.
+func TestALateHandshakeIsPutOff(t *testing.T) {
+	cert := certificate(t)
+	f := func(over time.Duration, want bool) {
+		t.Helper()
+		x, y := nettest.Pair(t)
+		server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+		due := time.Now().Add(-over)
+		server.tls.due.Store(&due)
+		_ = y.SetDeadline(due)
+		client := tls.Client(x, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test's own
+		go func() {
+			if client.Handshake() == nil {
+				_, _ = client.Write([]byte("x"))
+			}
+		}()
+		n, err := server.Read(make([]byte, 1))
+		if got := n == 1; got != want {
+			t.Errorf("over for %v: it was read: %v (%v)", over, got, err)
+		}
+	}
+	f(0, false)
+	f(30*time.Second, true)
+}
+
+// A deadline that ended a handshake is not told again: who sets another and tries again
+// would do so without end.
+func TestAHandshakeFailsOnce(t *testing.T) {
+	_, y := nettest.Pair(t)
+	server := Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+	told := 0
+	server.OnHandshakeError(func(error) { told++ })
+	_ = server.SetReadDeadline(time.Unix(1, 0))
+	if _, err := server.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	_ = server.SetReadDeadline(time.Now().Add(time.Hour))
+	if _, err := server.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the second read: %v", err)
+	}
+	if told != 1 {
+		t.Errorf("told %d times", told)
+	}
+}

@@ -45,11 +45,13 @@ type secure struct {
 	tcp  TCP
 	ctl  func(func(uintptr)) error
 
-	shaken    atomic.Bool // Handshake has succeeded
-	server    bool        // the peer is a client
-	heard     int         // bytes from TCP since the handshake, or plaintext, came last
-	fin       bool        // TCP has ended, and no closure alert came before; until unblock
-	dry       bool        // exhausted asks: nothing more comes from TCP
+	shaken    atomic.Bool               // Handshake has succeeded
+	unshaken  atomic.Bool               // it has failed
+	due       atomic.Pointer[time.Time] // when a handshake is to end; nil: at no time to come
+	server    bool                      // the peer is a client
+	heard     int                       // bytes from TCP since the handshake, or plaintext, came last
+	fin       bool                      // TCP has ended, and no closure alert came before; until unblock
+	dry       bool                      // exhausted asks: nothing more comes from TCP
 	records   records
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
@@ -86,6 +88,21 @@ func (s *secure) read(fd uintptr, p []byte) (int, error) {
 	}
 	return 0, err
 }
+
+// late is how long after its deadline a read of a handshake may end and count. One that
+// ends later was that of a process that was stopped, and has yet to read what came:
+// crypto/tls would not try it again.
+const late = time.Second
+
+// putOff gives such a handshake that time, once; false: it is over.
+func (s *secure) putOff() bool {
+	due := s.due.Swap(nil)
+	return due != nil && time.Since(*due) > late && s.tcp.SetDeadline(time.Now().Add(late)) == nil
+}
+
+// errUnshaken is what follows on the error of a handshake, which crypto/tls would tell
+// again: a deadline that may be another by then.
+var errUnshaken = errors.New("sock: the TLS handshake has failed")
 
 // exhausted reports whether conn holds nothing that was read from TCP, decrypted or
 // not. Nobody can look into it; but it can be asked for more.
@@ -275,6 +292,9 @@ func (b *beneath) Read(p []byte) (int, error) {
 		return 0, errWouldBlock
 	}
 	n, err := b.tcp.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !b.shaken.Load() && (*secure)(b).putOff() {
+		n, err = b.tcp.Read(p)
+	}
 	begun := b.records.follow(p[:n])
 	if s, ok := b.tcp.(*Socket); ok {
 		s.steps(begun - 1) // the read itself was one
