@@ -74,13 +74,13 @@ func TestSentencesOfABIEqualTheCode(t *testing.T) {
 		fmt.Sprintf("grows as much within %d calls", youngCalls),
 		fmt.Sprintf("at most by %d MiB", growthMax>>20),
 		fmt.Sprintf("at most %v ms each", float64(maxStep)/float64(time.Millisecond)),
-		fmt.Sprintf("at most %.0f s, the policy is not asked", breakerMax.Seconds()),
+		fmt.Sprintf("at most %.0f s, it is not asked", breakerMax.Seconds()),
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("ABI.md does not say %q", want)
 		}
 	}
 	if breakerFaults != 5 || breakerFirst != time.Second {
-		t.Error("ABI.md says that five failed calls open the breaker for a second")
+		t.Error("ABI.md says that five failed calls of a hook open its breaker for a second")
 	}
 }

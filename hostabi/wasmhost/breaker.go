@@ -13,11 +13,11 @@ const (
 	breakerMax    = 30 * time.Second // and at most, doubling with each failed trial
 )
 
-// breaker stops calls to a guest that keeps failing. It is closed until
+// breaker stops calls of a hook that keeps failing. It is closed until
 // breakerFaults calls in a row failed, then open for a while, then half-open:
 // one trial decides. Time is an argument.
 type breaker struct {
-	quiet atomic.Bool // closed and without a recent fault: the state of all but a sick guest
+	quiet atomic.Bool // closed and without a recent fault: the state of all but a sick hook
 
 	mu     sync.Mutex
 	faults int           // in a row

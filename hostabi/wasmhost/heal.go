@@ -26,10 +26,10 @@ func (m *Module) discard(in *instance, f *Fault, trial bool) {
 
 // failed counts a call that failed, and tells it.
 func (m *Module) failed(f *Fault, trial bool) {
-	opened, wait := m.breaker.failure(time.Now(), trial)
+	opened, wait := m.breakers[f.Hook].failure(time.Now(), trial)
 	m.log.say("warn", fmt.Sprintf("hook %s: %s: %s", f.Hook, f.Kind, firstLine(f.Err)))
 	if opened {
-		m.log.say("error", fmt.Sprintf("not called for %v after repeated faults", wait))
+		m.log.say("error", fmt.Sprintf("hook %s: not called for %v after repeated faults", f.Hook, wait))
 	}
 }
 

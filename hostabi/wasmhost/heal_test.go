@@ -92,7 +92,7 @@ func TestATrialWithoutAnInstance(t *testing.T) {
 		}
 		defer m.Close()
 		for range breakerFaults {
-			m.breaker.failure(time.Now(), false)
+			m.breakers[hostabi.Admit].failure(time.Now(), false)
 		}
 		busy := <-m.slots
 		time.Sleep(breakerFirst)

@@ -74,9 +74,9 @@ type Module struct {
 	// slots holds every instance that is idle. One slot that faulted is out
 	// until it is replaced; while closing, an empty slot comes back as nil, so
 	// Close has collected everything when it has received len(slots) times.
-	slots   chan *instance
-	breaker *breaker
-	down    [hostabi.NumHooks]*Fault // answers while the breaker is open
+	slots    chan *instance
+	breakers [hostabi.NumHooks]*breaker
+	down     [hostabi.NumHooks]*Fault // answers while the hook's breaker is open
 
 	done      chan struct{} // closed by Close
 	closing   sync.Once
@@ -127,12 +127,14 @@ func newModule(o Options) *Module {
 	o.Instances = cmp.Or(o.Instances, min(processors, maxInstances))
 	o.leanFrom = cmp.Or(o.leanFrom, leanFrom)
 	m := &Module{
-		opts:    o,
-		epoch:   time.Now(),
-		slots:   make(chan *instance, o.Instances),
-		spare:   make(chan *instance, 1),
-		breaker: newBreaker(),
-		done:    make(chan struct{}),
+		opts:  o,
+		epoch: time.Now(),
+		slots: make(chan *instance, o.Instances),
+		spare: make(chan *instance, 1),
+		done:  make(chan struct{}),
+	}
+	for h := range m.breakers {
+		m.breakers[h] = newBreaker()
 	}
 	m.growth.Store(growthFirst)
 	m.log = newLogger(o.Log, m.now)
@@ -237,13 +239,14 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	if len(in) > hostabi.MaxInput {
 		return out, 0, m.fault(h, Input, fmt.Errorf("input of %d bytes exceeds %d", len(in), hostabi.MaxInput))
 	}
-	ok, trial := m.breaker.allow(m.epoch.Add(start))
+	breaker := m.breakers[h]
+	ok, trial := breaker.allow(m.epoch.Add(start))
 	if !ok {
 		return out, 0, m.down[h]
 	}
 	inst, err := m.take()
 	if err != nil {
-		m.breaker.cancel(trial)
+		breaker.cancel(trial)
 		return out, 0, m.fault(h, Unavailable, err)
 	}
 	var r hostabi.Result
@@ -258,7 +261,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 			m.healing.Go(m.heal) // as in discard
 			f := m.fault(h, Unavailable, err)
 			if _, late := errors.AsType[*LateError](err); late {
-				m.breaker.cancel(trial)
+				breaker.cancel(trial)
 			} else {
 				m.failed(f, trial)
 			}
@@ -268,7 +271,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	}
 	if err == nil {
 		m.put(inst)
-		m.breaker.success(trial)
+		breaker.success(trial)
 		return out, r, nil
 	}
 	f := m.fault(h, kind, err)
@@ -346,7 +349,7 @@ type Info struct {
 	Calls       int64
 	Faults      int64  // calls that produced no answer
 	Retired     int64  // instances replaced because their memory had grown
-	Breaker     string // "closed", "open" or "half-open"
+	Breaker     string // "closed", "open" or "half-open": the worst of its hooks'
 	MemoryBytes int64  // linear memory of all instances
 	GrownBytes  int64  // that memory grew by in hooks, also of instances that are gone
 }
@@ -361,10 +364,19 @@ func (m *Module) Info() Info {
 		Calls:       m.calls.Load(),
 		Faults:      m.faults.Load(),
 		Retired:     m.retired.Load(),
-		Breaker:     m.breaker.state(time.Now()),
+		Breaker:     m.breakerState(time.Now()),
 		MemoryBytes: m.memBytes.Load(),
 		GrownBytes:  m.grown.Load(),
 	}
+}
+
+// breakerState is the worst state of a hook's breaker at now.
+func (m *Module) breakerState(now time.Time) string {
+	worst := "closed"
+	for _, b := range m.breakers {
+		worst = max(worst, b.state(now)) // closed, half-open, open
+	}
+	return worst
 }
 
 // Close refuses further calls, waits for those in flight (each ends within 10

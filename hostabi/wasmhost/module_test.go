@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"weir/hostabi"
@@ -224,6 +225,41 @@ func TestRepeatedFaultsOpenTheBreaker(t *testing.T) {
 		healed(t, m, hostabi.Classify) // after a second
 		if b := m.Info().Breaker; b != "closed" {
 			t.Errorf("the breaker is %s after a good trial", b)
+		}
+	})
+}
+
+// A hook that fails is not asked any more, however well others do: each call that it
+// fails takes them an instance.
+func TestEachHookHasItsOwnBreaker(t *testing.T) {
+	wasm := NewGuest().Hook(hostabi.FramingHook, Unreachable).Build()
+	synctest.Test(t, func(t *testing.T) {
+		traps := 0
+		m, err := Load(t.Context(), Options{Name: "p", Wasm: wasm, Engine: Interpreter, Instances: 1, OnCall: func(_ hostabi.Hook, result string, _ time.Duration) {
+			if result == string(Trap) {
+				traps++
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		for range 10 * breakerFaults {
+			if got := ask(m, hostabi.Admit, "good"); got != "good" {
+				t.Fatalf("the hook that does well: %q", got)
+			}
+			ask(m, hostabi.FramingHook, "x")
+			synctest.Wait() // for another instance
+		}
+		if b := m.Info().Breaker; traps != breakerFaults || b != "open" {
+			t.Errorf("%d calls failed, and the breaker is %s", traps, b)
+		}
+		time.Sleep(breakerFirst)
+		if b := m.Info().Breaker; b != "half-open" {
+			t.Errorf("the breaker is %s after %v", b, breakerFirst)
+		}
+		if got := ask(m, hostabi.Admit, "good"); got != "good" || m.Info().Breaker != "half-open" {
+			t.Errorf("another hook decides the trial: %q, the breaker is %s", got, m.Info().Breaker)
 		}
 	})
 }
