@@ -34,6 +34,7 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	}
 	c.image, c.whole = img, nil
 	c.put(k)
+	c.draft.Begun()
 	return nil
 }
 

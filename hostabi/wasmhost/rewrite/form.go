@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"slices"
 	"strconv"
 
 	"weir/hostabi/wasmhost/wasm"
@@ -62,6 +63,16 @@ func (d *Draft) Marks() int { return (len(d.funcs) + 63) / 64 }
 
 // States is how many globals may change, once the module was written.
 func (d *Draft) States() int { return len(d.mutable) }
+
+// Begun lets go of what only the beginning of a module needs, a third of a Go guest,
+// and of the bytes that the draft was made of: it is written with Pages from now on.
+func (d *Draft) Begun() {
+	d.sections[wasm.SecStart], d.sections[wasm.SecData], d.sections[wasm.SecDataCount] = nil, nil, nil
+	for id, s := range d.sections {
+		d.sections[id] = slices.Clone(s)
+	}
+	d.names, d.prints = slices.Clone(d.names), nil
+}
 
 // WorthLean reports whether a module is to be run lean: it has that many bytes of
 // code, and its state is its memory and numbers. The second is certain once it

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 
@@ -52,6 +53,34 @@ func TestReach(t *testing.T) {
 	}
 	if before.Has(0) {
 		t.Error("the set it began with has changed")
+	}
+}
+
+// A module that has begun is written as before, and nothing else of its bytes is kept.
+func TestABegunModuleKeepsNoBytesOfItsFile(t *testing.T) {
+	g := NewGuest()
+	g.Start = []byte{}
+	module := wasm.AppendSection(g.Build(), wasm.SecData, Join([]byte{1, 0}, I32(0), []byte{wasm.OpEnd, 1, 'a'}))
+	module = wasm.AppendSection(module, wasm.SecCustom, Join(wasm.AppendName(nil, "name"), []byte{1, 4, 1, 0, 1, 'f'}))
+	d, err := Prepare(module, importable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func() []byte {
+		b, err := d.Write(Form{Pages: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	before := write()
+	d.Begun()
+	clear(module)
+	if !bytes.Equal(write(), before) {
+		t.Error("it is written otherwise")
+	}
+	if d.sections[wasm.SecData] != nil {
+		t.Error("its data is kept")
 	}
 }
 

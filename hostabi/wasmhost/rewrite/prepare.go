@@ -38,7 +38,7 @@ type Facts struct {
 }
 
 // Draft is a module that was taken apart and checked, to be written as often as
-// needed. One goroutine at a time uses it. It keeps the bytes it was made of.
+// needed. One goroutine at a time uses it. It keeps the bytes it was made of, until Begun.
 type Draft struct {
 	Facts
 	sections [numSections][]byte
