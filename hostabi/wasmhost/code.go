@@ -33,6 +33,7 @@ type code struct {
 	mu   sync.Mutex           // guards the cores' counts
 
 	// Of a module that is run lean (lean.go).
+	known  *memory
 	draft  *rewrite.Draft
 	making sync.Mutex // held while a core is made
 	whole  []byte     // the module to rehearse; guarded by making, as is what follows
@@ -68,7 +69,7 @@ func acquire(ctx context.Context, m *Module) (c *code, compiled bool, err error)
 	codes.Lock()
 	c = codes.m[key]
 	if c == nil {
-		c = &code{key: key, hash: hex.EncodeToString(key.hash[:])}
+		c = &code{key: key, hash: hex.EncodeToString(key.hash[:]), known: o.known}
 		codes.m[key] = c
 	}
 	c.refs++
@@ -139,7 +140,7 @@ func (c *code) prepare(wasm []byte) (d *rewrite.Draft, f rewrite.Form, rewritten
 		return nil, f, nil, err
 	}
 	if d.WorthLean(c.key.leanFrom) {
-		f = rewrite.Form{Marks: true, Familiar: known.get()}
+		f = rewrite.Form{Marks: true, Familiar: c.known.get()}
 	}
 	rewritten, err = d.Write(f)
 	if err == nil && f.Marks && !d.WorthLean(c.key.leanFrom) {

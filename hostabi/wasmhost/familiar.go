@@ -13,12 +13,16 @@ const maxKnown = 16 << 10
 // known are functions that modules were seen to call. A module that is replaced
 // by another build is likely to call the same, so the rehearsal of that tries
 // with them first and is spared compiling the others, which nobody will call. It
-// decides nothing else: a guess that does not suffice is dropped.
-var known = &memory{all: rewrite.Prints{}}
+// decides nothing else: a guess that does not suffice is dropped. What one build was
+// seen to miss the next is likely to miss, too, so it is there from the beginning.
+var known = newMemory()
+
+func newMemory() *memory { return &memory{all: rewrite.Prints{}, missed: rewrite.Prints{}} }
 
 type memory struct {
-	mu  sync.Mutex
-	all rewrite.Prints
+	mu     sync.Mutex
+	all    rewrite.Prints
+	missed rewrite.Prints // were not there when they were called: the next build has them
 }
 
 // get returns what is known; nil if nothing is.
@@ -29,6 +33,31 @@ func (m *memory) get() rewrite.Prints {
 		return nil
 	}
 	return maps.Clone(m.all)
+}
+
+// miss remembers the functions that were added to a module, of which it had some.
+func (m *memory) miss(of []uint64, had, has rewrite.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.missed)+len(of) > maxKnown {
+		clear(m.missed)
+	}
+	for fn, p := range of {
+		if has.Has(uint32(fn)) && !had.Has(uint32(fn)) {
+			m.missed[p] = struct{}{}
+		}
+	}
+}
+
+// expect adds to s the functions that look like what others missed.
+func (m *memory) expect(of []uint64, s rewrite.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for fn, p := range of {
+		if _, ok := m.missed[p]; ok {
+			s.Add(uint32(fn))
+		}
+	}
 }
 
 // add remembers the functions of a module that were called.

@@ -75,6 +75,9 @@ func (c *code) grow(from *core, fn uint32) error {
 		c.stunted, c.rested = err, time.Now().Add(growthRest)
 		return err
 	}
+	if resident != nil {
+		c.known.miss(c.draft.Prints(), from.form.Resident, resident)
+	}
 	c.grown++
 	c.put(k)
 	return nil

@@ -238,6 +238,7 @@ func TestARehearsalIsForAllPoliciesOfAModule(t *testing.T) {
 // A module that was built again is rehearsed with what looks like what the last
 // was seen to call; when that does not suffice, whole.
 func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
+	known := newMemory()
 	build := func(version byte, start ...byte) []byte {
 		g := NewGuest()
 		// Functions that look like no other test's: drop, in a row.
@@ -252,7 +253,7 @@ func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
 		start   []byte
 		guessed bool
 	}{{nil, false}, {nil, true}, {slices.Repeat([]byte{OpI32Const, 1, 0x1A}, 70), false}, {nil, true}} {
-		m := load(t, lean+Interpreter, build(byte(version), c.start...))
+		m := load(t, lean+Interpreter, build(byte(version), c.start...), func(o *Options) { o.known = known })
 		if m.code.guessed != c.guessed {
 			t.Errorf("build %d: guessed is %v", version, m.code.guessed)
 		}
@@ -261,6 +262,24 @@ func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
 		}
 		if there := m.code.core.Load().form.Resident; !there.Has(0) || there.Has(1) {
 			t.Errorf("build %d: the wrong functions are there", version)
+		}
+	}
+}
+
+// What one build missed the next is not asked to miss again: who calls it waits while
+// it is compiled, and those who find no instance meanwhile.
+func TestAModuleLikeTheLastMissesNothingAgain(t *testing.T) {
+	known := newMemory()
+	for version := range int32(3) {
+		g := NewGuest()
+		deep := g.Helper(Sig("", ""), slices.Repeat(Join(I32(version), []byte{0x1A}), 30)...)
+		g.Hook(hostabi.Admit, Join(nop, deep, Echo))
+		m := load(t, lean+Interpreter, g.Build(), func(o *Options) { o.known, o.Rehearse = known, nil })
+		if got := ask(m, hostabi.Admit, "asked"); got != "asked" || (m.code.grown > 0) != (version == 0) {
+			t.Errorf("build %d: %q, grown %d times", version, got, m.code.grown)
+		}
+		if n := count(m.code.core.Load().form.Resident); n > 6 { // configure, admit, its helper, what is called at start
+			t.Errorf("build %d: %d functions are there", version, n)
 		}
 	}
 }

@@ -59,7 +59,8 @@ type Options struct {
 	// may take 10 times as long, and so may the wait for an instance that is free.
 	CallTimeout, InitTimeout time.Duration
 
-	leanFrom int // bytes of code from which a module is run lean; 0: leanFrom
+	leanFrom int     // bytes of code from which a module is run lean; 0: leanFrom
+	known    *memory // nil: known
 }
 
 // Module is a loaded policy: a fixed pool of interchangeable instances.
@@ -126,6 +127,7 @@ func newModule(o Options) *Module {
 	o.InitTimeout = cmp.Or(o.InitTimeout, DefaultInitTimeout)
 	o.Instances = cmp.Or(o.Instances, min(processors, maxInstances))
 	o.leanFrom = cmp.Or(o.leanFrom, leanFrom)
+	o.known = cmp.Or(o.known, known)
 	m := &Module{
 		opts:  o,
 		epoch: time.Now(),

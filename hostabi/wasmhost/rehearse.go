@@ -26,7 +26,8 @@ func (c *code) rehearse(ctx context.Context, m *Module) error {
 	if err != nil {
 		return err
 	}
-	known.add(c.draft.Prints(), started, used)
+	c.known.add(c.draft.Prints(), started, used)
+	c.known.expect(c.draft.Prints(), used)
 	k, err := c.lean(ctx, used, img)
 	if err != nil {
 		img.free()

@@ -47,7 +47,8 @@ type Set []uint64
 // Has reports whether n, below 64 × len(s), is in s.
 func (s Set) Has(n uint32) bool { return s[n/64]>>(n%64)&1 != 0 }
 
-func (s Set) add(n uint32) { s[n/64] |= 1 << (n % 64) }
+// Add puts n, below 64 × len(s), into s.
+func (s Set) Add(n uint32) { s[n/64] |= 1 << (n % 64) }
 
 // Prints are what functions look like, whatever they call and wherever data lies:
 // so most functions of a program that was built again look as before, those of
@@ -71,7 +72,7 @@ func (d *Draft) Begun() {
 	for id, s := range d.sections {
 		d.sections[id] = slices.Clone(s)
 	}
-	d.names, d.prints = slices.Clone(d.names), nil
+	d.names = slices.Clone(d.names)
 }
 
 // WorthLean reports whether a module is to be run lean: it has that many bytes of

@@ -39,7 +39,7 @@ func TestReach(t *testing.T) {
 	g.Helper(wasm.Signature{}, Join(zero, []byte{wasm.OpRefFunc, 5, 0x1A})...) // number 67; 5 with the import is number 4
 	d := written(t, g, Form{})
 	before := make(Set, d.Marks())
-	before.add(66)
+	before.Add(66)
 	for fn, want := range map[uint32][]uint32{0: {0, 66}, 2: {0, 1, 2, 66}, 67: {0, 4, 66, 67}} {
 		var got []uint32
 		for n, s := uint32(0), d.Reach(before, fn); n < 64*uint32(len(s)); n++ {

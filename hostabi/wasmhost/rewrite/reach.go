@@ -8,7 +8,7 @@ func (d *Draft) Reach(s Set, fn uint32) Set {
 	grown := append(Set(nil), s...)
 	bodies := d.bodies()
 	todo := []uint32{fn}
-	grown.add(fn)
+	grown.Add(fn)
 	c := &copier{draft: d, meter: meter{fn: uint32(len(d.imports)), added: 1}, limit: 1<<32 - 1}
 	for len(todo) > 0 {
 		fn, todo = todo[len(todo)-1], todo[:len(todo)-1]
@@ -16,7 +16,7 @@ func (d *Draft) Reach(s Set, fn uint32) Set {
 		_ = c.function(&reader{b: bodies[fn]}, d.typeAt(d.funcs[fn])) // was copied before
 		for _, callee := range c.calls {
 			if own := callee - uint32(len(d.imports)); callee >= uint32(len(d.imports)) && own < uint32(len(bodies)) && !grown.Has(own) {
-				grown.add(own)
+				grown.Add(own)
 				todo = append(todo, own)
 			}
 		}
