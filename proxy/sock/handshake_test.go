@@ -60,11 +60,11 @@ func TestAHandshakeLeavesNoDeadlineForWrites(t *testing.T) {
 // A process that was stopped finds the deadline of a handshake over before it has read
 // what came meanwhile: the handshake lasts a little longer, once.
 func TestALateHandshakeIsPutOff(t *testing.T) {
-	cert := certificate(t)
+	own, _ := nettest.Certificate()
 	f := func(over time.Duration, want bool) {
 		t.Helper()
 		x, y := nettest.Pair(t)
-		server := Server(y, &tls.Config{Certificates: []tls.Certificate{cert}})
+		server := Server(y, &tls.Config{Certificates: own})
 		due := time.Now().Add(-over)
 		server.tls.due.Store(&due)
 		_ = y.SetDeadline(due)
@@ -86,8 +86,9 @@ func TestALateHandshakeIsPutOff(t *testing.T) {
 // A deadline that ended a handshake is not told again: who sets another and tries again
 // would do so without end.
 func TestAHandshakeFailsOnce(t *testing.T) {
+	own, _ := nettest.Certificate()
 	_, y := nettest.Pair(t)
-	server := Server(y, &tls.Config{Certificates: []tls.Certificate{certificate(t)}})
+	server := Server(y, &tls.Config{Certificates: own})
 	told := 0
 	server.OnHandshakeError(func(error) { told++ })
 	_ = server.SetReadDeadline(time.Unix(1, 0))
