@@ -42,15 +42,24 @@ type flightKey struct {
 // at the same time, if b allows it (nil: always). Otherwise, and when the
 // guest fails, it is the native default.
 func (v *View) Rule(d hostabi.Direction, key []byte, b *Budget) *Rule {
+	if rule := v.Settled(d, key, b); rule != nil {
+		return rule
+	}
+	return v.miss(d&1, string(key), 1)
+}
+
+// Settled is Rule where that asks no guest and waits for nobody, else nil: b allowed
+// the question, which Rule asks, without b.
+func (v *View) Settled(d hostabi.Direction, key []byte, b *Budget) *Rule {
 	e := v.rules[d&1].Load().get(key)
 	if e != nil && e.until == 0 {
 		e.use()
 		return &e.Rule
 	}
-	return v.ruleSlow(e, d&1, key, b)
+	return v.settledSlow(e, key, b)
 }
 
-// Cached is Rule where that asks no guest and waits for nobody, else nil.
+// Cached is Settled for a rule that lasts, else nil.
 func (v *View) Cached(d hostabi.Direction, key []byte) *Rule {
 	if e := v.rules[d&1].Load().get(key); e != nil && e.until == 0 {
 		e.use()
@@ -62,8 +71,8 @@ func (v *View) Cached(d hostabi.Direction, key []byte) *Rule {
 	return nil
 }
 
-// ruleSlow is Rule for a key without an entry that lasts.
-func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *Rule {
+// settledSlow is Settled for a key without an entry that lasts.
+func (v *View) settledSlow(e *entry, key []byte, b *Budget) *Rule {
 	p := v.policy
 	if !v.asks(hostabi.Classify) {
 		return &critical
@@ -83,14 +92,11 @@ func (v *View) ruleSlow(e *entry, d hostabi.Direction, key []byte, b *Budget) *R
 		}
 		return &critical
 	}
-	if p.room.isCrowded(nanos(now)) {
-		p.sweep(now)
-	}
 	if b != nil && !b.Allow(now) {
 		p.countUnasked()
 		return &critical
 	}
-	return v.miss(d, string(key), 1)
+	return nil
 }
 
 // miss asks the guest for a rule, or waits for who is asking already.
@@ -98,6 +104,9 @@ func (v *View) miss(d hostabi.Direction, key string, tries int) *Rule {
 	p := v.policy
 	id := flightKey{d, key}
 	now := p.now()
+	if p.room.isCrowded(nanos(now)) {
+		p.sweep(now)
+	}
 	v.mu.Lock()
 	e := v.rules[d].Load().get([]byte(key))
 	if e.fresh(nanos(now)) {

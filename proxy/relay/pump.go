@@ -375,11 +375,11 @@ func (p *pump) unnamed(r jsonpeek.Result, n int64) *policy.Rule {
 // may take its time.
 func (p *pump) ruleOf(key []byte) *policy.Rule {
 	p.seen.note(key)
-	if rule := p.set.View.Cached(p.dir, key); rule != nil {
+	if rule := p.set.View.Settled(p.dir, key, &p.t.budget); rule != nil {
 		return rule
 	}
 	p.leaveLoop()
-	return p.set.View.Rule(p.dir, key, &p.t.budget)
+	return p.set.View.Rule(p.dir, key, nil)
 }
 
 // send passes the run on: the bytes from start to what is consumed.
