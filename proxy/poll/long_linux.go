@@ -45,6 +45,10 @@ func (l *loop) later(s *Source) {
 	}
 }
 
+// Again has Ready called as after a turn that said so. A source that is not to be read
+// when its time comes is not called.
+func (s *Source) Again() { s.Call(func(func()) { s.loop.later(s) }) }
+
 // defers puts reading off when it is likely to be a long turn. It reports
 // whether that is all that e is about.
 func (l *loop) defers(e *event) bool {

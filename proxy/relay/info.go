@@ -146,6 +146,7 @@ func (t *Tunnel) logFault(p *pump, br breach, key []byte) {
 	if !ok {
 		return
 	}
+	p.leaveLoop()           // a log may be slow
 	measured := slog.Attr{} // which slog leaves out
 	if br.actual >= 0 {
 		measured = slog.Int64("actual", br.actual)

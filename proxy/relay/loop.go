@@ -16,7 +16,8 @@ type polled interface {
 	OnReadable(read func(leave func()) poll.Turn) error
 	StopReading()
 	Pause()
-	Resume() error
+	// Resume has it called again, and in any case if there is more to do.
+	Resume(more bool) error
 	// TryRead reads once, of TLS a record at most; 0 and no error: nothing is there.
 	TryRead(p []byte) (int, error)
 	// Ahead reports whether bytes may be here that no call announces.
@@ -32,6 +33,9 @@ type onLoop struct {
 	away  bool       // the call under way has left its loop
 	turn  poll.Turn  // what the call under way was
 	over  bool       // the pump has ended
+
+	refused  int  // messages in the turn under way
+	unjudged bool // the buffer has more, which waits for the next turn
 }
 
 // serve starts the pump on its loop. What came early is carried by a goroutine,
@@ -74,11 +78,11 @@ func (p *pump) ready(leave func()) poll.Turn {
 	if l.over {
 		return poll.Short
 	}
-	l.leave, l.away, l.turn = leave, false, poll.Short
+	l.leave, l.away, l.turn, l.refused = leave, false, poll.Short, 0
 	more := p.work(p.readable)
 	l.leave = nil
 	if more && l.away {
-		p.ask(l.tr.Resume)
+		p.ask(func() error { return l.tr.Resume(l.turn == poll.Again) })
 	}
 	return l.turn
 }
@@ -87,14 +91,24 @@ const (
 	longTurn  = 32 << 10  // bytes that make a turn a long one; slowSize toward a slow peer
 	mostTurn  = 128 << 10 // bytes of one turn on a loop, when there may be more
 	mostReads = 32        // of one: before its byte a TLS record may have 16 key updates
+
+	mostRefused = 64 // messages of a turn: one may have 6 bytes, and its answer takes a write
 )
 
 // readable reads, and judges and passes on what came.
 func (p *pump) readable() (*Cause, bool) {
+	l := &p.loop
 	for came, reads := 0, 0; ; {
-		n, more, err := p.gather(&reads)
-		if n > 0 {
-			if c, more := p.batch(n); !more {
+		n, more, err := 0, true, error(nil)
+		if !l.unjudged {
+			n, more, err = p.gather(&reads)
+		}
+		if n > 0 || l.unjudged {
+			judge := p.batch
+			if err != nil {
+				judge = p.all
+			}
+			if c, more := judge(n); !more {
 				return c, false
 			}
 		}
@@ -105,18 +119,33 @@ func (p *pump) readable() (*Cause, bool) {
 			return p.t.lost(p.dir, err), false
 		}
 		if came += n; came >= longTurn || came >= slowSize && p.out.sink.queueing() {
-			p.loop.turn = poll.Long
+			l.turn = poll.Long
 		}
-		if !more || p.t.ended() { // away from its loop it takes no turns: a flood has no end
-			break
+		switch {
+		case l.unjudged:
+			l.turn = poll.Again
+			p.charge(int64(len(p.buf.data) + bufferCost))
+			return nil, true
+		case !more || p.t.ended():
+		case came >= mostTurn || reads >= mostReads:
+			l.turn = poll.Again
+		default:
+			continue
 		}
-		if (came >= mostTurn || reads >= mostReads) && !p.loop.away {
-			p.loop.turn = poll.Again
-			break
-		}
+		p.Idle()
+		return nil, true
 	}
-	p.Idle()
-	return nil, true
+}
+
+// all is batch for who takes no turns.
+func (p *pump) all(n int) (c *Cause, more bool) {
+	for {
+		p.loop.refused = 0
+		if c, more = p.batch(n); !more || !p.loop.unjudged {
+			return c, more
+		}
+		n = 0
+	}
 }
 
 // gather reads what is here, as far as there is space for it: records of TLS, which may

@@ -16,16 +16,19 @@ type loopWire struct {
 	mu      sync.Mutex
 	read    func(leave func()) poll.Turn
 	paused  bool
+	more    bool  // it is called in any case
 	unarmed error // why Resume fails; nil: it does not
 	loops   sync.WaitGroup
 
 	came  turn   // in the turn under way; guarded by in.mu
 	turns []turn // that did not leave the loop; of the loop
+	left  int    // how many did
 }
 
 // turn is one call of the reader: what it read and what it said.
 type turn struct {
 	bytes, reads int
+	writes       int64 // to the same peer
 	said         poll.Turn
 }
 
@@ -48,9 +51,9 @@ func (w *loopWire) Pause() {
 	w.set(func() { w.paused = true })
 }
 
-func (w *loopWire) Resume() error {
+func (w *loopWire) Resume(more bool) error {
 	w.hurt("Resume")
-	w.set(func() { w.paused = w.unarmed != nil })
+	w.set(func() { w.paused, w.more = w.unarmed != nil, more })
 	return w.unarmed
 }
 
@@ -76,13 +79,15 @@ func (w *loopWire) loop() {
 		again := true
 		for again && !left {
 			w.tookIn()
+			before := w.tried()
 			said := read(func() {
 				left = true
+				w.left++
 				w.loops.Go(w.loop)
 			})
 			if again = said == poll.Again; !left {
 				took := w.tookIn()
-				took.said = said
+				took.said, took.writes = said, w.tried()-before
 				w.turns = append(w.turns, took)
 			}
 		}
@@ -109,12 +114,13 @@ func (w *loopWire) wait() (func(leave func()) poll.Turn, bool) {
 	defer s.mu.Unlock()
 	for {
 		w.mu.Lock()
-		read, paused := w.read, w.paused
+		read, paused, more := w.read, w.paused, w.more
+		w.more = more && paused
 		w.mu.Unlock()
 		if read == nil {
 			return nil, false
 		}
-		if !paused && (len(s.buf) > 0 || s.eof || s.reset || w.closed) {
+		if !paused && (more || len(s.buf) > 0 || s.eof || s.reset || w.closed) {
 			return read, true
 		}
 		s.changed.Wait()

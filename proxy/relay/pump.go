@@ -80,7 +80,7 @@ func (p *pump) early() (*Cause, bool) {
 	for len(early) > 0 {
 		n := copy(p.Space(), early)
 		early = early[n:]
-		if c, more := p.batch(n); !more {
+		if c, more := p.all(n); !more {
 			return c, false
 		}
 	}
@@ -97,7 +97,7 @@ func (p *pump) run() *Cause {
 	for {
 		n, err := p.in.tr.ReadTo(p)
 		if n > 0 {
-			if c, more := p.batch(n); !more {
+			if c, more := p.all(n); !more {
 				return c
 			}
 			continue
@@ -137,6 +137,7 @@ func (p *pump) batch(n int) (*Cause, bool) {
 		}
 	}
 	p.active = p.state != atFrame
+	p.loop.unjudged = false
 	p.borrowMemos()
 	c, more := p.frames()
 	p.noteUsed()
@@ -155,6 +156,10 @@ func (p *pump) frames() (*Cause, bool) {
 	run := b.r // start of the run; ends at b.r
 	var h wsframe.Header
 	for b.r < b.w {
+		if p.loop.refused >= mostRefused {
+			p.loop.unjudged = true
+			break
+		}
 		if p.state != atFrame {
 			if c := p.payload(); c != nil {
 				return c, false

@@ -112,6 +112,77 @@ func TestTurnsOnALoopAreBounded(t *testing.T) {
 	}
 }
 
+// Messages that are refused, each answered by a write, are judged on the loop, a few in
+// a turn: thirty peers that have thousands of them refused in goroutines take the
+// processors from the loops for as long as all of their turns. The rest waits in the
+// buffer, which counts in max_memory, for the next turn. What is written is a line of
+// the log, which may be slow.
+func TestRefusalsOfATurnAreBounded(t *testing.T) {
+	for _, record := range []int{0, 100, 16_000} {
+		inTunnel(t, func(r *rig) {
+			const all = 2000
+			for range 3 {
+				var wire []byte
+				for i := range all {
+					wire = append(wire, r.c.frame(true, wsframe.Text, event("small", i, 50))...)
+				}
+				r.c.raw(wire)
+				r.c.send("end")
+				synctest.Wait()
+				for range all {
+					r.c.refused(hostabi.PayloadTooLarge, 20, 50)
+				}
+				r.u.expect("end")
+			}
+			synctest.Wait()
+			if n := r.memory.Used(); n != 0 {
+				t.Errorf("%d bytes of memory are taken", n)
+			}
+			w, ok := r.legs[hostabi.ToUpstream].tr.(*loopWire)
+			if !ok {
+				return
+			}
+			for _, turn := range w.turns {
+				if turn.writes > mostRefused || turn.writes == mostRefused && turn.said != poll.Again {
+					t.Errorf("a turn of %d reads, %d bytes with %d answers said %d", turn.reads, turn.bytes, turn.writes, turn.said)
+				}
+			}
+			if w.left > 20 {
+				t.Errorf("the loop was left %d times", w.left)
+			}
+		}, under(events(t)), func(s *setup) { s.record = record })
+	}
+}
+
+// Messages that are refused arrive, and are answered, also when the peer that sent them
+// has gone before their turn came.
+func TestWhatIsNotJudgedYetIsJudgedAtTheEnd(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		var wire []byte
+		for i := range 500 {
+			wire = append(wire, r.c.frame(true, wsframe.Text, event("small", i, 50))...)
+		}
+		wire = append(wire, r.c.frame(true, wsframe.Text, "end")...)
+		r.c.w.in.change(func() { r.c.w.in.buf, r.c.w.in.eof = append(r.c.w.in.buf, wire...), true })
+		synctest.Wait()
+		r.u.expect("end")
+	}, under(events(t)), func(s *setup) { s.record = 16_000 })
+}
+
+// A key that the tunnel's budget asks nothing about is no reason to leave the loop.
+func TestNewKeysAreJudgedOnTheLoop(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for i := range 1000 {
+			text := event(fmt.Sprint("new", i), i, 50)
+			r.c.send(text)
+			r.u.expect(text)
+		}
+		if w, ok := r.legs[hostabi.ToUpstream].tr.(*loopWire); ok && w.left > 64 {
+			t.Errorf("the loop was left %d times", w.left)
+		}
+	}, under(events(t)))
+}
+
 // Records of TLS that are here go on in one write: a peer could have a system call made
 // for each byte of a message, with a record each.
 func TestRecordsThatAreHereAreOneWrite(t *testing.T) {

@@ -79,24 +79,21 @@ func (l *Leg) OnReadable(read func(leave func()) poll.Turn) error {
 	if err := l.src.Want(poll.Readable); err != nil || l.tls == nil {
 		return err
 	}
-	l.src.Call(l.readAhead)
+	l.src.Again() // for what TLS took from the socket before it was on a loop
 	return nil
-}
-
-// readAhead has what TLS took from the socket read, while that was not on a loop
-// yet: the socket says nothing of it. A reader who has paused meanwhile was
-// called for more, and finds it.
-func (l *Leg) readAhead(leave func()) {
-	if l.src.Wants(poll.Readable) && l.Ready(leave, poll.Readable) == poll.Again {
-		l.src.Call(l.readAhead)
-	}
 }
 
 // Pause lets no more calls begin until Resume.
 func (l *Leg) Pause() { _ = l.src.Unwant(poll.Readable) }
 
-// Resume goes on calling.
-func (l *Leg) Resume() error { return l.src.Want(poll.Readable) }
+// Resume goes on calling, and calls in any case if there is more to do.
+func (l *Leg) Resume(more bool) error {
+	err := l.src.Want(poll.Readable)
+	if more && err == nil {
+		l.src.Again()
+	}
+	return err
+}
 
 // StopReading ends what OnReadable began. A call may be under way.
 func (l *Leg) StopReading() {
