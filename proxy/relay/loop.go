@@ -34,7 +34,7 @@ type onLoop struct {
 	turn  poll.Turn  // what the call under way was
 	over  bool       // the pump has ended
 
-	refused  int  // messages in the turn under way
+	refused  int  // messages in the turn under way; mostRefused when it has left the loop
 	unjudged bool // the buffer has more, which waits for the next turn
 }
 
@@ -184,6 +184,7 @@ func (p *pump) leaveLoop() {
 	}
 	leave := l.leave
 	l.leave, l.away = nil, true
+	l.refused = mostRefused // the rest is judged on the loop again
 	l.tr.Pause()
 	leave()
 }
