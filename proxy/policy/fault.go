@@ -21,13 +21,13 @@ const (
 	maxErrorType = 128     // bytes of an error type that answers are cached by
 )
 
-// Fault returns the class of one of Weir's own faults. It costs no guest call
-// while the class lasts that the guest gave before.
+// Fault returns the class of one of Weir's own faults. It waits for no guest: a class
+// that is out of date is asked for beside, and stands until the answer is there.
 func (v *View) Fault(c hostabi.FaultCode) Fault {
 	i := indexOf(c)
 	s := &v.faults[i]
 	if s.due(v.policy) {
-		s.set(v.classifyFault(codeAt(i)))
+		v.policy.beside(func() { s.set(v.classifyFault(codeAt(i))) })
 	}
 	return *s.value.Load()
 }

@@ -155,8 +155,12 @@ func TestFaultClasses(t *testing.T) {
 	}
 	want(t, "calls", g.calls[hostabi.FaultHook].Load(), calls)
 	r.time.advance(faultTTL)
-	v.Fault(hostabi.InboxFull)
+	held := make(chan struct{})
+	g.hold.Store(&held)
+	want(t, "the policy's, out of date", v.Fault(hostabi.InboxFull), Fault{}) // and does not wait for the guest
 	v.Fault(hostabi.PayloadTooLarge)
+	close(held)
+	r.behind.Wait()
 	want(t, "calls after a second", g.calls[hostabi.FaultHook].Load(), calls+1)
 }
 
