@@ -263,7 +263,7 @@ func (a *actor) listens() {
 			most = a.chunk
 		case a.reads == pauses && a.taken >= a.from && !paused:
 			paused = true
-			time.Sleep(a.play.grace * 7 / 10)
+			time.Sleep(a.pause())
 			if a.late > 0 { // too late
 				time.Sleep(a.play.grace)
 			}
@@ -281,6 +281,9 @@ func (a *actor) listens() {
 		}
 	}
 }
+
+// pause is how long it pauses, unless that is too long.
+func (a *actor) pause() time.Duration { return a.play.grace * 7 / 10 }
 
 // took returns how many bytes it has taken, to whoever asks meanwhile.
 func (a *actor) took() (n int) {
@@ -365,7 +368,8 @@ func (a *actor) replies() {
 			time.Sleep(max(a.before, a.late-time.Since(told)))
 			hush := a.hush
 			a.farewell(a.code())
-			a.refused = !hush && a.closed == 0 && time.Since(told) < closeTimeout
+			overlooked := a.reads == pauses && a.pause() >= closeTimeout // in its own kernel meanwhile
+			a.refused = !hush && a.closed == 0 && time.Since(told) < closeTimeout && !overlooked
 		})
 	case answers:
 		a.farewell(a.code())
