@@ -285,6 +285,17 @@ func (a *actor) listens() {
 // pause is how long it pauses, unless that is too long.
 func (a *actor) pause() time.Duration { return a.play.grace * 7 / 10 }
 
+// lag is how long what its own kernel has taken, peerRoom at most, may wait for it there.
+func (a *actor) lag() time.Duration {
+	switch a.reads {
+	case fast:
+		return 0
+	case pauses:
+		return a.pause()
+	}
+	return 2 * a.interval
+}
+
 // took returns how many bytes it has taken, to whoever asks meanwhile.
 func (a *actor) took() (n int) {
 	a.w.out.change(func() { n = int(a.w.out.taken) })
@@ -368,8 +379,7 @@ func (a *actor) replies() {
 			time.Sleep(max(a.before, a.late-time.Since(told)))
 			hush := a.hush
 			a.farewell(a.code())
-			overlooked := a.reads == pauses && a.pause() >= closeTimeout // in its own kernel meanwhile
-			a.refused = !hush && a.closed == 0 && time.Since(told) < closeTimeout && !overlooked
+			a.refused = !hush && a.closed == 0 && time.Since(told)+a.lag() < closeTimeout
 		})
 	case answers:
 		a.farewell(a.code())
