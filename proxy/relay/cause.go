@@ -205,7 +205,8 @@ func (t *Tunnel) known() *Cause {
 	return t.first
 }
 
-// after calls f after d, in the place of what was to be called before. t.mu is held.
+// after calls f after d, in the place of what was to be called before; when that comes
+// so late that Weir was stopped meanwhile, after watchLate more. t.mu is held.
 func (t *Tunnel) after(d time.Duration, f func()) {
 	if t.stopped {
 		return
@@ -213,7 +214,22 @@ func (t *Tunnel) after(d time.Duration, f func()) {
 	if t.grace != nil {
 		t.grace.Stop()
 	}
-	t.grace = time.AfterFunc(d, func() { t.guard(f) })
+	var timer *time.Timer
+	due := time.Now().Add(d)
+	timer = time.AfterFunc(d, func() {
+		t.guard(func() {
+			if time.Since(due) <= watchLate {
+				f()
+				return
+			}
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if t.grace == timer {
+				t.after(watchLate, f)
+			}
+		})
+	})
+	t.grace = timer
 }
 
 // guard turns a panic into the end of this tunnel alone. Whatever goroutine

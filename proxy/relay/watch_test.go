@@ -140,6 +140,36 @@ func TestALateLookJudgesNobody(t *testing.T) {
 	}, pingEvery(10*time.Second))
 }
 
+// Nor does the end of a wait for an answer to a close frame that comes as late: what the
+// upstream said before its answer may be there unread.
+func TestALateWaitForAnAnswerEndsNothing(t *testing.T) {
+	stopped := func(r *rig) { // for 30 s
+		r.c.close(4001, "done")
+		synctest.Wait()
+		r.mu.Lock()
+		r.grace.Reset(30 * time.Second)
+		r.mu.Unlock()
+		sleep(30_000)
+		if r.Tunnel.ended() {
+			r.t.Fatal("ended before what the upstream sent could be read")
+		}
+	}
+	inTunnel(t, func(r *rig) {
+		stopped(r)
+		r.u.send("last words")
+		r.u.close(4001, "done")
+		r.c.expect("last words")
+		r.c.closed(4001, "done")
+	})
+	inTunnel(t, func(r *rig) {
+		stopped(r)
+		sleep(1100)
+		if !r.Tunnel.ended() {
+			r.t.Error("it waits on for an upstream that does not answer")
+		}
+	})
+}
+
 // Pings of the peers are theirs: they pass, and keep the tunnel's legs alive.
 func TestPingsOfPeersPass(t *testing.T) {
 	inTunnel(t, func(r *rig) {
