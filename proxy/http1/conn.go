@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"weir/proxy/fd"
+	"weir/proxy/poll"
 )
 
 // conn is a client's connection between and during its exchanges. While it is
@@ -143,7 +144,7 @@ func (c *conn) Read(p []byte) (int, error) {
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
 // expired tells what a passed deadline means: nil, to wait on, when it was
-// armed for an earlier wait.
+// armed for an earlier wait, or is seen late.
 func (c *conn) expired() error {
 	if c.interrupted.Load() {
 		return ErrInterrupted
@@ -154,17 +155,12 @@ func (c *conn) expired() error {
 	switch over := time.Since(c.since) - c.limit; {
 	case over < 0:
 		return nil
-	case over > late:
-		c.since = c.since.Add(over + late)
+	case over > poll.Late:
+		c.since = c.since.Add(over + poll.Late)
 		return nil
 	}
 	return os.ErrDeadlineExceeded
 }
-
-// late is how long after its deadline a wait may end and count. One that ends later was
-// that of a process that was stopped, and has yet to read what came: it lasts as long
-// once more.
-const late = time.Second
 
 // arm makes sure that a deadline on the socket is not later than the wait's
 // end, and not over already.

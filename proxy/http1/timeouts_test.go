@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"weir/proxy/nettest"
+	"weir/proxy/poll"
 )
 
 func TestTimeouts(t *testing.T) {
@@ -282,8 +283,8 @@ func TestALateDeadlineIsPutOff(t *testing.T) {
 			if err := c.expired(); err != want {
 				t.Errorf("after %v: %v, want %v", waited, err, want)
 			}
-			if time.Sleep(late); waited > 10*time.Second && c.expired() == nil {
-				t.Errorf("after %v and %v it waits on", waited, late)
+			if time.Sleep(poll.Late); waited > 10*time.Second && c.expired() == nil {
+				t.Errorf("after %v and %v it waits on", waited, poll.Late)
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/metrics"
+	"weir/proxy/poll"
 	"weir/proxy/wsframe"
 )
 
@@ -205,8 +206,8 @@ func (t *Tunnel) known() *Cause {
 	return t.first
 }
 
-// after calls f after d, in the place of what was to be called before; when that comes
-// so late that Weir was stopped meanwhile, after watchLate more. t.mu is held.
+// after calls f after d, or after poll.Late, in the place of what was to be called
+// before. t.mu is held.
 func (t *Tunnel) after(d time.Duration, f func()) {
 	if t.stopped {
 		return
@@ -218,14 +219,14 @@ func (t *Tunnel) after(d time.Duration, f func()) {
 	due := time.Now().Add(d)
 	timer = time.AfterFunc(d, func() {
 		t.guard(func() {
-			if time.Since(due) <= watchLate {
+			if time.Since(due) <= poll.Late {
 				f()
 				return
 			}
 			t.mu.Lock()
 			defer t.mu.Unlock()
 			if t.grace == timer {
-				t.after(watchLate, f)
+				t.after(poll.Late, f)
 			}
 		})
 	})

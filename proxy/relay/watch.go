@@ -9,6 +9,7 @@ import (
 	"weir/hostabi"
 	"weir/proxy/config"
 	"weir/proxy/metrics"
+	"weir/proxy/poll"
 )
 
 // watchMost is how long a tunnel goes unobserved at most, whatever its limits are: a
@@ -26,11 +27,6 @@ func (t *Tunnel) armWatch() {
 		t.watch = time.AfterFunc(step, func() { t.guard(t.look) })
 	}
 }
-
-// watchLate is how late a look may be and judge, and the pause before the next when it was
-// later: Weir was stopped meanwhile (SIGSTOP, a frozen container, a machine that was moved),
-// and has yet to read what its peers sent.
-const watchLate = time.Second
 
 // lookAgain has the tunnel looked at once more after wait.
 func (t *Tunnel) lookAgain(now int64, wait time.Duration) {
@@ -61,8 +57,8 @@ func (t *Tunnel) look() {
 	}
 	l := &t.o.Route.Load().Limits
 	now := t.since(time.Now())
-	if now-t.due > int64(watchLate) {
-		t.lookAgain(now, watchLate)
+	if now-t.due > int64(poll.Late) {
+		t.lookAgain(now, poll.Late)
 		return
 	}
 	idle := time.Duration(now - max(t.lastMessage.Load(), t.lastMoved()))

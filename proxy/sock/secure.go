@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"weir/proxy/poll"
 )
 
 // maxAhead is what is encrypted before the kernel is asked to take it, in bytes
@@ -89,15 +91,11 @@ func (s *secure) read(fd uintptr, p []byte) (int, error) {
 	return 0, err
 }
 
-// late is how long after its deadline a read of a handshake may end and count. One that
-// ends later was that of a process that was stopped, and has yet to read what came:
-// crypto/tls would not try it again.
-const late = time.Second
-
-// putOff gives such a handshake that time, once; false: it is over.
+// putOff gives a handshake whose deadline is seen late that time more, once: crypto/tls
+// would not try it again. False: it is over.
 func (s *secure) putOff() bool {
 	due := s.due.Swap(nil)
-	return due != nil && time.Since(*due) > late && s.tcp.SetDeadline(time.Now().Add(late)) == nil
+	return due != nil && time.Since(*due) > poll.Late && s.tcp.SetDeadline(time.Now().Add(poll.Late)) == nil
 }
 
 // errUnshaken is what follows on the error of a handshake, which crypto/tls would tell

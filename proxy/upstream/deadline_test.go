@@ -8,6 +8,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/nettest"
+	"weir/proxy/poll"
 )
 
 // A deadline may pass between two reads, when the upstream sends a byte now and
@@ -84,7 +85,7 @@ func TestALateTickIsPutOff(t *testing.T) {
 		if err != nil {
 			return
 		}
-		if now := began.Add(max(waited, e.timeout)); !due.After(began.Add(waited)) || due.After(now.Add(late)) {
+		if now := began.Add(max(waited, e.timeout)); !due.After(began.Add(waited)) || due.After(now.Add(poll.Late)) {
 			t.Errorf("after %v: looked at again in %v", waited, due.Sub(began))
 		}
 		if _, err := e.tick(due); !errors.Is(err, os.ErrDeadlineExceeded) {

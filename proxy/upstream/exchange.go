@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"weir/proxy/http1"
+	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
 
@@ -197,7 +198,7 @@ func (e *Exchange) look(now time.Time) {
 func (e *Exchange) tick(now time.Time) (time.Time, error) {
 	e.look(now)
 	if limit := e.limit(now); !limit.IsZero() && !limit.After(now) {
-		if now.Sub(limit) <= late {
+		if now.Sub(limit) <= poll.Late {
 			return time.Time{}, os.ErrDeadlineExceeded
 		}
 		e.putOff(now)
@@ -213,17 +214,12 @@ func (e *Exchange) tick(now time.Time) (time.Time, error) {
 	return e.due(now), nil
 }
 
-// late is how long after its limit a wait may end and count. One that ends later was
-// that of a process that was stopped, and has yet to read what came: it lasts as long
-// once more.
-const late = time.Second
-
-// putOff has the wait at hand be over in that time.
+// putOff has the wait at hand, which is seen to be over late, be over in that time.
 func (e *Exchange) putOff(now time.Time) {
 	if e.gotHead {
-		e.bodyDue = now.Add(late)
+		e.bodyDue = now.Add(poll.Late)
 	} else {
-		e.taken = now.Add(late - e.timeout)
+		e.taken = now.Add(poll.Late - e.timeout)
 	}
 }
 
