@@ -221,7 +221,7 @@ func (gen *generation) loadTLS(old *generation) error {
 	}
 	gen.tls = &tls.Config{
 		Certificates: []tls.Certificate{cert},
-		NextProtos:   []string{"http/1.1"},
+		NextProtos:   []string{"http/1.1", "http/1.0"},
 		MinVersion:   tls.VersionTLS12,
 	}
 	return nil

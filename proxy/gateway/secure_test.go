@@ -85,6 +85,27 @@ func TestSessionsSurviveAReload(t *testing.T) {
 	}
 }
 
+// What is spoken is what ALPN offers: who asks for another protocol alone is refused.
+func TestProtocolsOfALPN(t *testing.T) {
+	r := startTLS(t)
+	for offered, want := range map[string]string{
+		"": "", "http/1.1": "http/1.1", "http/1.0": "http/1.0", "h2,http/1.1": "http/1.1", "http/1.0,http/1.1": "http/1.1", "h2": "refused",
+	} {
+		conf := &tls.Config{InsecureSkipVerify: true}
+		if offered != "" {
+			conf.NextProtos = strings.Split(offered, ",")
+		}
+		got := "refused"
+		if c, err := tls.Dial("tcp", r.g.Addr().String(), conf); err == nil {
+			got = c.ConnectionState().NegotiatedProtocol
+			_ = c.Close()
+		}
+		if got != want {
+			t.Errorf("offered %q: %q, want %q", offered, got, want)
+		}
+	}
+}
+
 // A certificate that clients will refuse is served, and told.
 func TestACertificateThatIsNotValidNow(t *testing.T) {
 	s := httptest.NewTLSServer(nil)
