@@ -9,7 +9,7 @@ import (
 // of which some lead to another route: its policy would be passed by.
 func (r *router) contested(authority, target []byte, rt *route) bool {
 	raw, _, _ := bytes.Cut(target, []byte{'?'})
-	if plain(raw) && bytes.IndexByte(raw, ';') < 0 && bytes.IndexByte(raw, '\\') < 0 {
+	if !r.byPath || plain(raw) && bytes.IndexByte(raw, ';') < 0 && bytes.IndexByte(raw, '\\') < 0 {
 		return false
 	}
 	path := unescaped(raw)
@@ -21,11 +21,18 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 			if r.match(authority, how.of(path)) != rt {
 				return true
 			}
+			if !bytes.Contains(path, []byte("..")) {
+				break // all are alike
+			}
 		}
 		return false
 	}
 	turned := bytes.ReplaceAll(path, []byte{'\\'}, []byte{'/'}) // WHATWG URL
-	if other(path) || other(turned) || other(withoutParameters(turned)) {
+	bare := withoutParameters(turned)
+	if escapes(raw) && bytes.Contains(append(bare, '/'), []byte("/../")) {
+		return true // some decode none of these before they resolve, some one of them, some all
+	}
+	if other(path) || !bytes.Equal(turned, path) && other(turned) || !bytes.Equal(bare, turned) && other(bare) {
 		return true
 	}
 	if bytes.HasPrefix(turned, []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)
@@ -62,6 +69,19 @@ func (r reading) of(path []byte) []byte {
 		return reading{}.of(read)
 	}
 	return read
+}
+
+// escapes tells whether an escape in path stands for what ends a segment, or for a dot.
+func escapes(path []byte) bool {
+	for i, c := range path {
+		if c != '%' {
+			continue
+		}
+		if one := unescaped(path[i:min(i+3, len(path))]); len(one) == 1 && bytes.ContainsAny(one, `/\;.`) {
+			return true
+		}
+	}
+	return false
 }
 
 // unescaped is path with its percent-escapes decoded, but for what is none.

@@ -41,11 +41,18 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/admin/x%2f..%2fopen", true},
 		{"/x/%2e%2e/%/%2e%2e/admin", true},
 		{"/x/%2E%2e/admin/%zz", true},
+		{"/admin%2Fx/../y", true},         // URL: /y
+		{"/x/../admin/%2e%2e/y", true},    // RFC 3986: in /admin
+		{"/x/..;/admin/y/..%3B/..", true}, // Tomcat: /admin/y/
+		{"/x%5c../admin/%2e%2e/y", true},  // RFC 3986: /admin/..
+		{"/a%2Fb/../c", true},             // of these nobody looks where each leads
+		{"/x/..;%2Fy", true},
 
 		{"/x/../y", false},
 		{"/x//../y", false},
 		{"//x/y", false},
-		{"/a%2Fb/../c", false},
+		{"/a%2Fb/c", false},
+		{"/x/main..a%2Fb/...%2F", false},
 		{"/admin/x/../y", false},
 		{"/admin//x", false},
 		{"/admin/./x", false},
@@ -55,12 +62,26 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/admin/x?//x/open/../..", false},
 		{"/x;y=z/..;", false},
 		{"/x%", false},
+		{"/x%/../y", false},
 		{"/x...y/..z", false},
 		{"*", false},
 	} {
 		rt := r.match(nil, pathOf([]byte(f.target)))
 		if got := r.contested(nil, []byte(f.target), rt); got != f.contested {
 			t.Errorf("%s: contested is %v", f.target, got)
+		}
+	}
+}
+
+// Where no route has a path, none is passed by.
+func TestRoutesOfHostsHaveNoContestedPaths(t *testing.T) {
+	var r router
+	for _, host := range []string{"", "a.example", "*.b.example"} {
+		r.add(host, "/", &route{})
+	}
+	for _, target := range []string{"//x/../y;z", "/a%2Fb/../c"} {
+		if r.contested(nil, []byte(target), r.match(nil, pathOf([]byte(target)))) {
+			t.Errorf("%s is contested", target)
 		}
 	}
 }

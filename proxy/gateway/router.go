@@ -24,6 +24,7 @@ type router struct {
 	wildcard map[string]*paths // of ".example.com"
 	longest  int               // of those, in bytes
 	any      paths
+	byPath   bool // a route has a path
 }
 
 // paths are the routes of a host by their path prefixes.
@@ -33,6 +34,7 @@ type paths struct {
 }
 
 func (r *router) add(host, path string, rt *route) {
+	r.byPath = r.byPath || path != "/"
 	switch {
 	case host == "":
 		r.any.add(path, rt)
