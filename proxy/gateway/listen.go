@@ -61,7 +61,7 @@ func (l sparing) Accept() (net.Conn, error) {
 func listenOn(address string, lc net.ListenConfig) (net.Listener, error) {
 	lc.SetMultipathTCP(false)
 	network := "tcp"
-	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Is4() {
+	if a, err := netip.ParseAddrPort(address); err == nil && a.Addr().Unmap().Is4() {
 		network = "tcp4" // else 0.0.0.0 would be every address of IPv6, too
 	}
 	return lc.Listen(context.Background(), network, address)
