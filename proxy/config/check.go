@@ -203,6 +203,9 @@ func checkPath(s string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q has a %%-escape that is none: %v", s, err)
 	}
+	if strings.ContainsAny(plain, `;\`) { // gateway refuses what servers read in different ways
+		return "", fmt.Errorf(`%q has a character that servers read as the end of a segment (';' or '\'): no request for it would be routed`, s)
+	}
 	for segment := range strings.SplitSeq(plain[1:], "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return "", fmt.Errorf("%q has the segment %q, which no request that is routed has", s, segment)

@@ -14,7 +14,7 @@ import (
 // path of another: Node's URL, Express and Tomcat read them so.
 func TestPathsThatServersReadDifferently(t *testing.T) {
 	var r router
-	for _, path := range []string{"/", "/admin", "/admin/open", "/a;b"} {
+	for _, path := range []string{"/", "/admin", "/admin/open"} {
 		r.add("", path, &route{Route: stream.Route{Name: path}})
 	}
 	for _, f := range []struct {
