@@ -177,6 +177,40 @@ func TestWhatWasAnsweredDoesNotArrive(t *testing.T) {
 	}
 }
 
+// What the kernel takes before it says that the peer is gone is sent: who is told of the
+// rest would send it again.
+func TestWhatWasTakenBeforeAnErrorIsSent(t *testing.T) {
+	for _, queued := range []bool{false, true} {
+		inTunnel(t, func(r *rig) {
+			if queued {
+				fill(r.c, 500-8)
+			}
+			cut := func() { r.u.w.out.cut = true }
+			if !queued {
+				r.u.w.out.change(cut)
+			}
+			var wire []byte
+			for i := range 3 {
+				wire = append(wire, r.c.frame(true, wsframe.Text, event("critical", i, 200))...)
+			}
+			r.c.raw(wire)
+			synctest.Wait()
+			before := int64(0)
+			if queued {
+				before = 1
+				r.u.w.out.change(func() { cut(); r.u.w.out.room *= 2 })
+				sleep(10)
+			}
+			if f := r.carried(hostabi.ToUpstream); f.Messages != before+2 {
+				t.Errorf("%d messages are sent, want %d", f.Messages, before+2)
+			}
+			if e := r.c.envelope(); e.Message != "1 messages were waiting for the upstream when its connection ended" {
+				t.Errorf("%+v", e)
+			}
+		}, kernel(500), buffered(10_000))
+	}
+}
+
 // A client that keeps talking to an upstream which takes nothing any more gets
 // all that the upstream has said before.
 func TestLastWordsBehindAFailedWrite(t *testing.T) {

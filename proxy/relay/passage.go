@@ -23,6 +23,7 @@ func (s *sink) part(p *pump, wire []byte, last bool) {
 		s.parted = s.parted || n > 0 || s.leg.tr.Pending() > 0
 		if err != nil {
 			s.torn = true
+			p.passed(0, int64(n))
 			s.fail(err)
 			p.lose(int64(m.Ends))
 			return

@@ -24,6 +24,7 @@ type stream struct {
 	lazy    bool   // a writer is not woken before half of it is free
 	eof     bool   // no more will come
 	reset   bool   // nothing passes any more
+	cut     bool   // is reset while the next write that does not fit is under way
 }
 
 func newStream(room int) *stream {
@@ -58,6 +59,10 @@ func (s *stream) put(p []byte) (int, error) {
 	}
 	s.buf = append(s.buf, p[:n]...)
 	s.changed.Broadcast()
+	if s.cut && n < len(p) {
+		s.reset = true
+		return n, syscall.EPIPE
+	}
 	return n, nil
 }
 

@@ -112,6 +112,7 @@ func (s *sink) send(p *pump, wire []byte, ms []message) {
 		if err == nil {
 			first = s.cut(p, wire, ms, n)
 		} else {
+			first = taken(p, ms, n)
 			s.fail(err)
 		}
 	} else {
@@ -135,13 +136,20 @@ func startOf(ms []message, i int) int {
 	return ms[i-1].end
 }
 
-// cut is for a run of which the kernel took n bytes: it sees to the rest of the
-// message that they end in, and returns how many messages are done with.
-func (s *sink) cut(p *pump, wire []byte, ms []message, n int) (done int) {
-	for ms[done].end <= n {
+// taken counts the messages of a run of which the kernel took n bytes, and returns how
+// many it has whole.
+func taken(p *pump, ms []message, n int) (done int) {
+	for done < len(ms) && ms[done].end <= n {
 		done++
 	}
 	p.count(ms[:done], n)
+	return done
+}
+
+// cut is for a run of which the kernel took n bytes: it sees to the rest of the
+// message that they end in, and returns how many messages are done with.
+func (s *sink) cut(p *pump, wire []byte, ms []message, n int) (done int) {
+	done = taken(p, ms, n)
 	start := startOf(ms, done)
 	fixed := n + s.leg.tr.Pending() // what is beyond recall: on the wire, or encrypted
 	if fixed == start {

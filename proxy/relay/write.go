@@ -70,6 +70,7 @@ func (s *sink) more() bool {
 			return true
 		}
 		n, err := s.leg.tr.TryWrite(next)
+		s.queue.Wrote(n, s.leg.tr.Pending())
 		if err != nil {
 			s.writing = false
 			s.settle()
@@ -79,7 +80,6 @@ func (s *sink) more() bool {
 		if n > 0 {
 			s.moved = time.Now()
 		}
-		s.queue.Wrote(n, s.leg.tr.Pending())
 		if s.stalled > 0 {
 			s.wake.Broadcast()
 		}
