@@ -45,6 +45,20 @@ func (b *Budget) Full() (max, mark, used int64) {
 	return 0, 0, 0
 }
 
+// Short reports whether what may be shed is to make room: a ceiling, b's own or one above
+// it, is as good as reached, or has no room for what somebody waits for.
+func (b *Budget) Short() bool {
+	if max, _, _ := b.Full(); max > 0 {
+		return true
+	}
+	for ; b != nil; b = b.parent {
+		if max, wanted := b.max.Load(), b.wanted.Load(); max > 0 && wanted > 0 && b.used.Load()+wanted > max {
+			return true
+		}
+	}
+	return false
+}
+
 // headroom is what one more user of a budget is expected to need, in bytes.
 const headroom = 64 << 10
 

@@ -18,8 +18,8 @@ func (g *Gateway) askForShedding() {
 	}
 }
 
-// shedOnPressure sheds what can be shed in every tunnel when one of them found
-// no memory. It ends with the gateway.
+// shedOnPressure sheds what can be shed when a tunnel found no memory. It ends with the
+// gateway.
 func (g *Gateway) shedOnPressure() {
 	paced(g.pressure, g.stop, pressurePause, func() {
 		g.panicked(metrics.InGateway).Contain(g.shedAll)
@@ -44,8 +44,12 @@ func paced(asked, stop <-chan struct{}, pause time.Duration, do func()) {
 	}
 }
 
+// shedAll has every tunnel shed whose memory is short: where a route's own is, those of
+// others would lose their messages for nothing.
 func (g *Gateway) shedAll() {
 	for _, t := range g.all() {
-		t.Shed()
+		if t.Route().Memory.Short() {
+			t.Shed()
+		}
 	}
 }

@@ -1,9 +1,16 @@
 package gateway
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // However often it is asked for, shedding begins at once and then keeps its
@@ -36,4 +43,66 @@ func TestSheddingIsPaced(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A route whose own max_memory is full has no other's messages shed, where there is
+// memory; the process's has everybody's.
+func TestAFullRouteShedsItsOwn(t *testing.T) {
+	var enough atomic.Bool
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		c, err := websocket.Accept(w, req, nil)
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.CloseNow() }()
+		m := []byte(`{"type":"presence","pad":"` + strings.Repeat("x", 1000) + `"}`)
+		for !enough.Load() && c.Write(req.Context(), websocket.MessageText, m) == nil {
+		}
+		_, _, _ = c.Read(req.Context()) // until it is over
+	}))
+	defer up.Close()
+	r := start(t, fmt.Sprintf(`
+[limits]
+slow_consumer_grace = "10m"
+[policy.p]
+module = "{{module}}"
+config = { droppable = ["presence"] }
+[upstream.u]
+urls = [%q]
+[[route]]
+name = "mine"
+path = "/mine"
+upstream = "u"
+policy = "p"
+[[route]]
+name = "full"
+upstream = "u"
+limits = { max_memory = "1MiB" }
+`, up.URL))
+	r.g.mu.Lock()
+	mine, full := r.g.routes["mine"].relay.Memory, r.g.routes["full"].relay.Memory
+	r.g.mu.Unlock()
+	r.ws("/mine") // is not read
+	until(t, "the queue to be full", func() bool { return mine.Used() > 900<<10 })
+	enough.Store(true)
+	if !full.Reserve(1 << 20) {
+		t.Fatal("no room")
+	}
+	r.g.shedAll()
+	if n := mine.Used(); n < 900<<10 {
+		t.Errorf("%d bytes wait beside a route that is full", n)
+	}
+	full.Release(1 << 20)
+	full.Want(2 << 20)
+	r.g.shedAll()
+	if n := mine.Used(); n < 900<<10 {
+		t.Errorf("%d bytes wait beside a route whose memory is waited for", n)
+	}
+	full.Want(-2 << 20)
+	r.g.memory.Want(r.g.memory.Max())
+	r.g.shedAll()
+	if n := mine.Used(); n > 100<<10 {
+		t.Errorf("%d bytes wait where the process has no memory", n)
+	}
+	r.g.memory.Want(-r.g.memory.Max())
 }

@@ -78,8 +78,8 @@ type Options struct {
 	Metrics    *metrics.Set
 	Log        *slog.Logger
 	Faults     *faultlog.Log
-	// Pressure is called when the memory budget is full, so that every tunnel
-	// can be made to shed. It must not block.
+	// Pressure is called when the memory budget is full, so that every tunnel that
+	// shares it can be made to shed. It must not block.
 	Pressure func()
 	// Closed is called once, after both legs are closed.
 	Closed func(*Tunnel)
