@@ -65,11 +65,17 @@ const headroom = 64 << 10
 // Fits reports whether Reserve would take n bytes now.
 func (b *Budget) Fits(n int64) bool {
 	for ; b != nil; b = b.parent {
-		if max := b.max.Load(); max > 0 && b.used.Load()+n > max {
+		if !b.fits(n) {
 			return false
 		}
 	}
 	return true
+}
+
+// fits is Fits for b's own ceiling.
+func (b *Budget) fits(n int64) bool {
+	max := b.max.Load()
+	return max <= 0 || b.used.Load()+n <= max
 }
 
 // Reserve takes n bytes, or none when a ceiling would be exceeded.
@@ -94,11 +100,21 @@ func (b *Budget) Take(n int64) (limit, used int64) {
 	return limit, used
 }
 
-// Want announces that somebody waits for n bytes that he could not reserve; with
-// -n that he waits no more. Meanwhile nothing that may be shed takes their place.
-func (b *Budget) Want(n int64) {
+// Want announces that somebody waits for n bytes that he could not reserve, until over is
+// called. Meanwhile nothing that may be shed takes their place below the ceilings that
+// have no room for them; below others there is room for both.
+func (b *Budget) Want(n int64) (over func()) {
+	var full []*Budget
 	for ; b != nil; b = b.parent {
-		b.wanted.Add(n)
+		if !b.fits(n) {
+			b.wanted.Add(n)
+			full = append(full, b)
+		}
+	}
+	return func() {
+		for _, b := range full {
+			b.wanted.Add(-n)
+		}
 	}
 }
 

@@ -212,18 +212,34 @@ func TestWantedMemoryIsNotTaken(t *testing.T) {
 	if route.Reserve(40) {
 		t.Fatal("the budget is not full")
 	}
-	route.Want(40)
+	over := route.Want(40)
 	if push(q, "~jjjj"); route.Used() > process.Max()-40 {
 		t.Errorf("%d reserved of %d, and somebody waits for 40", route.Used(), process.Max())
 	}
 	if push(q, "~jjjj"); !route.Reserve(40) {
 		t.Error("what was wanted is taken")
 	}
-	route.Want(-40)
+	over()
 	if !push(q, "~kkkk") {
 		t.Error("nobody waits any more, and a message finds no place")
 	}
 	route.Release(40)
+}
+
+// Who waits for memory of his route keeps nobody from that of the process.
+func TestWhatIsWantedOfARouteIsThere(t *testing.T) {
+	process := NewBudget(1000, nil)
+	full, other := NewBudget(100, process), NewBudget(0, process)
+	full.Reserve(100)
+	for range 20 {
+		defer full.Want(50)()
+	}
+	if other.Short() || !other.ReserveSpare(100) {
+		t.Error("800 bytes are free and nothing may take them")
+	}
+	if !full.Short() || full.ReserveSpare(1) {
+		t.Error("what is wanted may be taken")
+	}
 }
 
 // To ask for room takes none, and sheds what stands in the way alone.

@@ -93,16 +93,16 @@ limits = { max_memory = "1MiB" }
 		t.Errorf("%d bytes wait beside a route that is full", n)
 	}
 	full.Release(1 << 20)
-	full.Want(2 << 20)
+	over := full.Want(2 << 20)
 	r.g.shedAll()
 	if n := mine.Used(); n < 900<<10 {
 		t.Errorf("%d bytes wait beside a route whose memory is waited for", n)
 	}
-	full.Want(-2 << 20)
-	r.g.memory.Want(r.g.memory.Max())
+	over()
+	over = r.g.memory.Want(r.g.memory.Max())
 	r.g.shedAll()
 	if n := mine.Used(); n > 100<<10 {
 		t.Errorf("%d bytes wait where the process has no memory", n)
 	}
-	r.g.memory.Want(-r.g.memory.Max())
+	over()
 }

@@ -240,8 +240,7 @@ func (p *pump) reserve(n int64) breach {
 		return breach{}
 	}
 	p.leaveLoop()
-	memory.Want(n) // else those that shed would take it again at once
-	defer memory.Want(-n)
+	defer memory.Want(n)() // else those that shed would take it again at once
 	for range reserveTries {
 		p.t.o.Pressure()
 		select {
