@@ -264,8 +264,8 @@ func (p *play) promised(d hostabi.Direction) bool {
 		return false
 	case from.vanished, to.rude, to.vanished, to.silent, to.stopsLong():
 		return false
-	case (from.silent || from.stopsLong()) && (len(p.parts[d^1].sizes) > 0 || to.inTurn()):
-		return false // it may be closed as a slow consumer
+	case (from.silent || from.stopsLong()) && (len(p.parts[d^1].sizes) > 0 || to.inTurn() || p.Info().Flow[d].Refused > 0):
+		return false // it may be closed as a slow consumer, of envelopes, too
 	case from.closed != 0:
 		return true
 	}
