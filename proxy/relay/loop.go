@@ -18,7 +18,8 @@ type polled interface {
 	Pause()
 	// Resume has it called again, and in any case if there is more to do.
 	Resume(more bool) error
-	// TryRead reads once, of TLS a record at most; 0 and no error: nothing is there.
+	// TryRead reads once, of TLS a record at most; 0 and no error: nothing is there. At
+	// its end each call returns an error.
 	TryRead(p []byte) (int, error)
 	// Ahead reports whether bytes may be here that no call announces.
 	Ahead() bool
@@ -104,15 +105,11 @@ func (p *pump) readable() (*Cause, bool) {
 			n, more, err = p.gather(&reads)
 		}
 		if n > 0 || l.unjudged {
-			judge := p.batch
-			if err != nil {
-				judge = p.all
-			}
-			if c, more := judge(n); !more {
+			if c, more := p.batch(n); !more {
 				return c, false
 			}
 		}
-		if err != nil {
+		if err != nil && !l.unjudged { // else it is told again
 			if p.t.ended() {
 				return nil, false
 			}

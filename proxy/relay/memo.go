@@ -219,7 +219,7 @@ func (p *pump) alike(run int) {
 		least = 0
 	}
 	data, r := b.data[:b.w], b.r
-	n, most := 0, maxRun-b.judged
+	n, most := 0, p.longest()-b.judged
 
 	// Of the header before. One that is equal has its lengths, so that the
 	// processor need not wait for them to know where the next header stands.

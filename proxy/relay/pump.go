@@ -167,12 +167,13 @@ func (p *pump) frames() (*Cause, bool) {
 			run = b.r
 			continue
 		}
-		if b.judged == maxRun {
+		if b.judged >= p.longest() {
 			p.send(run)
 			run = b.r
+			continue
 		}
 		if p.plain() {
-			if p.alike(run); b.judged == maxRun || b.r == b.w {
+			if p.alike(run); b.judged >= p.longest() || b.r == b.w {
 				continue
 			}
 		}
@@ -216,6 +217,15 @@ func (p *pump) frames() (*Cause, bool) {
 	}
 	p.send(run)
 	return nil, true
+}
+
+// longest is how many messages are judged before they are sent on: where the queue may
+// refuse each of them, as many as are still refused in this turn.
+func (p *pump) longest() int {
+	if p.dir == hostabi.ToUpstream && p.out.sink.queueing() {
+		return mostRefused - p.loop.refused
+	}
+	return maxRun
 }
 
 // wantsMore reports whether a data frame that is not whole should wait for more

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -138,16 +139,8 @@ func TestRefusalsOfATurnAreBounded(t *testing.T) {
 			if n := r.memory.Used(); n != 0 {
 				t.Errorf("%d bytes of memory are taken", n)
 			}
-			w, ok := r.legs[hostabi.ToUpstream].tr.(*loopWire)
-			if !ok {
-				return
-			}
-			for _, turn := range w.turns {
-				if turn.writes > mostRefused || turn.writes == mostRefused && turn.said != poll.Again {
-					t.Errorf("a turn of %d reads, %d bytes with %d answers said %d", turn.reads, turn.bytes, turn.writes, turn.said)
-				}
-			}
-			if w.left > 20 {
+			r.turnsAreBounded()
+			if w, ok := r.legs[hostabi.ToUpstream].tr.(*loopWire); ok && w.left > 20 {
 				t.Errorf("the loop was left %d times", w.left)
 			}
 		}, under(events(t)), func(s *setup) { s.record = record })
@@ -155,18 +148,52 @@ func TestRefusalsOfATurnAreBounded(t *testing.T) {
 }
 
 // Messages that are refused arrive, and are answered, also when the peer that sent them
-// has gone before their turn came.
+// has gone before their turn came: TLS tells of the end with what came before it.
 func TestWhatIsNotJudgedYetIsJudgedAtTheEnd(t *testing.T) {
 	inTunnel(t, func(r *rig) {
 		var wire []byte
-		for i := range 500 {
+		for i := range 2000 {
 			wire = append(wire, r.c.frame(true, wsframe.Text, event("small", i, 50))...)
 		}
 		wire = append(wire, r.c.frame(true, wsframe.Text, "end")...)
+		for range 10 { // until their log says no more
+			r.c.send(event("small", 1, 50))
+			r.c.refused(hostabi.PayloadTooLarge, 20, 50)
+		}
 		r.c.w.in.change(func() { r.c.w.in.buf, r.c.w.in.eof = append(r.c.w.in.buf, wire...), true })
 		synctest.Wait()
 		r.u.expect("end")
+		r.turnsAreBounded()
 	}, under(events(t)), func(s *setup) { s.record = 16_000 })
+}
+
+// So are those that the queue toward the upstream has no place for.
+func TestRefusalsByAFullInboxAreBounded(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		full := fill(r.c, 1000)
+		const all = 20_000
+		r.c.raw(bytes.Repeat(r.c.frame(true, wsframe.Text, "m"), 4+all))
+		for range all {
+			r.c.refused(hostabi.InboxFull, 5, 5)
+		}
+		synctest.Wait()
+		r.turnsAreBounded()
+		r.u.expect(full, "m", "m", "m", "m")
+	}, func(s *setup) { s.before = func(r *rig) { r.u.w.out.room = 500 } }, with(func(l *config.Limits) { l.MaxInbox = 5 }))
+}
+
+// turnsAreBounded fails when a turn on the client's loop answered many messages.
+func (r *rig) turnsAreBounded() {
+	r.t.Helper()
+	w, ok := r.legs[hostabi.ToUpstream].tr.(*loopWire)
+	if !ok {
+		return
+	}
+	for _, turn := range w.turns {
+		if turn.writes > mostRefused {
+			r.t.Errorf("a turn of %d reads, %d bytes with %d answers said %d", turn.reads, turn.bytes, turn.writes, turn.said)
+		}
+	}
 }
 
 // A key that the tunnel's budget asks nothing about is no reason to leave the loop.
