@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"weir/proxy/wsframe"
@@ -16,16 +17,16 @@ type actor struct {
 	told chan struct{} // closed when a close frame has come
 	done chan struct{} // closed when it sends no more
 
-	sent     []string // whole, by now
-	partly   string   // what it sent of one more
-	pinged   int      // times
-	closed   int      // the code that it sent; 0: none
-	first    bool     // then it was told none
-	refused  bool     // its answer to one was taken by nobody, though it came in time
-	hush     bool     // it sends no more
-	silent   bool     // it reads no more
-	rude     bool     // it has ended other than by a close frame
-	vanished bool     // it reset the connection when it was told the end
+	sent     []string    // whole, by now
+	partly   string      // what it sent of one more
+	pinged   int         // times
+	closed   int         // the code that it sent; 0: none
+	first    bool        // then it was told none
+	refused  bool        // its answer to one was taken by nobody, though it came in time
+	hush     bool        // it sends no more
+	silent   atomic.Bool // it reads no more
+	rude     bool        // it has ended other than by a close frame
+	vanished bool        // it reset the connection when it was told the end
 
 	held    []byte // not a whole frame yet
 	seq     wsframe.Sequence
@@ -183,7 +184,7 @@ func (a *actor) leave() {
 		a.farewell(a.code())
 		a.end()
 	case closesAndStops:
-		a.silent = true
+		a.silent.Store(true)
 		a.farewell(a.code())
 	case endsSide:
 		a.rude = true
@@ -256,7 +257,7 @@ func (a *actor) listens() {
 		}
 		most := 1 << 20
 		switch {
-		case a.silent, a.reads == stops && a.taken >= a.from:
+		case a.silent.Load(), a.reads == stops && a.taken >= a.from:
 			return
 		case a.reads == steadily, a.inTurn(), a.reads == slowly, a.reads == slows && a.taken >= a.from:
 			time.Sleep(a.interval)

@@ -235,7 +235,7 @@ func (p *play) judge(d hostabi.Direction, took time.Duration) {
 	whole := p.promised(d) && took < finishTimeout-time.Second
 	p.account(d, missing, whole, fail)
 	p.taken(d, whole, fail)
-	if from.refused && !from.rude && to.first && !to.rude && !to.silent && !to.stopsLong() && !from.stopsLong() && p.cause.Initiator != metrics.ByWeir && !p.hurt && !p.poor && took < finishTimeout-time.Second {
+	if from.refused && !from.rude && to.first && !to.rude && !to.silent.Load() && !to.stopsLong() && !from.stopsLong() && p.cause.Initiator != metrics.ByWeir && !p.hurt && !p.poor && took < finishTimeout-time.Second {
 		fail("the answer to its close frame was not waited for, the tunnel ended in %v", took)
 	}
 	if !whole {
@@ -262,9 +262,9 @@ func (p *play) promised(d hostabi.Direction) bool {
 		return false // one that reads no envelopes before it has written is not read
 	case p.fell && d == hostabi.ToUpstream: // what the client says is not waited for
 		return false
-	case from.vanished, to.rude, to.vanished, to.silent, to.stopsLong():
+	case from.vanished, to.rude, to.vanished, to.silent.Load(), to.stopsLong():
 		return false
-	case (from.silent || from.stopsLong()) && (len(p.parts[d^1].sizes) > 0 || to.inTurn() || p.Info().Flow[d].Refused > 0):
+	case (from.silent.Load() || from.stopsLong()) && (len(p.parts[d^1].sizes) > 0 || to.inTurn() || p.Info().Flow[d].Refused > 0):
 		return false // it may be closed as a slow consumer, of envelopes, too
 	case from.closed != 0:
 		return true

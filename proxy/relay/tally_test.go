@@ -154,7 +154,7 @@ func (p *play) account(d hostabi.Direction, missing []string, whole bool, fail f
 	if p.ruled && int64(gaps) != f.Shed {
 		fail("notices tell of %d, %d were shed", gaps, f.Shed)
 	}
-	if (p.toReceiver && p.ruled || from.first && !from.rude && !to.first && !to.rude && !p.fell && !from.silent && !from.stopsLong()) && int64(told) != f.Refused {
+	if (p.toReceiver && p.ruled || from.first && !from.rude && !to.first && !to.rude && !p.fell && !from.silent.Load() && !from.stopsLong()) && int64(told) != f.Refused {
 		fail("%d are told to be refused, %d were", told, f.Refused)
 	}
 	for _, m := range missing {
