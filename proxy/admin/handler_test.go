@@ -25,6 +25,7 @@ type fake struct {
 	policies    []PolicyInfo
 	upstreams   []UpstreamInfo
 	reload      error
+	reloading   func() // called before; nil: nothing is
 	unchanged   bool
 }
 
@@ -40,6 +41,9 @@ func (f *fake) CloseConnection(id string) bool {
 }
 
 func (f *fake) Reload() (changed bool, err error) {
+	if f.reloading != nil {
+		f.reloading()
+	}
 	if f.reload != nil || f.unchanged {
 		return false, f.reload
 	}

@@ -43,6 +43,33 @@ func serve(h http.Handler) (*Server, *listener, *http.Client) {
 	return s, l, &http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}
 }
 
+// What the files say is taken up, whether or not who asked for it waits.
+func TestAReloadOutlastsItsAsker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newTester("")
+		ctx, leave := context.WithCancel(t.Context())
+		was := h.generation
+		h.reloading = func() {
+			leave()
+			time.Sleep(time.Second) // of the bubble: the server learns of it meanwhile
+		}
+		s, _, c := serve(h.h)
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://127.0.0.1:9090/reload", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp, err := c.Do(req); !errors.Is(err, context.Canceled) {
+			t.Errorf("who left got %v, %v", resp, err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if h.generation != was+1 {
+			t.Error("the reload was given up")
+		}
+	})
+}
+
 func TestServerServesAndShutsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _, c := serve(newTester("").h)
