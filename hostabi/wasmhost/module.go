@@ -376,7 +376,7 @@ func (m *Module) Info() Info {
 func (m *Module) breakerState(now time.Time) string {
 	worst := "closed"
 	for _, b := range m.breakers {
-		worst = max(worst, b.state(now)) // closed, half-open, open
+		worst = max(worst, b.state(now)) // the alphabet has them in this order: closed, half-open, open
 	}
 	return worst
 }

@@ -35,7 +35,7 @@ type onLoop struct {
 	turn  poll.Turn  // what the call under way was
 	over  bool       // the pump has ended
 
-	refused  int  // messages in the turn under way; mostRefused when it has left the loop
+	refused  int  // messages in the turn under way; mostRefused ends it, as leaving the loop does
 	unjudged bool // the buffer has more, which waits for the next turn
 }
 
