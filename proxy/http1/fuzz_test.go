@@ -106,8 +106,11 @@ func fieldOf(head, name string) string {
 // spaced is a name with white space before its colon.
 var spaced = regexp.MustCompile(`(?m)^([!-9;-~]+)[ \t]+:`)
 
-// FuzzResponseHead holds the same for responses, once white space before colons is
-// removed.
+// trailers is a Trailer field.
+var trailers = regexp.MustCompile(`(?im)^trailer:(.*)\r\n`)
+
+// FuzzResponseHead holds the same for responses, once what we remove is removed: white
+// space before colons, and each Trailer that names what trailers may not have.
 func FuzzResponseHead(f *testing.F) {
 	for _, s := range []string{
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
@@ -116,6 +119,7 @@ func FuzzResponseHead(f *testing.F) {
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: \xe9\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length \t: 5\r\nX : y\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTrailer: Content-Length\r\ntRailer : 0 0\r\nTrailer: a\r\n\r\n",
 	} {
 		f.Add([]byte(s))
 	}
@@ -130,6 +134,12 @@ func FuzzResponseHead(f *testing.F) {
 			return
 		}
 		head := spaced.ReplaceAllString(string(b[:n]), "$1:")
+		head = trailers.ReplaceAllStringFunc(head, func(field string) string {
+			if value := trailers.FindStringSubmatch(field)[1]; checkTrailerNames([]byte(value), 0) != nil {
+				return ""
+			}
+			return field
+		})
 		var h fasthttp.ResponseHeader
 		br := bufio.NewReaderSize(strings.NewReader(head), n+16)
 		if err := h.Read(br); err != nil {
