@@ -59,7 +59,7 @@ type carriage struct {
 	// Bound once for all exchanges:
 	watch   func(gone func()) (stop func()) // x.Watch
 	leave   func()                          // x.Leave
-	retry   func() bool
+	retry   func(upstream.Kind) bool
 	interim func() error
 }
 
@@ -173,9 +173,13 @@ func (c *carriage) send() bool {
 }
 
 // retryable tells whether the policy would have another target tried.
-func (c *carriage) retryable() bool {
+func (c *carriage) retryable(behind upstream.Kind) bool {
 	c.x.Leave() // a guest may compute for long
-	return c.route.View.Fault(hostabi.UpstreamUnavailable).Retryable
+	code := hostabi.UpstreamUnavailable
+	if behind == upstream.Closed {
+		code = hostabi.UpstreamClosed
+	}
+	return c.route.View.Fault(code).Retryable
 }
 
 const invalidAnswer = "the upstream's answer is not valid HTTP"

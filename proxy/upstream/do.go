@@ -25,10 +25,12 @@ type Request struct {
 	// of its own reads it, and when that has ended; when it has Left() bool, that
 	// says whether its client has gone, beside a Read.
 	Body          io.Reader
-	ContentLength int64         // of Body, bytes; -1: chunked
-	Retryable     func() bool   // whether a connect failure may be tried at another target; nil: no
-	Upgrade       bool          // the answer may be 101
-	Timeout       time.Duration // until the response head; 0: response_timeout
+	ContentLength int64 // of Body, bytes; -1: chunked
+	// Retryable says whether another target may be tried behind a failure of that kind,
+	// Unavailable or Closed; nil: no.
+	Retryable func(Kind) bool
+	Upgrade   bool          // the answer may be 101
+	Timeout   time.Duration // until the response head; 0: response_timeout
 	// Watch, if any, tells when the client has gone (http1.Exchange.Watch). It
 	// is started only when the upstream takes its time, and not while Body is
 	// being read.
@@ -78,7 +80,7 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 			return e, nil
 		}
 		more := len(failed) < min(u.retries, len(u.targets)-1)
-		if err.Kind == Unavailable && r.Retryable != nil && more && !e.Canceled() && r.Retryable() {
+		if err.again && r.Retryable != nil && more && !e.Canceled() && r.Retryable(err.Kind) {
 			failed = append(failed, t)
 			continue
 		}
@@ -122,9 +124,10 @@ func (e *Exchange) attempt(t *target, fresh bool, r *Request, head []byte, whole
 			return nil
 		}
 		e.from = nil
-		again := c.reused && !c.began && (repeatable || !written && r.Body == nil)
+		again := !c.began && (repeatable || !written && r.Body == nil)
 		f := e.abandon(err)
-		if !again || f.Kind != Closed {
+		f.again = again && f.Kind == Closed
+		if !f.again || !c.reused {
 			s.inUse.Add(-1)
 			return f
 		}
@@ -175,7 +178,9 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 	} else if t.connectFailed(from, time.Now()) {
 		e.u.log.Warn("upstream cannot be connected to", "upstream", e.u.name, "url", t.url, "error", err)
 	}
-	return nil, e.Fault(Unavailable, err)
+	f := e.Fault(Unavailable, err)
+	f.again = true
+	return nil, f
 }
 
 // roundTrip sends the head, has the body follow, and reads the answer's head.

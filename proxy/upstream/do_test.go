@@ -95,7 +95,7 @@ func TestARequestWithoutHostGetsTheTargets(t *testing.T) {
 	u := to(t, config.Upstream{Retries: 1}, refusing(t), url)
 	r := &Request{
 		Method: []byte("POST"), Target: []byte("/a"), Lines: []byte("b: 1\r\n"),
-		Body: buffered{strings.NewReader("hi"), 2}, ContentLength: 2, Retryable: func() bool { return true },
+		Body: buffered{strings.NewReader("hi"), 2}, ContentLength: 2, Retryable: func(Kind) bool { return true },
 	}
 	expectFetch(t, u, r, "")
 	want := "POST /a HTTP/1.1\r\nHost: " + strings.TrimPrefix(url, "http://") + "\r\nContent-Length: 2\r\nb: 1\r\n\r\n"
@@ -176,7 +176,7 @@ func TestConnectFailures(t *testing.T) {
 	t.Run("the next target is tried when it may be", func(t *testing.T) {
 		u := to(t, config.Upstream{Retries: 1}, refusing(t), ok)
 		r := request("/", nil)
-		r.Retryable = func() bool { return true }
+		r.Retryable = func(Kind) bool { return true }
 		expectFetch(t, u, r, "ok")
 		if s := u.Status(); s[0].Healthy || !s[1].Healthy {
 			t.Errorf("%+v", s)
@@ -194,7 +194,7 @@ func TestConnectFailures(t *testing.T) {
 	t.Run("no more often than retries says", func(t *testing.T) {
 		u := to(t, config.Upstream{}, refusing(t), ok)
 		r := request("/", nil)
-		r.Retryable = func() bool { return true }
+		r.Retryable = func(Kind) bool { return true }
 		expectKind(t, u, r, Unavailable)
 	})
 	t.Run("each target once, however many retries there are", func(t *testing.T) {
@@ -203,7 +203,7 @@ func TestConnectFailures(t *testing.T) {
 			u := to(t, config.Upstream{Retries: 10}, down[:n]...)
 			r := request("/", nil)
 			asked := 1
-			r.Retryable = func() bool { asked++; return true }
+			r.Retryable = func(Kind) bool { asked++; return true }
 			expectKind(t, u, r, Unavailable)
 			if asked != n {
 				t.Errorf("%d targets were tried %d times", n, asked)

@@ -29,6 +29,8 @@ type Error struct {
 	Err     error         // for logs; never shown to clients
 	BodyErr error         // not nil: the request body failed first, and this is why
 	After   time.Duration // of a Timeout: what was waited for the head
+
+	again bool // nothing can have happened that must not happen twice
 }
 
 // Error implements error.

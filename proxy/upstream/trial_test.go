@@ -111,7 +111,7 @@ func TestWhatIsTriedAgainTriesNothingElse(t *testing.T) {
 				gone.connectFailed(longAgo, longAgo)
 			}
 			r := request("/", nil)
-			r.Retryable = func() bool { return true }
+			r.Retryable = func(Kind) bool { return true }
 			if _, err := fetch(u, r); err != nil {
 				t.Errorf("%s: %v", balance, err)
 			}

@@ -1,0 +1,59 @@
+package upstream
+
+import (
+	"strings"
+	"testing"
+
+	"weir/proxy/config"
+)
+
+// What stands before a backend that is gone may take connections for it, and close them.
+func TestTheNextTargetIsTriedWhereOneEndsWithoutAByte(t *testing.T) {
+	anyKind := func(Kind) bool { return true }
+	f := func(name, method, body string, says string, may func(Kind) bool, want string) {
+		t.Run(name, func(t *testing.T) {
+			silent := backend(t, func(p *peer) {
+				if p.head(); says == "" {
+					_ = p.nc.SetLinger(0)
+				}
+				p.send(says)
+			})
+			u := to(t, config.Upstream{Retries: 1}, silent, counting(t))
+			r := request("/", nil)
+			if body != "" {
+				r = request("/", strings.NewReader(body))
+			}
+			r.Method, r.Retryable = []byte(method), may
+			if want != "" {
+				expectFetch(t, u, r, want)
+			} else {
+				expectKind(t, u, r, Closed)
+			}
+			if s := u.Status()[0]; !s.Healthy || s.InUse != 0 {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+	f("GET", "GET", "", "", anyKind, "1")
+	f("DELETE", "DELETE", "", "", anyKind, "1")
+	f("POST", "POST", "", "", anyKind, "")
+	f("a body", "PUT", "hi", "", anyKind, "")
+	f("a byte", "GET", "", "H", anyKind, "")
+	f("an interim answer", "GET", "", "HTTP/1.1 103 Early Hints\r\n\r\n", anyKind, "")
+	f("not as the policy has it", "GET", "", "", func(k Kind) bool { return k != Closed }, "")
+	f("not asked", "GET", "", "", nil, "")
+	t.Run("a kept one, then a fresh one", func(t *testing.T) {
+		once := backend(t, func(p *peer) {
+			if p.head(); p.n == 1 {
+				p.answer("first")
+				p.head()
+			}
+		})
+		u := to(t, config.Upstream{Retries: 1}, once, counting(t))
+		for _, want := range []string{"first", "1", "1"} {
+			r := request("/", nil)
+			r.Retryable = anyKind
+			expectFetch(t, u, r, want)
+		}
+	})
+}
