@@ -70,6 +70,9 @@ func newTarget(raw string, o *Options) (*target, error) {
 		}
 		t.tls.ServerName = p.Hostname()
 		t.tls.NextProtos = []string{"http/1.1"}
+		// One name has one session. crypto/tls holds its certificate to the roots, the
+		// name and the time again.
+		t.tls.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 		if t.tls.RootCAs == nil {
 			// A handshake would read them, once: that of a moment without descriptors
 			// would have every one fail that follows.

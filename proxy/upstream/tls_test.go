@@ -143,3 +143,35 @@ func TestATLSConnectionThatSaysMoreIsNotUsedAgain(t *testing.T) {
 		f("nothing", 0, true)
 	}
 }
+
+// A resumed handshake does without the signature of the upstream, and the look at its chain.
+func TestTLSSessionsAreResumed(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			resumed := make(chan bool, 1)
+			// Whose ticket keys are lost, as behind a restart, is shaken hands with in full.
+			keys := make(chan [32]byte, 1)
+			cert, roots := nettest.Certificate()
+			url := backend(t, func(p *peer) {
+				cfg := &tls.Config{Certificates: cert, MaxVersion: version}
+				cfg.SetSessionTicketKeys([][32]byte{<-keys})
+				c := tls.Server(p.nc, cfg)
+				_, _ = c.Read(make([]byte, 4096))
+				resumed <- c.ConnectionState().DidResume
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+			})
+			u, err := New(&config.Upstream{URLs: []string{"https" + url[len("http"):]}}, Options{TLS: &tls.Config{RootCAs: roots}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.Close()
+			for i, want := range []bool{false, true, true, false, true} {
+				keys <- [32]byte{byte(i / 3)}
+				expectFetch(t, u, request("/", nil), "ok")
+				if got := nettest.Within(t, resumed, "the handshake"); got != want {
+					t.Errorf("handshake %d: resumed %v, want %v", i, got, want)
+				}
+			}
+		})
+	}
+}
