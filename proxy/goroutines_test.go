@@ -26,6 +26,7 @@ var goroutines = map[string]string{
 	"proxy/poll New":                "TestAPanicEndsOneHandlersTurn",
 	"proxy/poll leave":              "TestAPanicEndsOneHandlersTurn",
 	"proxy/sock Close":              "TestAPanicInARequestEndsItsConnection",
+	"proxy/sock dialAny":            "has package net connect",
 	"proxy/sock deadline":           "sets a flag",
 	"proxy/relay Run":               "TestPanic",
 	"proxy/relay serve":             "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",

@@ -3,7 +3,6 @@ package sock
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -36,8 +35,7 @@ func (d Dialer) near() *Socket {
 	return s
 }
 
-// dialName leaves names, and the choice among their addresses (RFC 8305), to
-// package net.
+// dialName connects beside the loops, as looking a name up is.
 func (d Dialer) dialName(address string) (*Socket, error) {
 	if d.Task != nil {
 		d.Task.Leave()
@@ -45,15 +43,9 @@ func (d Dialer) dialName(address string) (*Socket, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.Timeout)
 	defer cancel()
 	d.Waits(cancel)
-	nd := net.Dialer{KeepAlive: -1}
-	nc, err := nd.DialContext(ctx, "tcp", address)
+	tcp, err := DialName(ctx, address)
 	if err != nil {
 		return nil, err
-	}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
-		_ = nc.Close()
-		return nil, fmt.Errorf("sock: %T is not a TCP connection", nc)
 	}
 	fd, err := Wrap(tcp).takeFD()
 	if err != nil {

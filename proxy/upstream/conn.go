@@ -111,17 +111,7 @@ func (t *target) connect(near *sock.Conn, timeout time.Duration, waits func(canc
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	waits(cancel)
-	d := net.Dialer{KeepAlive: -1}
-	nc, err := d.DialContext(ctx, "tcp", t.addr())
-	if err != nil {
-		return nil, err
-	}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
-		_ = nc.Close()
-		return nil, fmt.Errorf("upstream: %T is not a TCP connection", nc)
-	}
-	return tcp, nil
+	return sock.DialName(ctx, t.addr())
 }
 
 // taskOf is the task that serves a client's connection; nil: a goroutine.

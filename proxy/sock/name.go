@@ -1,0 +1,116 @@
+package sock
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// alone is how long an address is tried before the next is tried beside it, at most
+// (RFC 8305 §5).
+const alone = 250 * time.Millisecond
+
+// DialName connects to address, host:port, until ctx ends. A name is looked up, and its
+// addresses are tried one beside the other: one that does not answer leaves time for the
+// next, however little there is.
+func DialName(ctx context.Context, address string) (*net.TCPConn, error) {
+	addrs, err := lookUp(ctx, address)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
+	return dialAny(ctx, inTurn(addrs))
+}
+
+// lookUp returns the addresses of a name, the best ones first (RFC 6724).
+func lookUp(ctx context.Context, address string) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, &net.AddrError{Err: "invalid port", Addr: address}
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]netip.AddrPort, len(ips))
+	for i, ip := range ips {
+		addrs[i] = netip.AddrPortFrom(ip.Unmap(), uint16(port))
+	}
+	return addrs, nil
+}
+
+// inTurn has IPv4 and IPv6 addresses take turns (RFC 8305 §4): a network that lacks one
+// of them lacks all of its addresses.
+func inTurn(addrs []netip.AddrPort) (turns []netip.AddrPort) {
+	var other []netip.AddrPort // than the first one's family
+	for _, a := range addrs {
+		if a.Addr().Is4() == addrs[0].Addr().Is4() {
+			turns = append(turns, a)
+		} else {
+			other = append(other, a)
+		}
+	}
+	for i, a := range other {
+		turns = slices.Insert(turns, min(2*i+1, len(turns)), a)
+	}
+	return turns
+}
+
+// dialAny connects to one of addrs. The next is tried when the one before has failed, or
+// beside it after a while, so that all have their time.
+func dialAny(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wait := alone
+	if due, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(due)/time.Duration(len(addrs)+1))
+	}
+	type end struct {
+		nc  net.Conn
+		err error
+	}
+	ends := make(chan end)
+	next := time.NewTimer(0)
+	defer next.Stop()
+	var won net.Conn
+	var failed error
+	for under := 0; under > 0 || len(addrs) > 0; {
+		select {
+		case <-next.C:
+			if len(addrs) == 0 {
+				continue
+			}
+			to := addrs[0].String()
+			addrs = addrs[1:]
+			under++
+			go func() { // joined below: it ends with ctx
+				d := net.Dialer{KeepAlive: -1}
+				nc, err := d.DialContext(ctx, "tcp", to)
+				ends <- end{nc, err}
+			}()
+			next.Reset(wait)
+		case e := <-ends:
+			under--
+			switch {
+			case e.err == nil && won == nil:
+				won, addrs = e.nc, nil
+				cancel()
+			case e.err == nil:
+				_ = e.nc.Close()
+			case failed == nil || Lack(e.err) != "":
+				failed = e.err
+			}
+			next.Reset(0)
+		}
+	}
+	if tcp, ok := won.(*net.TCPConn); ok {
+		return tcp, nil
+	}
+	return nil, failed
+}

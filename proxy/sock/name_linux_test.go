@@ -1,0 +1,95 @@
+package sock
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"weir/proxy/nettest"
+)
+
+// silent is an address that answers nobody, as where a machine is off or a firewall drops:
+// it takes no connection beyond those that wait for it.
+func silent(t *testing.T) netip.AddrPort {
+	t.Helper()
+	l := nettest.Listen(t)
+	raw, err := l.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	nettest.Dial(t, l.Addr().String())
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func TestAnAddressThatDoesNotAnswerLeavesTimeForOthers(t *testing.T) {
+	answers := nettest.Listen(t).Addr().(*net.TCPAddr).AddrPort()
+	refuses := netip.MustParseAddrPort(nettest.Refusing(t))
+	f := func(limit time.Duration, wins bool, addrs ...netip.AddrPort) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		c, err := dialAny(ctx, addrs)
+		switch {
+		case !wins && (c != nil || err == nil):
+			t.Errorf("%v: connected", addrs)
+		case wins && err != nil:
+			t.Errorf("%v: %v", addrs, err)
+		case wins:
+			defer c.Close()
+			if got := c.RemoteAddr().String(); got != answers.String() {
+				t.Errorf("connected to %s", got)
+			}
+		}
+	}
+	f(patience, true, answers)
+	f(patience, true, refuses, answers)
+	f(patience, true, silent(t), silent(t), answers)
+	f(patience, true, answers, silent(t))
+	f(time.Second, true, silent(t), answers)
+	f(100*time.Millisecond, true, silent(t), refuses, answers)
+	f(100*time.Millisecond, false, silent(t), refuses)
+	f(100*time.Millisecond, false, silent(t))
+	f(patience, false, refuses, refuses)
+}
+
+func TestEachFamilyOfAddressesHasItsTurn(t *testing.T) {
+	a := func(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+	got := inTurn([]netip.AddrPort{a("[::1]:1"), a("[::2]:1"), a("[::3]:1"), a("1.1.1.1:1"), a("1.1.1.2:1")})
+	want := []netip.AddrPort{a("[::1]:1"), a("1.1.1.1:1"), a("[::2]:1"), a("1.1.1.2:1"), a("[::3]:1")}
+	if len(got) != len(want) {
+		t.Fatal(got)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	}
+}
+
+func TestADialThatIsGivenUpEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := dialAny(ctx, []netip.AddrPort{silent(t), silent(t)}); err == nil {
+		t.Error("connected")
+	}
+}
+
+func TestOfAddressesThatFailTheFirstToDoSoIsTold(t *testing.T) {
+	refuses := netip.MustParseAddrPort(nettest.Refusing(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := dialAny(ctx, []netip.AddrPort{refuses, silent(t)}); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Error(err)
+	}
+	if _, err := dialAny(ctx, []netip.AddrPort{silent(t)}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
