@@ -98,3 +98,19 @@ func TestALateTickIsPutOff(t *testing.T) {
 	f(12*time.Second, nil)
 	f(time.Hour, nil)
 }
+
+// Weir was stopped, and a target that answered meanwhile is not put aside for that: the
+// dial that is found over so late is made once more.
+func TestALateDialIsMadeAgain(t *testing.T) {
+	f := func(over time.Duration, want int) {
+		t.Helper()
+		u := to(t, config.Upstream{ConnectTimeout: -over}, refusing(t)) // it is over as it begins
+		addr, dials := u.targets[0].addr, 0
+		u.targets[0].addr = func() string { dials++; return addr() }
+		if expectKind(t, u, request("/", nil), Unavailable); dials != want {
+			t.Errorf("over for %v: dialled %d times, want %d", over, dials, want)
+		}
+	}
+	f(time.Millisecond, 1)
+	f(time.Hour, 2)
+}

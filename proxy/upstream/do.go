@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"weir/proxy/http1"
+	"weir/proxy/poll"
 	"weir/proxy/sock"
 )
 
@@ -149,7 +150,8 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 	}
 	from := time.Now()
 	c, err := t.dial(r.Client, e.u.connectTimeout, began)
-	if err != nil && lackOf(err) != nil && e.u.spare != nil && e.u.spare() {
+	late := time.Since(from) > e.u.connectTimeout+poll.Late // what came in time was not looked at
+	if err != nil && (late || lackOf(err) != nil && e.u.spare != nil && e.u.spare()) {
 		c, err = t.dial(r.Client, e.u.connectTimeout, began)
 	}
 	if r.Body != nil {
