@@ -166,7 +166,7 @@ func (gen *generation) addView(cfg *config.Route) {
 
 func (gen *generation) addUpstream(g *Gateway, cfg *config.Upstream, old *generation) error {
 	key := fmt.Sprintf("%+v", *cfg)
-	o := upstream.Options{Log: g.log, Loops: g.loops, Spare: g.spare, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
+	o := upstream.Options{Log: g.log, Faults: g.faults, Loops: g.loops, Spare: g.spare, Panic: g.panicked(metrics.InUpstream, "upstream", cfg.Name)}
 	if old != nil {
 		s := old.upstreams[cfg.Name]
 		switch {

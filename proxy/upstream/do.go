@@ -82,6 +82,9 @@ func (u *Upstream) Do(r *Request, resp *http1.Response) (*Exchange, error) {
 		}
 		more := len(failed) < min(u.retries, len(u.targets)-1)
 		if err.again && r.Retryable != nil && more && !e.Canceled() && r.Retryable(err.Kind) {
+			if err.Kind == Closed && u.faults != nil { // else the log knows
+				u.faults.Warn(time.Now(), "upstream closed before it answered, another is tried", "upstream", u.name, "url", t.url, "error", err.Err)
+			}
 			failed = append(failed, t)
 			continue
 		}

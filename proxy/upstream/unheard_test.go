@@ -1,10 +1,13 @@
 package upstream
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 
 	"weir/proxy/config"
+	"weir/proxy/faultlog"
 )
 
 // What stands before a backend that is gone may take connections for it, and close them.
@@ -19,6 +22,9 @@ func TestTheNextTargetIsTriedWhereOneEndsWithoutAByte(t *testing.T) {
 				p.send(says)
 			})
 			u := to(t, config.Upstream{Retries: 1}, silent, counting(t))
+			var log bytes.Buffer
+			u.faults = faultlog.New(slog.New(slog.NewTextHandler(&log, nil)))
+			defer u.faults.Close()
 			r := request("/", nil)
 			if body != "" {
 				r = request("/", strings.NewReader(body))
@@ -28,6 +34,9 @@ func TestTheNextTargetIsTriedWhereOneEndsWithoutAByte(t *testing.T) {
 				expectFetch(t, u, r, want)
 			} else {
 				expectKind(t, u, r, Closed)
+			}
+			if told := strings.Contains(log.String(), "another is tried") && strings.Contains(log.String(), "url="+silent); told != (want != "") {
+				t.Errorf("the log has %q", log.String())
 			}
 			if s := u.Status()[0]; !s.Healthy || s.InUse != 0 {
 				t.Errorf("%+v", s)

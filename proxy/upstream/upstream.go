@@ -14,6 +14,7 @@ import (
 
 	"weir/proxy/config"
 	"weir/proxy/crash"
+	"weir/proxy/faultlog"
 	"weir/proxy/poll"
 )
 
@@ -21,7 +22,9 @@ import (
 type Options struct {
 	Demo func() string // host:port of the embedded backend, for "demo:"
 	Log  *slog.Logger  // nil: discarded
-	TLS  *tls.Config   // template for https targets; nil: the system's roots
+	// Faults, if any, is told of each target that another is tried for.
+	Faults *faultlog.Log
+	TLS    *tls.Config // template for https targets; nil: the system's roots
 	// Before, if any, is the Upstream whose place this one takes, with the same Options.
 	// Targets that both have are the same ones, with their connections and with what is
 	// known of their health. It is not closed yet.
@@ -48,6 +51,7 @@ const (
 type Upstream struct {
 	name            string
 	log             *slog.Logger
+	faults          *faultlog.Log // nil: nobody is told
 	targets         []*target
 	healthPath      string
 	least           bool // least_connections instead of round_robin
@@ -68,6 +72,7 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 	u := &Upstream{
 		name:            cfg.Name,
 		log:             cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
+		faults:          o.Faults,
 		healthPath:      cfg.HealthPath,
 		least:           cfg.Balance == "least_connections",
 		connectTimeout:  cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout),
