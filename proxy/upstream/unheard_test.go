@@ -66,3 +66,30 @@ func TestTheNextTargetIsTriedWhereOneEndsWithoutAByte(t *testing.T) {
 		}
 	})
 }
+
+// One that ends without an answer is not put aside. Were its turn and that of who is tried
+// in its place two of the same count, every request would meet it first.
+func TestWhoIsTriedInsteadTakesNobodysTurn(t *testing.T) {
+	for _, others := range []int{1, 2} {
+		met := make(chan bool, 100)
+		urls := []string{backend(t, func(p *peer) {
+			p.head()
+			met <- true
+		})}
+		for range others {
+			urls = append(urls, counting(t))
+		}
+		u := to(t, config.Upstream{Retries: 1}, urls...)
+		const each = 4
+		for range each * len(urls) {
+			r := request("/", nil)
+			r.Retryable = func(Kind) bool { return true }
+			if _, err := fetch(u, r); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(met) != each {
+			t.Errorf("one of %d targets had %d of %d turns", len(urls), len(met), each*len(urls))
+		}
+	}
+}

@@ -59,6 +59,7 @@ type Upstream struct {
 	responseTimeout time.Duration
 	retries         int
 	turn            atomic.Uint64 // of round_robin
+	turnAgain       atomic.Uint64 // of requests that are tried again, which take nobody's turn
 	spare           func() bool
 	panicked        crash.Report
 
@@ -192,7 +193,11 @@ func (u *Upstream) pick(failed []*target) (best *target, trial bool) {
 			equals++
 		}
 	}
-	if turn := (u.turn.Add(1) - 1) % equals; turn > 0 {
+	turns := &u.turn
+	if len(failed) > 0 {
+		turns = &u.turnAgain
+	}
+	if turn := (turns.Add(1) - 1) % equals; turn > 0 {
 		for _, t := range u.targets { // some may be no equals any more
 			if rank(t) != least {
 				continue
