@@ -175,3 +175,23 @@ func TestTLSSessionsAreResumed(t *testing.T) {
 		})
 	}
 }
+
+// Each handshake behind one that is kept would fail, before it sends a byte.
+func TestATicketThatNoHelloHoldsIsNotKept(t *testing.T) {
+	cert, roots := nettest.Certificate()
+	url := backend(t, func(p *peer) {
+		cfg := &tls.Config{Certificates: cert, MinVersion: tls.VersionTLS13}
+		cfg.WrapSession = func(tls.ConnectionState, *tls.SessionState) ([]byte, error) { return make([]byte, 65490), nil }
+		c := tls.Server(p.nc, cfg)
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+	})
+	u, err := New(&config.Upstream{URLs: []string{"https" + url[len("http"):]}}, Options{TLS: &tls.Config{RootCAs: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for range 3 {
+		expectFetch(t, u, request("/", nil), "ok")
+	}
+}
