@@ -35,7 +35,7 @@ type onLoop struct {
 	turn  poll.Turn  // what the call under way was
 	over  bool       // the pump has ended
 
-	refused  int  // messages in the turn under way; mostRefused ends it, as leaving the loop does
+	writes   int  // of the turn under way, and refusals; mostWrites end it, as leaving the loop does
 	unjudged bool // the buffer has more, which waits for the next turn
 }
 
@@ -79,7 +79,7 @@ func (p *pump) ready(leave func()) poll.Turn {
 	if l.over {
 		return poll.Short
 	}
-	l.leave, l.away, l.turn, l.refused = leave, false, poll.Short, 0
+	l.leave, l.away, l.turn, l.writes = leave, false, poll.Short, 0
 	more := p.work(p.readable)
 	l.leave = nil
 	if more && l.away {
@@ -93,7 +93,7 @@ const (
 	mostTurn  = 128 << 10 // bytes of one turn on a loop, when there may be more
 	mostReads = 32        // of one: before its byte a TLS record may have 16 key updates
 
-	mostRefused = 64 // messages of a turn: one may have 6 bytes, and its answer takes a write
+	mostWrites = 64 // of a turn: a message may have 6 bytes, and it, or its answer, take one each
 )
 
 // readable reads, and judges and passes on what came.
@@ -137,7 +137,7 @@ func (p *pump) readable() (*Cause, bool) {
 // all is batch for who takes no turns.
 func (p *pump) all(n int) (c *Cause, more bool) {
 	for {
-		p.loop.refused = 0
+		p.loop.writes = 0
 		if c, more = p.batch(n); !more || !p.loop.unjudged {
 			return c, more
 		}
@@ -181,7 +181,7 @@ func (p *pump) leaveLoop() {
 	}
 	leave := l.leave
 	l.leave, l.away = nil, true
-	l.refused = mostRefused // the rest is judged on the loop again
+	l.writes = mostWrites // the rest is judged on the loop again
 	l.tr.Pause()
 	leave()
 }

@@ -156,7 +156,7 @@ func (p *pump) frames() (*Cause, bool) {
 	run := b.r // start of the run; ends at b.r
 	var h wsframe.Header
 	for b.r < b.w {
-		if p.loop.refused >= mostRefused {
+		if p.loop.writes >= mostWrites {
 			p.loop.unjudged = true
 			break
 		}
@@ -220,10 +220,10 @@ func (p *pump) frames() (*Cause, bool) {
 }
 
 // longest is how many messages are judged before they are sent on: where the queue may
-// refuse each of them, as many as are still refused in this turn.
+// refuse each of them, as many as may be answered still in this turn.
 func (p *pump) longest() int {
 	if p.dir == hostabi.ToUpstream && p.out.sink.queueing() {
-		return mostRefused - p.loop.refused
+		return mostWrites - p.loop.writes
 	}
 	return maxRun
 }

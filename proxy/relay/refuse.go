@@ -127,7 +127,7 @@ func (p *pump) answerWhenKnown(end bool) *Cause {
 // with its envelope.
 func (p *pump) refuseWhole(br breach, prefix []byte) *Cause {
 	code, key := br.code, p.keyOf(prefix)
-	p.loop.refused++
+	p.loop.writes++
 	p.countRefused(code)
 	p.t.logFault(p, br, key)
 	if p.limited > limitedRow*max(p.set.Limits.MessageBurst, 1) {

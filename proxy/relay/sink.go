@@ -98,6 +98,7 @@ func (s *sink) use(set *Settings) {
 // send passes a run of whole messages on, in order. It returns when all are
 // written, queued, shed or refused, or nobody is left to send them to.
 func (s *sink) send(p *pump, wire []byte, ms []message) {
+	p.loop.writes++
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := 0
