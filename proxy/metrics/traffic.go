@@ -81,7 +81,7 @@ func (s *Set) traffic() {
 		Name: "weir_queue_bytes", Help: "Bytes reserved for what waits in queues and for fragments being collected.",
 	}, s.queueBytes.value)
 	memory := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "weir_memory_bytes", Help: "Bytes that count toward max_memory: queues, fragments being collected, frames whose rest is awaited, envelopes behind a message on its way.",
+		Name: "weir_memory_bytes", Help: "Bytes that count toward max_memory: queues, fragments being collected, frames whose rest is awaited, what was read of a flood, envelopes behind a message on its way.",
 	}, s.memoryBytes.value)
 	inflight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "weir_inflight", Help: "Messages waiting toward upstreams, which max_inbox bounds in each tunnel.",
