@@ -105,9 +105,10 @@ func validPort(s string, least int) bool {
 	return err == nil && n >= least && n <= 65535 && strconv.Itoa(n) == s
 }
 
-// validHostname accepts the letters, digits, hyphens and underscores of DNS.
+// validHostname accepts the letters, digits, hyphens and underscores of DNS. What is
+// made of numbers alone is meant for an address, which no resolver takes it for.
 func validHostname(s string) bool {
-	if s == "" || len(s) > 253 {
+	if len(s) > 253 || strings.Trim(s, "0123456789.") == "" {
 		return false
 	}
 	for label := range strings.SplitSeq(s, ".") {
@@ -170,8 +171,10 @@ func checkHost(s string) (string, error) {
 		if a, err := netip.ParseAddr(strings.TrimSuffix(in, "]")); err == nil && a.Is6() && a.Zone() == "" && strings.HasSuffix(in, "]") {
 			return "[" + a.String() + "]", nil
 		}
-	} else if _, err := netip.ParseAddr(s); err == nil && strings.Contains(s, ":") {
+	} else if a, err := netip.ParseAddr(s); err == nil && a.Is6() {
 		return "", fmt.Errorf("%q is an IPv6 address; write it as a client does, [%s]", s, s)
+	} else if err == nil {
+		return s, nil
 	}
 	if name, _, err := net.SplitHostPort(s); err == nil {
 		if strings.Contains(name, ":") {
