@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -42,16 +43,13 @@ func (g *Gateway) count() int {
 func (g *Gateway) all() []*relay.Tunnel {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	ts := make([]*relay.Tunnel, 0, len(g.tunnels))
-	for _, t := range g.tunnels {
-		ts = append(ts, t)
-	}
-	return ts
+	return slices.Collect(maps.Values(g.tunnels))
 }
 
 // open returns the tunnels there are, the oldest first.
-func (g *Gateway) open() []*relay.Tunnel {
-	ts := g.all()
+func (g *Gateway) open() []*relay.Tunnel { return byAge(g.all()) }
+
+func byAge(ts []*relay.Tunnel) []*relay.Tunnel {
 	slices.SortFunc(ts, func(a, b *relay.Tunnel) int {
 		if n := len(a.ID()) - len(b.ID()); n != 0 {
 			return n
@@ -65,12 +63,15 @@ func (g *Gateway) isDraining() bool {
 	return g.draining.Load()
 }
 
-// setDraining has tunnels that start from here on drained by start: the others
-// are in g.tunnels.
-func (g *Gateway) setDraining() {
+// setDraining has tunnels that start from here on drained by start, and returns those
+// that are not. Who is told twice ends at once.
+func (g *Gateway) setDraining() (untold []*relay.Tunnel) {
 	g.mu.Lock()
-	g.draining.Store(true)
-	g.mu.Unlock()
+	defer g.mu.Unlock()
+	if g.draining.Swap(true) {
+		return nil
+	}
+	return byAge(slices.Collect(maps.Values(g.tunnels)))
 }
 
 // drainShare is the part of drain_timeout over which tunnels are told to leave,
@@ -87,8 +88,7 @@ func (g *Gateway) drain() {
 	timeout := g.current.Load().cfg.Server.DrainTimeout
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	g.setDraining()
-	tunnels := g.open()
+	tunnels := g.setDraining()
 	g.log.Info("draining", "tunnels", len(tunnels), "drain_timeout_ms", timeout.Milliseconds())
 	g.http.Drain()
 	if n := len(tunnels); n > 0 {

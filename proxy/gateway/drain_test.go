@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,57 @@ func TestADrainWaitsForHandshakes(t *testing.T) {
 	if logs := r.logs.String(); !strings.Contains(logs, `"msg":"drained"`) {
 		t.Errorf("the drain did not wait: %s", logs)
 	}
+}
+
+// A tunnel that starts just when a drain begins is told once: told twice it would end
+// at once, without what its upstream still has to say.
+func TestATunnelThatADrainMeetsIsToldOnce(t *testing.T) {
+	asked, answer, last := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		close(asked)
+		<-answer
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Sec-WebSocket-Accept", acceptKey(req.Header.Get("Sec-WebSocket-Key")))
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		<-last
+		_, _ = io.WriteString(c, "\x81\x04last\x88\x02\x03\xf4")
+		_, _ = io.Copy(io.Discard, c)
+	}))
+	defer upstream.Close()
+	r := start(t, "[upstream.u]\nurls = [\""+upstream.URL+"\"]\n[[route]]\nupstream = \"u\"\n")
+	idle, err := net.Dial("tcp", r.g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-asked
+		r.g.setDraining() // as drain begins
+		close(answer)
+		for len(r.g.open()) == 0 {
+			runtime.Gosched()
+		}
+		r.stop()
+	}()
+	c := r.ws("/ws")
+	_, _ = io.Copy(io.Discard, idle) // dismissed when all tunnels were told
+	close(last)
+	if _, msg, err := c.Read(t.Context()); string(msg) != "last" {
+		t.Errorf("%q %v", msg, err)
+	}
+	if _, _, err := c.Read(t.Context()); websocket.CloseStatus(err) != 1012 {
+		t.Errorf("the tunnel ended with %v", err)
+	}
+	<-stopped
 }
 
 // What a drain leaves over is told: a stream that goes on, a tunnel whose client
