@@ -22,10 +22,14 @@ func (g *Gateway) Reload() error {
 
 // reloadFor is Reload, and tells whether anything changed. Where nobody asked,
 // nothing is said of files that did not change, unless a reload had failed before:
-// then that is over. Neither who leaves nor a drain makes it a failure; the end does.
+// then that is over. Neither who leaves nor a drain makes it a failure; the end does
+// of one that has begun.
 func (g *Gateway) reloadFor(asked bool) (changed bool, err error) {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+	if g.stopping() {
+		return false, errors.New("the server is shutting down")
+	}
 	err = errPanicked
 	g.panicked(metrics.InReload).Contain(func() {
 		if changed, err = g.reload(); sock.Lack(err) != "" && g.spare() {
@@ -52,9 +56,6 @@ func (g *Gateway) reloadFor(asked bool) (changed bool, err error) {
 var errPanicked = errors.New("weir itself failed; its log says where")
 
 func (g *Gateway) reload() (changed bool, err error) {
-	if g.stopping() {
-		return false, errors.New("the server is shutting down")
-	}
 	g.followNamed()
 	cfg, err := g.files.Load(g.path)
 	if err != nil {

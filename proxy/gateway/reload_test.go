@@ -288,8 +288,12 @@ func TestTheEndWaitsForAReload(t *testing.T) {
 	if n := instances(t, r.g); n != 0 {
 		t.Errorf("%v instances of policies are left", n)
 	}
+	before := r.logs.String()
 	if err := r.g.Reload(); err == nil {
 		t.Error("a reload after the end")
+	}
+	if logs := r.logs.String(); logs != before {
+		t.Errorf("of which something is said: %s", logs[len(before):])
 	}
 }
 
