@@ -19,7 +19,7 @@ var goroutines = map[string]string{
 	"proxy/cmd/weir newAsync":       "hands bytes to stdout or stderr",
 	"proxy/http1 Watch":             "TestPanicsBesideTheHandler",
 	"proxy/upstream startSender":    "TestAPanicInABodyEndsItsExchange",
-	"proxy/upstream New":            "TestAPanicInAHealthCheckIsAFailure",
+	"proxy/upstream Watch":          "TestAPanicInAHealthCheckIsAFailure",
 	"proxy/upstream untilClosed":    "waits for two channels and cancels, contained",
 	"proxy/upstream check":          "cancels an exchange, which closes a connection",
 	"proxy/upstream put":            "closes idle connections, contained",

@@ -98,11 +98,7 @@ func (g *Gateway) notAccepted(err error) {
 
 // spare gives up idle connections to upstreams, and tells whether there were any.
 func (g *Gateway) spare() (any bool) {
-	gen := g.current.Load()
-	if gen == nil {
-		return false // a health check of what is being loaded
-	}
-	for _, u := range gen.upstreams {
+	for _, u := range g.current.Load().upstreams {
 		any = u.part.Spare() || any
 	}
 	return any

@@ -54,6 +54,7 @@ func TestATrustedProxyMayBeLinkLocal(t *testing.T) {
 func TestConnectionsThatCannotBeAcceptedAreNoFloodOfLines(t *testing.T) {
 	var log bytes.Buffer
 	g := &Gateway{log: slog.New(slog.NewTextHandler(&log, nil)), listener: nettest.Listen(t)}
+	g.current.Store(&generation{})
 	g.faults = faultlog.New(g.log)
 	defer g.faults.Close()
 	for range 1000 {

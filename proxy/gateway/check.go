@@ -16,9 +16,8 @@ import (
 )
 
 // Check loads, configures and probes every policy of cfg whose module could be
-// read, an empty one too, and prepares every upstream, without a health check, as
-// New and Reload do before they change anything. It returns what is wrong with all
-// that fail.
+// read, an empty one too, and prepares every upstream, as New and Reload do before
+// they change anything. It returns what is wrong with all that fail.
 func Check(ctx context.Context, cfg *config.Config) (problems config.Errors) {
 	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
 		if _, err := policyKey(cfg.Policies[name]); err != nil || cfg.Policies[name].Bytes == nil {
@@ -32,9 +31,7 @@ func Check(ctx context.Context, cfg *config.Config) (problems config.Errors) {
 		p.Close()
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.Upstreams)) {
-		quiet := *cfg.Upstreams[name]
-		quiet.HealthPath = ""
-		u, err := upstream.New(&quiet, upstream.Options{Demo: func() string { return "" }})
+		u, err := upstream.New(cfg.Upstreams[name], upstream.Options{Demo: func() string { return "" }})
 		if err != nil {
 			problems = append(problems, upstreamProblem(cfg, name, err))
 			continue

@@ -42,7 +42,10 @@ func (g *Gateway) publish(gen *generation) {
 	}
 	g.memory.SetMax(gen.cfg.Limits.MaxMemory)
 	g.routes = routes
-	g.current.Store(gen) // last: a tunnel may begin on any of its routes from here on
+	g.current.Store(gen) // behind all that: a tunnel may begin on any of its routes from here on
+	for _, u := range gen.upstreams {
+		u.part.Watch()
+	}
 }
 
 func ownLimit(own bool, limit int64) int64 {

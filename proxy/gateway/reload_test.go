@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -477,4 +478,30 @@ func instances(t *testing.T, g *Gateway) (n float64) {
 		}
 	}
 	return n
+}
+
+// A configuration that is refused has no backends asked for their health.
+func TestARefusedReloadAsksNoBackend(t *testing.T) {
+	asked := make(chan string, 100)
+	backends := make([]string, 8)
+	for i := range backends {
+		s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { asked <- req.URL.Path }))
+		defer s.Close()
+		backends[i] = strconv.Quote(s.URL)
+	}
+	r := start(t, plainRoute)
+	more := "[upstream.more]\nhealth_path = \"/refused\"\nurls = [" + strings.Join(backends, ", ") + "]\n"
+	r.write(more + strings.ReplaceAll(policyRoute(`"a"`, ""), "droppable", "dropable"))
+	if err := r.g.Reload(); err == nil {
+		t.Fatal("it was taken")
+	}
+	r.write(strings.ReplaceAll(more, "refused", "taken") + plainRoute)
+	if err := r.g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	for range backends {
+		if path := <-asked; path != "/taken" {
+			t.Fatal(path)
+		}
+	}
 }

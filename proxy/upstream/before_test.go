@@ -21,6 +21,7 @@ func inPlaceOf(t testing.TB, before *Upstream, cfg config.Upstream, urls ...stri
 		t.Fatal(err)
 	}
 	t.Cleanup(u.Close)
+	u.Watch()
 	return u
 }
 

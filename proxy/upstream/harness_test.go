@@ -88,6 +88,7 @@ func to(t testing.TB, cfg config.Upstream, urls ...string) *Upstream {
 		t.Fatal(err)
 	}
 	t.Cleanup(u.Close)
+	u.Watch()
 	return u
 }
 

@@ -63,6 +63,7 @@ func TestHealthChecks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	u.Watch()
 	if got := nettest.Within(t, asked, "a check"); got != "GET /health?x" {
 		t.Error(got)
 	}

@@ -59,6 +59,7 @@ func TestAPanicInAHealthCheckIsAFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	u.Watch()
 	if stack := <-told; !strings.Contains(stack, "(*Upstream).check") {
 		t.Error(stack)
 	}

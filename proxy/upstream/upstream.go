@@ -65,10 +65,11 @@ type Upstream struct {
 
 	closed    chan struct{} // announces the end to health checks
 	closeOnce sync.Once
+	watching  sync.Once
 	checks    sync.WaitGroup // health checks, one goroutine per target; Close joins them
 }
 
-// New prepares the targets of cfg; nothing is dialled yet but health checks.
+// New prepares the targets of cfg; nothing is dialled yet.
 func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 	u := &Upstream{
 		name:            cfg.Name,
@@ -96,12 +97,19 @@ func New(cfg *config.Upstream, o Options) (*Upstream, error) {
 		t.users.Add(1)
 		u.targets = append(u.targets, t)
 	}
-	if u.healthPath != "" {
+	return u, nil
+}
+
+// Watch begins the health checks, if there are to be any, unless they have begun.
+func (u *Upstream) Watch() {
+	if u.healthPath == "" {
+		return
+	}
+	u.watching.Do(func() {
 		for _, t := range u.targets {
 			u.checks.Go(func() { u.watchHealth(t) })
 		}
-	}
-	return u, nil
+	})
 }
 
 // known returns before's targets by their URLs. What is known by checks of another path
