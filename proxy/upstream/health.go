@@ -45,7 +45,8 @@ func (u *Upstream) watchHealth(t *target) {
 }
 
 // checked takes what a check found, behind so many in a row that failed; true: t's
-// health has changed. One that Weir had not the means for found nothing.
+// health has changed. One that Weir had not the means for found nothing, and too few that
+// failed say nothing.
 func (t *target) checked(err error, fails *int) (changed bool) {
 	if _, lack := errors.AsType[*lackError](err); lack {
 		return false
@@ -53,8 +54,10 @@ func (t *target) checked(err error, fails *int) (changed bool) {
 	*fails++
 	if err == nil {
 		*fails = 0
+	} else if *fails < healthFails {
+		return false
 	}
-	down := *fails >= healthFails
+	down := err != nil
 	return t.unhealthy.Swap(down) != down
 }
 

@@ -3,6 +3,7 @@ package upstream
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -71,6 +72,23 @@ func TestHealthChecks(t *testing.T) {
 	failing.Store(true)
 	if err := u.check(u.targets[0], "/health"); err == nil {
 		t.Error("503 is healthy")
+	}
+}
+
+// Two of a target are asked beside one another while a reload takes over: the newer
+// one's first failure heals nobody that the other has found down.
+func TestOneFailureHealsNobody(t *testing.T) {
+	var tg target
+	var older, newer int
+	down := errors.New("down")
+	for i, c := range []struct {
+		err     error
+		fails   *int
+		changed bool
+	}{{down, &older, false}, {down, &older, true}, {down, &newer, false}, {down, &newer, false}, {nil, &newer, true}} {
+		if tg.checked(c.err, c.fails) != c.changed || tg.unhealthy.Load() != (i > 0 && c.err != nil) {
+			t.Errorf("check %d: unhealthy %t", i, tg.unhealthy.Load())
+		}
 	}
 }
 
