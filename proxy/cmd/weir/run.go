@@ -105,9 +105,6 @@ const sameSignal = 100 * time.Millisecond
 // the end of ctx, and the drain behind it.
 func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signal) error {
 	cfg, problems := c.files.Inspect(c.config)
-	if len(problems) > 0 {
-		return c.refused(tried(ctx, cfg, problems)) // there may be more
-	}
 	ctx, drain := context.WithCancel(ctx)
 	defer drain()
 	var g runner // nil: not started yet
@@ -117,6 +114,10 @@ func (c *cli) run(ctx context.Context, log *slog.Logger, signals <-chan os.Signa
 	}
 	started, ended := make(chan start, 1), make(chan error, 1)
 	go func() { // received below, unless the process ends
+		if len(problems) > 0 {
+			started <- start{err: tried(ctx, cfg, problems)} // there may be more
+			return
+		}
 		g, err := c.start(ctx, cfg, log)
 		started <- start{g, err}
 	}()

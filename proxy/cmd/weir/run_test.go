@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -115,6 +117,25 @@ func TestRunEndsAtOnceWhileItStarts(t *testing.T) {
 	signals <- syscall.SIGTERM
 	if err := <-result; err != nil || out.Len() > 0 || !strings.Contains(log.String(), `"msg":"told to end"`) {
 		t.Errorf("%v, stdout %q, log %q", err, out.String(), log.String())
+	}
+}
+
+// So may finding all that is wrong with a configuration.
+func TestRunEndsAtOnceWhileItLooksForProblems(t *testing.T) {
+	src := minimal + "[limits]\nmax_inbox = 0\n"
+	for i := range 300 {
+		src += fmt.Sprintf("[policy.p%d]\nmodule = \"future.wasm\"\n", i)
+	}
+	path := write(t, "gateway.toml", src)
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), "future.wasm"), futureModule, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGTERM
+	var out, log bytes.Buffer
+	c := cli{out: &out, err: &out, config: path}
+	if err := c.run(t.Context(), slog.New(slog.NewJSONHandler(&log, nil)), signals); err != nil || out.Len() > 0 {
+		t.Errorf("%v, %q", err, out.String())
 	}
 }
 
