@@ -209,6 +209,9 @@ func checkPath(s string) (string, error) {
 	if strings.ContainsAny(plain, `;\`) { // gateway refuses what servers read in different ways
 		return "", fmt.Errorf(`%q has a character that servers read as the end of a segment (';' or '\'): no request for it would be routed`, s)
 	}
+	if strings.Count(plain, "/") > strings.Count(s, "/") {
+		return "", fmt.Errorf(`%q escapes a slash, which servers read in different ways: no request for it would be routed`, s)
+	}
 	for segment := range strings.SplitSeq(plain[1:], "/") {
 		if segment == "" || segment == "." || segment == ".." {
 			return "", fmt.Errorf("%q has the segment %q, which no request that is routed has", s, segment)

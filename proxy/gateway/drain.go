@@ -159,7 +159,8 @@ func (g *Gateway) refuseLate(x *http1.Exchange) {
 	client := stream.ClientOf(x.Conn(), &x.Req, gen.cfg.Server.TrustedProxies)
 	view := native
 	f := g.drainFault()
-	if rt := gen.router.match(x.Req.Host, pathOf(x.Req.Target)); rt != nil {
+	path, _ := pathOf(x.Req.Target)
+	if rt := gen.router.match(x.Req.Host, path); rt != nil {
 		view, f.Route = rt.View, rt.Name
 	}
 	f.Client, f.ID = client, stream.NewRequestID(&x.Req, client.Trusted)

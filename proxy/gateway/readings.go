@@ -5,17 +5,25 @@ import (
 	"encoding/hex"
 )
 
-// contested tells whether servers read the path of target, which leads to rt, in ways
-// of which some lead to another route: its policy would be passed by.
+// contested tells whether servers read the path of target, which leads to rt and is not
+// plain, in ways of which some lead to another route: its policy would be passed by.
 func (r *router) contested(authority, target []byte, rt *route) bool {
+	if !r.byPath {
+		return false
+	}
 	raw, _, _ := bytes.Cut(target, []byte{'?'})
-	if !r.byPath || plain(raw) && bytes.IndexByte(raw, ';') < 0 && bytes.IndexByte(raw, '\\') < 0 {
-		return false
-	}
 	path := unescaped(raw)
-	if !bytes.Contains(path, []byte("..")) && !bytes.Contains(path, []byte("//")) && !bytes.ContainsAny(path, `;\`) {
-		return false
+	// Some resolve a path, and find its resource, before they decode a slash.
+	kept := unescaped(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("%2f"), []byte("%252f")), []byte("%2F"), []byte("%252F")))
+	if escapes(raw) && bytes.Contains(append(bare(path), '/'), []byte("/../")) {
+		return true // some decode none of these before they resolve, some one of them, some all
 	}
+	return r.leadElsewhere(authority, path, rt) || !bytes.Equal(kept, path) && r.leadElsewhere(authority, kept, rt)
+}
+
+// leadElsewhere tells whether some readings of path, which is decoded, lead to another
+// route than rt.
+func (r *router) leadElsewhere(authority, path []byte, rt *route) bool {
 	other := func(path []byte) bool {
 		for _, how := range []reading{{}, {up: true}, {up: true, empty: true}} {
 			if r.match(authority, how.of(path)) != rt {
@@ -27,11 +35,7 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 		}
 		return false
 	}
-	turned := bytes.ReplaceAll(path, []byte{'\\'}, []byte{'/'}) // WHATWG URL
-	bare := withoutParameters(turned)
-	if escapes(raw) && bytes.Contains(append(bare, '/'), []byte("/../")) {
-		return true // some decode none of these before they resolve, some one of them, some all
-	}
+	turned, bare := turned(path), bare(path)
 	if other(path) || !bytes.Equal(turned, path) && other(turned) || !bytes.Equal(bare, turned) && other(bare) {
 		return true
 	}
@@ -41,6 +45,12 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 	}
 	return false
 }
+
+// turned is path with backslashes as slashes, as the URL of WHATWG has them.
+func turned(path []byte) []byte { return bytes.ReplaceAll(path, []byte{'\\'}, []byte{'/'}) }
+
+// bare is path as servlets take it, which moreover know parameters.
+func bare(path []byte) []byte { return withoutParameters(turned(path)) }
 
 // reading is how a server takes the segments of a path.
 type reading struct {

@@ -47,11 +47,18 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/x%5c../admin/%2e%2e/y", true},  // RFC 3986: /admin/..
 		{"/a%2Fb/../c", true},             // of these nobody looks where each leads
 		{"/x/..;%2Fy", true},
+		{"/admin%2Fx", true}, // Node's URL: /, and "admin/x" of it
+		{"/admin%2fopen/y", true},
+		{"/admin/open%2Fx;y", true},
+		{"/.%2Fadmin", true},
 
 		{"/x/../y", false},
 		{"/x//../y", false},
 		{"//x/y", false},
 		{"/a%2Fb/c", false},
+		{"/admin/x%2Fopen", false},
+		{"/x%2Fadmin", false},
+		{"/admin%252Fx", false},
 		{"/x/main..a%2Fb/...%2F", false},
 		{"/admin/x/../y", false},
 		{"/admin//x", false},
@@ -66,8 +73,9 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/x...y/..z", false},
 		{"*", false},
 	} {
-		rt := r.match(nil, pathOf([]byte(f.target)))
-		if got := r.contested(nil, []byte(f.target), rt); got != f.contested {
+		path, plain := pathOf([]byte(f.target))
+		rt := r.match(nil, path)
+		if got := !plain && r.contested(nil, []byte(f.target), rt); got != f.contested {
 			t.Errorf("%s: contested is %v", f.target, got)
 		}
 	}
@@ -80,7 +88,8 @@ func TestRoutesOfHostsHaveNoContestedPaths(t *testing.T) {
 		r.add(host, "/", &route{})
 	}
 	for _, target := range []string{"//x/../y;z", "/a%2Fb/../c"} {
-		if r.contested(nil, []byte(target), r.match(nil, pathOf([]byte(target)))) {
+		path, _ := pathOf([]byte(target))
+		if r.contested(nil, []byte(target), r.match(nil, path)) {
 			t.Errorf("%s is contested", target)
 		}
 	}
@@ -103,5 +112,24 @@ upstream = "demo"
 		if err != nil || !strings.HasPrefix(string(got), "HTTP/1.1 "+want) {
 			t.Errorf("%s: %q, %v", target, got, err)
 		}
+	}
+}
+
+// A path was looked through once to resolve it, and three times to see whether it is
+// contested: 48 ns for the longer one, of which 18 went.
+func BenchmarkRouteOf(b *testing.B) {
+	var r router
+	for _, path := range []string{"/", "/api", "/admin"} {
+		r.add("", path, &route{Route: stream.Route{Name: path}})
+	}
+	for _, target := range []string{"/", "/api/v1/projects/1234/runs?limit=10", "/api/x%20y"} {
+		b.Run(target, func(b *testing.B) {
+			for b.Loop() {
+				path, plain := pathOf([]byte(target))
+				if rt := r.match(nil, path); !plain && r.contested(nil, []byte(target), rt) {
+					b.Fatal("it is contested")
+				}
+			}
+		})
 	}
 }

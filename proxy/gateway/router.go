@@ -61,7 +61,8 @@ func of(hosts *map[string]*paths, host string) *paths {
 
 // add adds a path. The first of several that mean the same counts.
 func (p *paths) add(path string, rt *route) {
-	prefix := string(pathOf([]byte(path)))
+	read, _ := pathOf([]byte(path))
+	prefix := string(read)
 	if p.routes == nil {
 		p.routes = map[string]*route{}
 	}
@@ -124,27 +125,25 @@ func hostName(host string) string {
 
 // pathOf returns the path of a request as routes see it: percent-decoded, dot
 // segments and double slashes resolved, so that no spelling of a path reaches
-// another route than the path does.
-func pathOf(target []byte) []byte {
-	raw := target
+// another route than the path does. A plain one has this reading alone.
+func pathOf(target []byte) (path []byte, plain bool) {
+	raw, plain := target, true
 	for i, c := range target {
 		if c == '?' {
 			raw = target[:i]
 			break
 		}
-	}
-	if plain(raw) {
-		return raw
-	}
-	return reading{up: true}.of(unescaped(raw))
-}
-
-// plain reports whether a path needs no normalising.
-func plain(path []byte) bool {
-	for i, c := range path {
-		if c == '%' || (c == '/' && i+1 < len(path) && (path[i+1] == '/' || path[i+1] == '.')) {
-			return false
+		switch c {
+		case '%', ';', '\\':
+			plain = false
+		case '/':
+			if i+1 < len(target) && (target[i+1] == '/' || target[i+1] == '.') {
+				plain = false
+			}
 		}
 	}
-	return true
+	if plain {
+		return raw, true
+	}
+	return reading{up: true}.of(unescaped(raw)), false
 }

@@ -25,7 +25,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 	id := ids.Get().(*stream.RequestID)
 	defer ids.Put(id)
 	id.Take(&x.Req, client.Trusted)
-	path := pathOf(x.Req.Target)
+	path, plain := pathOf(x.Req.Target)
 	rt := gen.router.match(x.Req.Host, path)
 	refuse := func(f stream.Fault) {
 		f.Client, f.ID = client, id
@@ -53,7 +53,7 @@ func (g *Gateway) serve(x *http1.Exchange) {
 	case rt == nil:
 		refuse(stream.Fault{Code: hostabi.NoRoute, Message: fmt.Sprintf("no route matches host %q and path %q", x.Req.Host, path)})
 		return
-	case gen.router.contested(x.Req.Host, x.Req.Target, rt):
+	case !plain && gen.router.contested(x.Req.Host, x.Req.Target, rt):
 		refuse(stream.Fault{Code: hostabi.ProtocolError, Message: "a path that servers read in different ways, which lead to different routes"})
 		return
 	}
