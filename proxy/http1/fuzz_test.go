@@ -52,23 +52,26 @@ func FuzzRequestHead(f *testing.F) {
 			t.Fatalf("%q: %q %q %q", head, h.Method(), h.RequestURI(), h.Protocol())
 		}
 		sameLength(t, head, h.ContentLength(), info.ContentLength, info.Chunked)
-		if host := fieldOf(head, "host"); string(h.Host()) != host || string(r.Get("host")) != host || !info.Absolute && string(r.Host) != strings.TrimSuffix(host, ":") {
+		if host := fieldOf(head, "host"); string(h.Host()) != host || string(r.Get("host")) != string(r.Host) || !info.Absolute && string(r.Host) != strings.TrimSuffix(host, ":") {
 			t.Fatalf("%q: host %q and %q, want %q", head, h.Host(), r.Host, host)
 		}
 		if string(r.Method) != line[0] || !info.Absolute && string(r.Target) != line[1] {
 			t.Fatalf("%q: %q %q", head, r.Method, r.Target)
 		}
-		sameFields(t, head, &r.Header, h.AllInOrder())
+		got := r.Fields()
+		if info.Absolute && fieldOf(head, "host") == "" {
+			got = got[:len(got)-1] // the Host of the target
+		}
+		sameFields(t, head, got, h.AllInOrder())
 	})
 }
 
-// sameFields holds that the fields of h are those that fasthttp found, which
-// writes names in a form of its own.
-func sameFields(t *testing.T, head string, h *Header, want iter.Seq2[[]byte, []byte]) {
+// sameFields holds that the fields got are those that fasthttp found, which writes names
+// in a form of its own; of Host only that it is there.
+func sameFields(t *testing.T, head string, got []Field, want iter.Seq2[[]byte, []byte]) {
 	t.Helper()
-	got := h.Fields()
 	for name, value := range want {
-		if len(got) == 0 || !bytes.EqualFold(got[0].Name, name) || !bytes.Equal(got[0].Value, value) {
+		if len(got) == 0 || !bytes.EqualFold(got[0].Name, name) || !bytes.Equal(got[0].Value, value) && string(name) != "Host" {
 			t.Fatalf("%q: got %q, fasthttp %q: %q", head, got, name, value)
 		}
 		got = got[1:]

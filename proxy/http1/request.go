@@ -6,7 +6,7 @@ import "bytes"
 type Request struct {
 	Method []byte
 	Target []byte // path and query, or *; of an absolute form what is behind its authority
-	Host   []byte // the authority of an absolute form, else the Host field's value, without an empty port; empty: there is none
+	Host   []byte // the authority of an absolute form, else the Host field's value, without an empty port; empty: there is none. The field has it, too
 	Header
 }
 
@@ -62,7 +62,7 @@ func (r *Request) parse(head []byte, i *RequestInfo) *Error {
 		return err
 	}
 	var m framing
-	host := false
+	host := -1 // where in fields it is
 	for {
 		field, ok, err := f.next()
 		if err != nil {
@@ -77,10 +77,10 @@ func (r *Request) parse(head []byte, i *RequestInfo) *Error {
 			if !equalFold(field.Name, "host") {
 				break
 			}
-			if host {
+			if host >= 0 {
 				return bad(f.line, "a second Host")
 			}
-			host = true
+			host = len(r.fields) - 1
 			value, ok := authority(field.Value)
 			if !ok {
 				return bad(f.line, "a Host that is not host[:port]")
@@ -105,8 +105,13 @@ func (r *Request) parse(head []byte, i *RequestInfo) *Error {
 	if len(f.rest) > 0 {
 		return bad(f.line, "bytes behind the blank line")
 	}
-	if !host && !i.HTTP10 {
+	switch { // who looks at the field sees what is forwarded
+	case host >= 0:
+		r.fields[host].Value = r.Host
+	case !i.HTTP10:
 		return bad(0, "HTTP/1.1 without Host")
+	case i.Absolute:
+		r.fields = append(r.fields, Field{[]byte("Host"), r.Host})
 	}
 	return i.conclude(&m, r.Method)
 }
