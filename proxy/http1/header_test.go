@@ -32,13 +32,14 @@ func TestWhatARequestSays(t *testing.T) {
 	}
 	f("GET / HTTP/1.0\r\n\r\n", "GET|/|", "")
 	f("GET /a?b HTTP/1.1\r\nhOST:\t a \t\r\nX-a:\r\nx-A:  1  2\r\n\r\n", "GET|/a?b|a", "hOST: a\nX-a: \nx-A: 1  2\n")
-	f("PUT http://b:81/c?d HTTP/1.1\r\nHost: a\r\n\r\n", "PUT|/c?d|b:81", "Host: a\n")
-	f("GET HTTPS://b?d HTTP/1.1\r\nHost: a\r\n\r\n", "GET|/?d|b", "Host: a\n")
-	f("GET http://b HTTP/1.0\r\n\r\n", "GET|/|b", "")
-	f("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS|*|b", "Host: a\n")
-	f("GET / HTTP/1.1\r\nHost: a:\r\n\r\n", "GET|/|a", "Host: a:\n")
-	f("GET / HTTP/1.1\r\nHost: [::1]:\r\n\r\n", "GET|/|[::1]", "Host: [::1]:\n")
-	f("GET http://b:/c HTTP/1.1\r\nHost: a:\r\n\r\n", "GET|/c|b", "Host: a:\n")
+	// A policy that looks at the field sees the host that the upstream does.
+	f("PUT http://b:81/c?d HTTP/1.1\r\nHost: a\r\n\r\n", "PUT|/c?d|b:81", "Host: b:81\n")
+	f("GET HTTPS://b?d HTTP/1.1\r\nHost: a\r\n\r\n", "GET|/?d|b", "Host: b\n")
+	f("GET http://b HTTP/1.0\r\nX: y\r\n\r\n", "GET|/|b", "X: y\nHost: b\n")
+	f("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS|*|b", "Host: b\n")
+	f("GET / HTTP/1.1\r\nHost: a:\r\n\r\n", "GET|/|a", "Host: a\n")
+	f("GET / HTTP/1.1\r\nHost: [::1]:\r\n\r\n", "GET|/|[::1]", "Host: [::1]\n")
+	f("GET http://b:/c HTTP/1.1\r\nHost: a:\r\n\r\n", "GET|/c|b", "Host: b\n")
 }
 
 func TestWhatAResponseSays(t *testing.T) {

@@ -103,26 +103,6 @@ func TestAbsoluteFormOverridesHost(t *testing.T) {
 	c.expect("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nb:81 /?c")
 }
 
-// A policy that looks at the field, as those of admission may, saw another host than the
-// upstream.
-func TestTheHostFieldIsTheHost(t *testing.T) {
-	for head, want := range map[string]string{
-		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                 "a",
-		"GET / HTTP/1.1\r\nHost: a:\r\n\r\n":                "a",
-		"GET http://b/ HTTP/1.1\r\nX: y\r\nHost: a\r\n\r\n": "b",
-		"GET http://b: HTTP/1.0\r\nX: y\r\n\r\n":            "b",
-		"GET / HTTP/1.0\r\nX: y\r\n\r\n":                    "",
-	} {
-		var r Request
-		if _, err := r.Parse([]byte(head)); err != nil {
-			t.Fatal(err)
-		}
-		if got := string(bytes.Join(r.Values("host"), []byte(", "))); got != want || string(r.Host) != want {
-			t.Errorf("%q: the field is %q, the host %q, want %q", head, got, r.Host, want)
-		}
-	}
-}
-
 func TestChunkedAnswerComesAsItIsProduced(t *testing.T) {
 	more := make(chan struct{})
 	c := dial(t, listen(t, &Server{Handler: func(x *Exchange) {
