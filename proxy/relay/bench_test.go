@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"weir/hostabi"
 	"weir/proxy/flow"
@@ -156,6 +157,55 @@ func BenchmarkJudgeRoutes(b *testing.B) {
 				p.Idle()
 			}
 		})
+	}
+}
+
+// A message of as many fragments as are held, and the longest of the turns that one
+// takes: whoever shares the loop waits for that.
+func BenchmarkFragments(b *testing.B) {
+	set := realSettings(b)
+	set.Limits.MaxMessageSize = 16 << 20
+	most := int(2 * set.Limits.MaxMessageSize) // with headers
+	for d, name := range []string{"from_client", "from_upstream"} {
+		mask := [2]*[4]byte{{1, 2, 3, 4}, nil}[d]
+		for _, size := range []int{0, 10, 10_000} {
+			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
+				route := &Route{Name: "r", Memory: flow.NewBudget(0, nil)}
+				route.Store(set)
+				t := New(Options{
+					Route: route, Metrics: sharedMetrics(), Pressure: func() {},
+					Client: Leg{Transport: &null{}}, Upstream: Leg{Transport: &null{}},
+				})
+				p := &t.pumps[d]
+				fragment := wsframe.AppendFrame(nil, wsframe.Continuation, mask, make([]byte, size))
+				fragment[0] &^= 0x80 // not the last
+				first := bytes.Clone(fragment)
+				first[0] |= byte(wsframe.Text)
+				n := most / len(fragment)
+				if size > 0 {
+					n = min(n, most/2/size)
+				}
+				wire := append(first, bytes.Repeat(fragment, n-1)...)
+				wire[len(wire)-len(fragment)] |= 0x80
+				least := time.Hour // of each message's longest: the machine takes its time, too
+				b.SetBytes(int64(len(wire)))
+				for b.Loop() {
+					longest := time.Duration(0)
+					for left := wire; len(left) > 0; p.Idle() {
+						n := copy(p.Space(), left)
+						left = left[n:]
+						start := time.Now()
+						p.batch(n)
+						longest = max(longest, time.Since(start))
+					}
+					least = min(least, longest)
+				}
+				if n := p.messages.n.Load(); n == 0 || p.refused.n.Load() > 0 {
+					b.Errorf("%d messages are passed on, %d refused", n, p.refused.n.Load())
+				}
+				b.ReportMetric(float64(least.Microseconds())/1000, "ms/longest")
+			})
+		}
 	}
 }
 

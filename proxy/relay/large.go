@@ -19,8 +19,27 @@ type held struct {
 	sheds    bool   // where there is no memory for it
 	priority uint8  // of one that does
 
-	mask [4]byte // of the frame that comes in
-	at   int     // bytes of its payload that have come
+	beginning // read as it comes: before its first byte may stand millions of empty fragments
+}
+
+// beginning is the first peekSize bytes of a message that comes in parts, unmasked.
+type beginning struct {
+	prefix []byte
+	mask   [4]byte // of the frame that comes in
+	at     int     // bytes of its payload that have come
+}
+
+// frame notes the header of the message's next frame.
+func (g *beginning) frame(h *wsframe.Header) { g.mask, g.at = h.Mask, 0 }
+
+// take notes bytes of that frame's payload.
+func (g *beginning) take(part []byte) {
+	if room := peekSize - len(g.prefix); room > 0 {
+		n := len(g.prefix)
+		g.prefix = append(g.prefix, part[:min(len(part), room)]...)
+		wsframe.Mask(g.prefix[n:], g.mask, g.at)
+	}
+	g.at += len(part)
 }
 
 // heldStart is the memory that a held message begins with, in bytes.
@@ -62,7 +81,7 @@ func (p *pump) begin(h *wsframe.Header) *Cause {
 		p.hold = &held{}
 	}
 	p.hold.payload = sum(p.hold.payload, h.Length)
-	p.hold.mask, p.hold.at = h.Mask, 0
+	p.hold.frame(h)
 	p.state = holding
 	frames := int64(len(p.hold.wire) + h.Size)
 	switch {
@@ -160,7 +179,7 @@ func (p *pump) payload() *Cause {
 	case holding:
 		br := p.keep(part)
 		if br.code == "" {
-			p.hold.at += len(part)
+			p.hold.take(part)
 			break
 		}
 		if p.hold.sheds {
@@ -168,9 +187,8 @@ func (p *pump) payload() *Cause {
 			break
 		}
 		p.spend()
-		mask, at := p.hold.mask, p.hold.at
 		p.startRefusal(br)
-		p.refuse.mask, p.refuse.at, p.refuse.drained = mask, at, int64(n)+p.left
+		p.refuse.drained = int64(n) + p.left
 		p.refuse.take(part)
 		p.state = refusing
 	case refusing:
@@ -262,10 +280,9 @@ func (p *pump) sendHeld() *Cause {
 	if !p.text.whole() {
 		return p.notText(p.text.n)
 	}
-	prefix := p.hold.prefix(p.buf.scratch[:0])
-	rule := p.ruleOfPrefix(prefix, p.hold.payload)
+	rule := p.ruleOfPrefix(p.hold.prefix, p.hold.payload)
 	if br := p.exceeds(p.hold.payload, rule); br.code != "" {
-		return p.refuseWhole(br, prefix)
+		return p.refuseWhole(br, p.hold.prefix)
 	}
 	p.out.sink.send(p, p.hold.wire, []message{{rule: rule, end: len(p.hold.wire)}})
 	return nil
@@ -290,26 +307,4 @@ func (p *pump) giveBack() {
 		p.t.o.Route.Memory.Release(p.hold.reserved)
 		p.hold.reserved = 0
 	}
-}
-
-// prefix appends the beginning of the message, unmasked, to dst, whose capacity
-// bounds it.
-func (h *held) prefix(dst []byte) []byte { return messagePrefix(dst, h.wire) }
-
-// messagePrefix appends the unmasked payload of the frames in wire to dst, as
-// far as its capacity goes. The last frame may be cut short.
-func messagePrefix(dst, wire []byte) []byte {
-	for len(wire) > 0 && len(dst) < cap(dst) {
-		h, ok, err := wsframe.Parse(wire)
-		if err != nil || !ok {
-			break
-		}
-		payload := wire[h.Size:min(int64(len(wire)), int64(h.Size)+h.Length)]
-		part := payload[:min(len(payload), cap(dst)-len(dst))]
-		n := len(dst)
-		dst = dst[:n+len(part)]
-		wsframe.CopyMask(dst[n:], part, h.Mask, 0)
-		wire = wire[h.Size+len(payload):]
-	}
-	return dst
 }

@@ -39,17 +39,16 @@ func noMemory(limit, used int64) breach {
 // refusal is a message that is refused and being drained.
 type refusal struct {
 	breach
-	drained  int64  // payload declared so far
-	headers  int64  // bytes of its frames' headers, which may be all that comes
-	most     int64  // bytes of payload that are drained
-	prefix   []byte // beginning of the message, unmasked; at most peekSize
-	mask     [4]byte
-	at       int // in the current frame's payload
+	drained  int64 // payload declared so far
+	headers  int64 // bytes of its frames' headers, which may be all that comes
+	most     int64 // bytes of payload that are drained
 	answered bool
+
+	beginning // that an envelope may quote
 }
 
 func (r *refusal) header(h *wsframe.Header) {
-	r.mask, r.at = h.Mask, 0
+	r.frame(h)
 	r.drained = sum(r.drained, h.Length)
 	r.headers += int64(h.Size)
 }
@@ -65,15 +64,11 @@ func sum(a, b int64) int64 {
 	return a + b
 }
 
-// take notes bytes of the message that an envelope may quote.
+// take is the beginning's, until that is quoted.
 func (r *refusal) take(part []byte) {
-	if room := peekSize - len(r.prefix); room > 0 && !r.answered {
-		part := part[:min(len(part), room)]
-		n := len(r.prefix)
-		r.prefix = append(r.prefix, part...)
-		wsframe.Mask(r.prefix[n:], r.mask, r.at)
+	if !r.answered {
+		r.beginning.take(part)
 	}
-	r.at += len(part)
 }
 
 // startRefusing begins to drain the message whose frame header is h.
@@ -93,7 +88,7 @@ func (p *pump) startRefusing(h *wsframe.Header, br breach) *Cause {
 func (p *pump) startRefusal(br breach) {
 	p.refuse = &refusal{breach: br, most: min(drainFactor*p.set.Limits.MaxMessageSize, drainCeiling)}
 	if p.hold != nil {
-		p.refuse.prefix = p.hold.prefix(make([]byte, 0, peekSize))
+		p.refuse.beginning = p.hold.beginning
 		p.dropHeld()
 	}
 }
@@ -245,11 +240,15 @@ func (p *pump) conflateName(rule *policy.Rule, prefix []byte) string {
 	return rule.Conflate.String() + "\x00" + string(p.keyOf(prefix)) + "\x00" + string(raw)
 }
 
-// quotable returns the beginning of a message of one or more frames, unmasked:
-// of an unmasked frame all of it.
+// quotable returns the beginning of the message in wire, unmasked: of an unmasked
+// frame all of it.
 func (p *pump) quotable(wire []byte) []byte {
-	if h, ok, err := wsframe.Parse(wire); err == nil && ok && !h.Masked && h.Fin {
+	h, _, _ := wsframe.Parse(wire)
+	switch {
+	case h.Fin && !h.Masked:
 		return wire[h.Size:]
+	case p.hold != nil:
+		return p.hold.prefix
 	}
-	return messagePrefix(p.buf.scratch[:0], wire)
+	return p.peek(&h, wire[h.Size:], peekSize)
 }
