@@ -226,6 +226,17 @@ func TestWantedMemoryIsNotTaken(t *testing.T) {
 	route.Release(40)
 }
 
+// What was wanted of two ceilings is wanted of neither when the wait is over.
+func TestAWaitForMemoryLeavesNothing(t *testing.T) {
+	process := NewBudget(100, nil)
+	route := NewBudget(100, process)
+	route.Reserve(60)
+	route.Want(50)()
+	if process.Short() || !NewBudget(0, process).ReserveSpare(40) {
+		t.Error("nobody waits any more, and 40 bytes that are free may not be taken")
+	}
+}
+
 // Who waits for memory of his route keeps nobody from that of the process.
 func TestWhatIsWantedOfARouteIsThere(t *testing.T) {
 	process := NewBudget(1000, nil)

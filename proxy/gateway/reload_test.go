@@ -111,6 +111,21 @@ func TestMaxMemoryChanges(t *testing.T) {
 	if max := r.g.memory.Max(); max != 2<<20 {
 		t.Errorf("%d bytes", max)
 	}
+	own := r.g.routes["demo"].relay.Memory
+	for _, c := range []struct {
+		limits string
+		want   int64 // 0: that of the process holds
+	}{
+		{`limits = { max_memory = "1MiB" }`, 1 << 20}, {`limits = { max_memory = "3MiB" }`, 3 << 20}, {"", 0},
+	} {
+		r.write("[limits]\nmax_memory = \"2MiB\"\n" + plainRoute + c.limits)
+		if err := r.g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if max := own.Max(); max != c.want {
+			t.Errorf("the route's own is %d bytes under %q", max, c.limits)
+		}
+	}
 }
 
 func TestAReloadThatFailsChangesNothing(t *testing.T) {

@@ -293,16 +293,19 @@ func TestNoNoticeWithoutATemplate(t *testing.T) {
 	}, kernel(500), under(events(t, func(f *policytest.Funcs) { f.Error = nil })))
 }
 
-// Droppable messages that are fragmented are shed whole.
+// Droppable messages that are fragmented are shed whole, also when the first fragment
+// does not tell that they are.
 func TestFragmentedMessagesAreShedWhole(t *testing.T) {
 	inTunnel(t, func(r *rig) {
 		full := fill(r.u, 1000)
 		s := event("presence", 0, 300)
-		r.u.raw(r.u.frame(false, wsframe.Text, s[:100]), r.u.frame(true, wsframe.Continuation, s[100:]))
+		for _, n := range []int{100, 5, 0} {
+			r.u.raw(r.u.frame(false, wsframe.Text, s[:n]), r.u.frame(true, wsframe.Continuation, s[n:]))
+		}
 		r.u.send("kept")
 		synctest.Wait()
 		r.Shed()
-		r.c.expect(full, `{"gap":1}`, "kept")
+		r.c.expect(full, `{"gap":3}`, "kept")
 	}, kernel(500), under(events(t)))
 }
 
