@@ -12,22 +12,62 @@ import (
 // admission is a list of rules of which the first that matches decides.
 type admission struct {
 	rules   []admitRule
-	deny    bool             // when no rule matches
-	message string           // of that
-	set     bool             // there is something to decide
-	query   []hostabi.Header // parameters of one request; its memory is kept
+	headers subjects
+	query   subjects
+	deny    bool   // when no rule matches
+	message string // of that
+	set     bool   // there is something to decide
 }
 
 // admitRule looks at one header or query parameter.
 type admitRule struct {
 	deny    bool
 	message string
-	header  string // lower case; empty: query
-	query   string
-	about   string          // whichever it is
+	about   *subject
+	query   bool            // it is a parameter
 	test    string          // "present", "absent", "equals" or "prefix"
 	values  map[string]bool // of which one has to match
 	longest int             // of values, in bytes
+}
+
+// subjects are all headers, or all parameters, that rules are about, by name: a
+// request is gone over once, however many rules there are.
+type subjects struct {
+	of      map[string]*subject
+	all     []*subject
+	longest int // of the names, in bytes
+}
+
+// subject is a header or a parameter.
+type subject struct {
+	values  []string // of one request, maxSame+1 at most; its memory is kept
+	longest int      // of what rules compare them with, in bytes
+}
+
+// get returns the subject of a name, which is new at first.
+func (s *subjects) get(name string) *subject {
+	if s.of == nil {
+		s.of = map[string]*subject{}
+	}
+	if s.of[name] == nil {
+		s.of[name] = &subject{}
+		s.all = append(s.all, s.of[name])
+		s.longest = max(s.longest, len(name))
+	}
+	return s.of[name]
+}
+
+// clear forgets the values of the last request.
+func (s *subjects) clear() {
+	for _, about := range s.all {
+		about.values = about.values[:0]
+	}
+}
+
+func (s *subject) add(value string) {
+	if len(s.values) <= maxSame {
+		s.values = append(s.values, value)
+	}
 }
 
 // What rules look at, since looking takes time, which a client must not be able to use
@@ -36,6 +76,7 @@ const (
 	maxQuery  = 4 << 10 // bytes
 	maxValues = 64      // parameters of a query
 	maxSame   = 16      // fields, or parameters, that a rule is about
+	maxLooks  = 256     // values that rules look at, all of them together
 )
 
 func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
@@ -45,10 +86,16 @@ func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
 		t.Fail("message", `is shown only with default = "deny"; a rule has its own`)
 	}
 	for _, rule := range t.Tables("rules") {
-		r := readRule(rule)
+		r, header, query := readRule(rule)
+		if r.query = query != ""; r.query {
+			r.about = d.query.get(query)
+		} else {
+			r.about = d.headers.get(header)
+		}
+		r.about.longest = max(r.about.longest, r.longest)
 		d.rules = append(d.rules, r)
-		if r.header != "" && !slices.Contains(shape.AdmitHeaders, r.header) {
-			shape.AdmitHeaders = append(shape.AdmitHeaders, r.header)
+		if header != "" && !slices.Contains(shape.AdmitHeaders, header) {
+			shape.AdmitHeaders = append(shape.AdmitHeaders, header)
 		}
 	}
 	if d.set = len(d.rules) > 0 || d.deny; !d.set {
@@ -56,7 +103,7 @@ func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
 	}
 }
 
-func readRule(t *conf.Table) (r admitRule) {
+func readRule(t *conf.Table) (r admitRule, header, query string) {
 	r.deny = t.Bool("deny", false)
 	if allow := t.Bool("allow", false); allow == r.deny {
 		t.Fail("deny", "a rule needs deny = true or allow = true, and not both")
@@ -65,12 +112,11 @@ func readRule(t *conf.Table) (r admitRule) {
 	if r.message != "" && !r.deny {
 		t.Fail("message", "only a rule that denies has a message")
 	}
-	r.header = strings.ToLower(t.String("header", ""))
-	r.query = t.String("query", "")
-	if (r.header == "") == (r.query == "") {
+	header = strings.ToLower(t.String("header", ""))
+	query = t.String("query", "")
+	if (header == "") == (query == "") {
 		t.Fail("header", "a rule needs a header or a query, and not both")
 	}
-	r.about = r.header + r.query
 	r.test = "present"
 	tests := 0
 	if t.Bool("absent", false) {
@@ -96,7 +142,7 @@ func readRule(t *conf.Table) (r admitRule) {
 	if tests > 1 {
 		t.Fail(r.test, "a rule has at most one of absent, equals, one_of and prefix")
 	}
-	return r
+	return r, header, query
 }
 
 // take sets the values of which one has to match.
@@ -112,20 +158,22 @@ func (d *admission) admit(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
 	if !d.set {
 		return sdk.AdmitOutput{}, sdk.NoOpinion
 	}
+	d.headers.clear()
+	for i := range in.Headers {
+		if s := d.headers.of[in.Headers[i].Name]; s != nil {
+			s.add(in.Headers[i].Value)
+		}
+	}
 	deny, message := d.deny, d.message
-	parsed := false
+	parsed, looks := false, 0
 	for i := range d.rules {
 		r := &d.rules[i]
-		fields, ok := in.Headers, true
-		if r.query != "" {
-			if !parsed {
-				parsed, ok = true, d.parameters(in.Query)
-			}
-			fields = d.query
+		matches, ok := false, true
+		if r.query && !parsed {
+			parsed, ok = true, d.parameters(in.Query)
 		}
-		matches := false
 		if ok {
-			matches, ok = r.matches(fields)
+			matches, ok = r.matches(&looks)
 		}
 		if !ok {
 			deny, message = true, "the request has more than admission looks at"
@@ -142,41 +190,34 @@ func (d *admission) admit(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
 	return sdk.AdmitOutput{Deny: true, Code: hostabi.NotAdmitted, Message: message}, sdk.Once
 }
 
-// parameters sets query to those of a query, as they are written; false: they are too
-// many.
+// parameters sets those of a query that rules are about; false: it has too many.
 func (d *admission) parameters(query string) (ok bool) {
-	d.query = d.query[:0]
+	d.query.clear()
 	if len(query) > maxQuery {
 		return false
 	}
-	for pair, rest := "", query; rest != ""; {
-		pair, rest, _ = strings.Cut(rest, "&")
-		if len(d.query) == maxValues {
+	pair, n := "", 0
+	for rest := query; rest != ""; n++ {
+		if n == maxValues {
 			return false
 		}
+		pair, rest, _ = strings.Cut(rest, "&")
 		name, value, _ := strings.Cut(pair, "=")
-		d.query = append(d.query, hostabi.Header{Name: name, Value: value})
+		// What is longer than what is looked for need not be known whole.
+		if s := d.query.of[unescape(name, d.query.longest+1)]; s != nil {
+			s.add(unescape(value, s.longest+1))
+		}
 	}
 	return true
 }
 
-// matches tells whether the rule matches among fields, or parameters; ok is false where
-// too many are what it is about.
-func (r *admitRule) matches(fields []hostabi.Header) (matches, ok bool) {
-	found := 0
-	for i := range fields {
-		name, value := fields[i].Name, fields[i].Value
-		if r.query != "" { // what is longer than what is looked for need not be known whole
-			name = unescape(name, len(r.query)+1)
-		}
-		if name != r.about {
-			continue
-		}
-		if found++; found > maxSame {
+// matches tells whether the rule matches, and counts what it looks at; ok is false
+// where that is too much.
+func (r *admitRule) matches(looks *int) (matches, ok bool) {
+	values := r.about.values
+	for i, value := range values {
+		if *looks++; i == maxSame || *looks > maxLooks {
 			return false, false
-		}
-		if r.query != "" {
-			value = unescape(value, r.longest+1)
 		}
 		switch r.test {
 		case "present":
@@ -190,7 +231,7 @@ func (r *admitRule) matches(fields []hostabi.Header) (matches, ok bool) {
 			return true, true
 		}
 	}
-	return r.test == "absent" && found == 0, true
+	return r.test == "absent" && len(values) == 0, true
 }
 
 // unescape decodes a part of a query (application/x-www-form-urlencoded), most bytes

@@ -114,6 +114,11 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 		rules = append(rules, map[string]any{"allow": true, key: "authorization", "one_of": values})
 		rules = append(rules, map[string]any{"allow": true, key: "authorization", "prefix": "Bearer "})
 	}
+	for i := range 60 {
+		for _, key := range []string{"query", "header"} {
+			rules = append(rules, map[string]any{"allow": true, key: fmt.Sprintf("x-tenant-%d", i%20), "equals": values[i]})
+		}
+	}
 	p, err := Load(t.Context(), Options{
 		Config: config.Policy{Name: "standard", Bytes: wasm, Engine: wasmhost.Interpreter, OnFault: "open", Config: map[string]any{
 			"admit":   map[string]any{"default": "deny", "rules": rules},
@@ -127,6 +132,10 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 	t.Cleanup(p.Close)
 	v := p.View("chat")
 	const most = 15 << 10 // of what is in a head
+	var others []hostabi.Header
+	for i := range 128 {
+		others = append(others, hostabi.Header{Name: fmt.Sprintf("x-tenant-%d", i%20), Value: strings.Repeat("0", 63) + "x"})
+	}
 	part := "%61uthorizatio%6e=%30" + strings.Repeat("0", 62) + "%78"
 	for name, in := range map[string]*hostabi.AdmitInput{
 		"no parameters":        {Query: strings.Repeat("&", most)},
@@ -137,6 +146,8 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 		"64 in 4 KiB":          {Query: strings.Repeat("%61uthorization=000000000000000000000000000000000000000000000000&", 63)},
 		"16 that nearly match": {Query: strings.Repeat(part+"&", 15)},
 		"a long header":        {Headers: []hostabi.Header{{Name: "authorization", Value: strings.Repeat("0", most)}}},
+		"64 long names":        {Query: strings.Repeat("%61uthorizatio%6e%6e%6e%6e%6e%6e%6e%6e%6e%6e%6e%6e%6e%6e%6e&", 63)},
+		"128 others":           {Headers: others},
 		"128 headers":          {Headers: slices.Repeat([]hostabi.Header{{Name: "authorization", Value: strings.Repeat("0", 64)[:63] + "x"}}, 128)},
 	} {
 		if out := v.Admit(in); !out.Deny || out.Code != hostabi.NotAdmitted {
