@@ -118,6 +118,9 @@ func (g *Gateway) assemble(ctx context.Context, cfg *config.Config, old *generat
 		return nil, problems
 	}
 	for i := range cfg.Routes {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		gen.addView(&cfg.Routes[i]) // asks the policy, so that publish need not
 	}
 	whole = true

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -49,6 +51,36 @@ func TestNoPolicyIsAskedWhileAGenerationIsPublished(t *testing.T) {
 		t.Error("the policy is not asked")
 	}
 	r.g.retire(old)
+}
+
+// A reload is not gone on with at the end: of many routes a policy is asked for long.
+func TestNoMoreRoutesAreBuiltAtTheEnd(t *testing.T) {
+	r := prepare(t, t.TempDir(), config.Files{}, plainRoute)
+	t.Cleanup(r.g.close)
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	asked := map[string]int{}
+	p := policytest.New(t, policytest.Funcs{Error: func(in *hostabi.ErrorInput) (hostabi.ErrorOutput, bool) {
+		if asked[in.Route]++; in.Route == "demo" {
+			end()
+		}
+		return hostabi.ErrorOutput{}, false
+	}})
+	cfg, err := config.Parse(r.path, []byte(head+plainRoute+"policy = \"p\"\n[[route]]\nname = \"second\"\npath = \"/second\"\nupstream = \"demo\"\npolicy = \"p\"\n[policy.p]\nmodule = \"p.wasm\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := policyKey(cfg.Policies["p"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	had := &generation{upstreams: r.g.current.Load().upstreams, policies: map[string]*shared[*policy.Policy]{"p": share(p, key)}}
+	if _, err := r.g.build(ctx, cfg, had); !errors.Is(err, context.Canceled) {
+		t.Errorf("the error is %v", err)
+	}
+	if asked["demo"] == 0 || asked["second"] > 0 {
+		t.Errorf("asked about %v", asked)
+	}
 }
 
 // Who finds a route in the running generation finds all of it.
