@@ -64,19 +64,13 @@ func (s *subjects) clear() {
 	}
 }
 
-func (s *subject) add(value string) {
-	if len(s.values) <= maxSame {
-		s.values = append(s.values, value)
-	}
-}
-
 // What rules look at, since looking takes time, which a client must not be able to use
 // up: with more of it a request is denied.
 const (
 	maxQuery  = 4 << 10 // bytes
 	maxValues = 64      // parameters of a query
 	maxSame   = 16      // fields, or parameters, that a rule is about
-	maxLooks  = 256     // values that rules look at, all of them together
+	maxLooks  = 128     // values that rules look at, all of them together
 )
 
 func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
@@ -160,8 +154,8 @@ func (d *admission) admit(in *sdk.AdmitInput) (sdk.AdmitOutput, sdk.Answer) {
 	}
 	d.headers.clear()
 	for i := range in.Headers {
-		if s := d.headers.of[in.Headers[i].Name]; s != nil {
-			s.add(in.Headers[i].Value)
+		if s := d.headers.of[in.Headers[i].Name]; s != nil && len(s.values) <= maxSame {
+			s.values = append(s.values, in.Headers[i].Value)
 		}
 	}
 	deny, message := d.deny, d.message
@@ -204,8 +198,11 @@ func (d *admission) parameters(query string) (ok bool) {
 		pair, rest, _ = strings.Cut(rest, "&")
 		name, value, _ := strings.Cut(pair, "=")
 		// What is longer than what is looked for need not be known whole.
-		if s := d.query.of[unescape(name, d.query.longest+1)]; s != nil {
-			s.add(unescape(value, s.longest+1))
+		if len(name) > 3*d.query.longest {
+			continue
+		}
+		if s := d.query.of[unescape(name, d.query.longest+1)]; s != nil && len(s.values) <= maxSame {
+			s.values = append(s.values, unescape(value, s.longest+1))
 		}
 	}
 	return true
