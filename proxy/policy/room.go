@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	sweepEvery  = time.Second      // expired rules are looked for as often, in a crowd
-	forgetEvery = 10 * time.Second // and rules that nobody has looked up since the last time
+	forgetEvery = 10 * time.Second // rules that nobody has looked up since the last time, in a crowd
 
 	// crowdedFor is how long a crowd lasts after the last key that found no room:
 	// as long as a rule that nobody looks up may stay.
@@ -29,8 +28,9 @@ const (
 // room is the hostabi.MaxCachedKeys rules that a policy may have cached, over
 // all of its views. When a key finds none left there is a crowd. It lasts until
 // every key has found room for crowdedFor, and in it
-//   - rules that expired, or that nobody looked up, are forgotten, but for those of
-//     keys that the policy names, as long as these are few (keepsNamed),
+//   - rules that nobody looked up are forgotten, but for those of keys that the policy
+//     names, as long as these are few (keepsNamed). One that expired keeps its place
+//     as others do, for the next answer: a key in use would lose it to a flood,
 //   - new keys are asked about at a bounded rate, so that what a flood of them
 //     finds free is not full again before others came by.
 type room struct {
@@ -42,8 +42,6 @@ type room struct {
 	asked    gcra         // about new keys in a crowd
 	sweeping atomic.Int64 // Unix nanoseconds of the next sweep
 	warning  atomic.Int64 // and of the next line in the log
-	sweeper  sync.Mutex   // held while rules are forgotten
-	forget   int64        // Unix nanoseconds, when unused ones are next; guarded by sweeper
 }
 
 // isCrowded tells whether there is a crowd at Unix nanosecond t.
@@ -117,19 +115,13 @@ func (p *Policy) countUnasked() {
 	}
 }
 
-// sweep forgets rules of every route, at most once per sweepEvery: expired ones,
-// and once per forgetEvery those that were not looked up since the last time.
+// sweep forgets, once per forgetEvery, those rules of every route that were not looked
+// up since the last time.
 func (p *Policy) sweep(now time.Time) {
 	t := nanos(now)
 	next := p.room.sweeping.Load()
-	if t < next || !p.room.sweeping.CompareAndSwap(next, t+int64(sweepEvery)) {
+	if t < next || !p.room.sweeping.CompareAndSwap(next, t+int64(forgetEvery)) {
 		return
-	}
-	p.room.sweeper.Lock()
-	defer p.room.sweeper.Unlock()
-	forget := t >= p.room.forget
-	if forget {
-		p.room.forget = t + int64(forgetEvery)
 	}
 	p.mu.Lock()
 	views := slices.Collect(maps.Values(p.views))
@@ -143,7 +135,7 @@ func (p *Policy) sweep(now time.Time) {
 		for d := range v.rules {
 			old := v.rules[d].Load()
 			kept := old.rebuilt(0, func(e *entry) bool {
-				return e.fresh(t) && (!forget || e.used.Swap(false) || v.keepsNamed && p.named[e.key])
+				return e.used.Swap(false) || v.keepsNamed && p.named[e.key]
 			})
 			v.rules[d].Store(kept)
 			p.room.give(old.used - kept.used)

@@ -34,7 +34,7 @@ func TestAFullCacheMakesRoom(t *testing.T) {
 	want(t, "while it is full", class("new"), hostabi.Critical)
 	r.time.advance(forgetEvery - 1)
 	want(t, "just before", class("new"), hostabi.Critical)
-	r.time.advance(sweepEvery)
+	r.time.advance(1)
 	class("new") // has unused rules forgotten at the latest
 	want(t, "after it", class("new"), hostabi.Droppable)
 	want(t, "cached", r.Info().CachedRules, 1)
@@ -174,6 +174,35 @@ func TestAFloodOfKeysForgetsNoneInUse(t *testing.T) {
 	want(t, "a key behind the flood", v.Rule(hostabi.ToUpstream, []byte("new"), &Budget{}).Class, hostabi.Droppable)
 	r.time.advance(crowdedFor)
 	want(t, "keys at once, when the crowd is gone", flood(v, 1_000_000, 1000), 1000)
+}
+
+// A rule in use that expires in a crowd is asked about anew, in its own place: so is
+// one of a key that the policy names, in use or not.
+func TestAFloodOfKeysTakesNoPlaceOfWhatExpires(t *testing.T) {
+	for _, key := range []string{"in use", "named"} {
+		g := droppables(hostabi.MakeResult(0, hostabi.StatusOK, 2))
+		if key == "named" {
+			g.shape.Prewarm = []string{key}
+		}
+		r := start(t, g)
+		v := r.View("r")
+		v.Rule(hostabi.ToClient, []byte(key), nil)
+		for second := range 60 {
+			flood(v, second*5000, 5000)
+			if key == "named" && second%30 != 29 {
+				r.time.advance(time.Second)
+				continue
+			}
+			if v.Rule(hostabi.ToClient, []byte(key), &Budget{}).Class != hostabi.Droppable {
+				t.Errorf("after %d s, the key that is %s is forgotten", second, key)
+				break
+			}
+			r.time.advance(time.Second)
+		}
+		if n := r.Info().CachedRules; n < 100 || n > crowdBurst+int(2*forgetEvery/crowdRefill)+2 {
+			t.Errorf("%d rules are cached", n)
+		}
+	}
 }
 
 func TestAFullCacheIsTold(t *testing.T) {

@@ -153,7 +153,9 @@ func TestExpiredRulesMakeRoom(t *testing.T) {
 		a.Rule(hostabi.ToUpstream, fmt.Append(nil, i), nil)
 	}
 	r.time.advance(6 * time.Second)
-	b.Rule(hostabi.ToUpstream, []byte("x"), nil) // finds the cache full, and sweeps
+	b.Rule(hostabi.ToUpstream, []byte("x"), nil) // finds the cache full, and takes the marks away
+	r.time.advance(forgetEvery)
+	b.Rule(hostabi.ToUpstream, []byte("x"), nil) // and has them forgotten at the latest
 	want(t, "after the sweep", b.Rule(hostabi.ToUpstream, []byte("x"), nil).Class, hostabi.Droppable)
 	want(t, "cached", r.Info().CachedRules, 1)
 	want(t, "an old key", a.Rule(hostabi.ToUpstream, []byte("7"), nil).Class, hostabi.Droppable)
