@@ -70,7 +70,7 @@ const (
 	maxQuery  = 4 << 10 // bytes
 	maxValues = 64      // parameters of a query
 	maxSame   = 16      // fields, or parameters, that a rule is about
-	maxLooks  = 128     // values that rules look at, all of them together
+	maxLooks  = 128     // values behind the first of a rule, for all rules together
 )
 
 func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
@@ -208,12 +208,15 @@ func (d *admission) parameters(query string) (ok bool) {
 	return true
 }
 
-// matches tells whether the rule matches, and counts what it looks at; ok is false
-// where that is too much.
+// matches tells whether the rule matches, and counts what it looks at behind the first
+// value, which its author must have thought of; ok is false where that is too much.
 func (r *admitRule) matches(looks *int) (matches, ok bool) {
 	values := r.about.values
 	for i, value := range values {
-		if *looks++; i == maxSame || *looks > maxLooks {
+		if i > 0 {
+			*looks++
+		}
+		if i == maxSame || *looks > maxLooks {
 			return false, false
 		}
 		switch r.test {

@@ -166,8 +166,11 @@ func TestAdmitRules(t *testing.T) {
 	f(present, query(strings.Repeat("x", 5000)), false, "")
 	f(oneOf, &sdk.AdmitInput{Headers: slices.Repeat(header("x-api-version", "3").Headers, 17)}, true, tooMany)
 	of9 := `{"rules":[` + strings.Repeat(`{"deny":true,"header":"h","equals":"1"},`, 8) + `{"deny":true,"header":"h","equals":"1"}]}`
-	f(of9, &sdk.AdmitInput{Headers: slices.Repeat(header("h", "2").Headers, 14)}, false, "")
-	f(of9, &sdk.AdmitInput{Headers: slices.Repeat(header("h", "2").Headers, 15)}, true, tooMany)
+	f(of9, &sdk.AdmitInput{Headers: slices.Repeat(header("h", "2").Headers, 15)}, false, "")
+	f(of9, &sdk.AdmitInput{Headers: slices.Repeat(header("h", "2").Headers, 16)}, true, tooMany)
+	of200 := `{"rules":[` + strings.Repeat(`{"deny":true,"header":"h","equals":"1"},`, 199) + `{"deny":true,"header":"h","equals":"2"}]}`
+	f(of200, header("h", "2"), true, "")
+	f(of200, header("h", "3"), false, "")
 	f(`{"rules":[{"deny":true,"query":"debug","prefix":"1"}]}`, query("debug=%312"), true, "")
 	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":""}]}`, query("k=0"), true, "")
 	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":"ab"}]}`, query("k=abc"), true, "")
