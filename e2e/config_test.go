@@ -24,6 +24,7 @@ type settings struct {
 	rest                                   string // further tables
 	env                                    []string
 	args                                   []string // of weir run
+	files                                  int      // that may be open; default: as many as here
 }
 
 // toml is the file that s describes.

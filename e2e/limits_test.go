@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +206,45 @@ func TestIdleConnectionsMakeRoomForReloads(t *testing.T) {
 	g.logs.wait("the reload", "msg=reloaded")
 	if failed := g.logs.all("msg=reload failed*"); len(failed) > 0 {
 		t.Error(failed)
+	}
+}
+
+// Clients, though they are allowed, take no descriptors that operators and reloads need.
+func TestClientsLeaveDescriptorsToOperators(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings{native: true, files: 200})
+	for range 36 { // (200-128)/2
+		g.client()
+	}
+	for range 300 {
+		dialRaw(t, g.addr)
+	}
+	c := dialRaw(t, g.admin)
+	c.send("GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+	if a := c.response("GET"); a.StatusCode != 200 {
+		t.Error(a.Status)
+	}
+	s := g.settings
+	s.limits = "max_connections = 36"
+	g.configure(s)
+	g.logs.wait("the reload", "msg=reloaded")
+	if failed := g.logs.all("msg=reload failed*"); len(failed) > 0 {
+		t.Error(failed)
+	}
+	if refused := g.logs.all("msg=connections cannot be accepted"); len(refused) > 0 {
+		t.Error(refused)
+	}
+}
+
+// It does not start where it could serve none.
+func TestTooFewFilesToStart(t *testing.T) {
+	t.Parallel()
+	path := write(t, "gateway.toml", settings{native: true}.toml(freeAddr(t), freeAddr(t)))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "/bin/sh", "-c", `ulimit -n 129; exec "$0" run -c "$1"`, weir, path).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "129 files may be open, Weir needs 130 at least") {
+		t.Errorf("%v, %s", err, out)
 	}
 }
 

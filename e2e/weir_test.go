@@ -93,6 +93,9 @@ func (g *gateway) launch(env ...string) {
 	g.logs, g.stdout = newLogs(g.t), &output{}
 	g.exited, g.stopped = make(chan struct{}), false
 	g.cmd = exec.Command(weir, append([]string{"run", "-c", g.config}, g.settings.args...)...)
+	if n := g.settings.files; n > 0 {
+		g.cmd = exec.Command("/bin/sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, n)}, g.cmd.Args...)...)
+	}
 	g.cmd.Env = append(os.Environ(), env...)
 	g.cmd.Stdout = g.stdout
 	stderr, err := g.cmd.StderrPipe()

@@ -146,7 +146,7 @@ func (g *Gateway) serveConn(tcp sock.TCP, t *poll.Task) {
 	if a, ok := tcp.RemoteAddr().(*net.TCPAddr); ok {
 		c.peer = a.AddrPort().Addr().Unmap()
 	}
-	most, mostOf := gen.cfg.Limits.MaxConnections, gen.cfg.Limits.MaxConnectionsPerIP
+	most, mostOf := g.maxConnections(gen.cfg.Limits.MaxConnections), gen.cfg.Limits.MaxConnectionsPerIP
 	if within(gen.cfg.Server.TrustedProxies, c.peer) {
 		mostOf = config.Unlimited
 	}

@@ -21,6 +21,27 @@ func TestFilesNeeded(t *testing.T) {
 	f(10_000, 20_128)
 }
 
+func TestClientsLeaveDescriptorsToOthers(t *testing.T) {
+	f := func(files uint64, want int) {
+		t.Helper()
+		if got := mostClients(files); got != want {
+			t.Errorf("%d clients with %d files, want %d", got, files, want)
+		}
+	}
+	f(0, 0)
+	f(129, 0)
+	f(130, 1)
+	f(1024, 448)
+	f(20_128, 10_000)
+	f(math.MaxUint64, math.MaxInt/2)
+	g := &Gateway{mostClients: 448}
+	for limit, want := range map[int]int{config.Unlimited: 448, 10_000: 448, 100: 100} {
+		if got := g.maxConnections(limit); got != want {
+			t.Errorf("max_connections %d is %d, want %d", limit, got, want)
+		}
+	}
+}
+
 func TestTooFewFilesAreToldAtTheStart(t *testing.T) {
 	have, ok := fileLimit()
 	for _, most := range []int{math.MaxInt32, 1} {

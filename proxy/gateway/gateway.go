@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"runtime"
 	"runtime/debug"
@@ -63,6 +64,8 @@ type Gateway struct {
 	clients *clients     // connections by address, those within the limits
 	overrun atomic.Int64 // connections above a limit, open until they are told so
 
+	mostClients int // that there are descriptors for
+
 	life      context.Context         // of reloads
 	end       context.CancelFunc      // of that: what is loaded is given up
 	reloading sync.Mutex              // one reload at a time
@@ -98,7 +101,14 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		pressure: make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 
-		newWatcher: fsnotify.NewWatcher,
+		mostClients: math.MaxInt,
+		newWatcher:  fsnotify.NewWatcher,
+	}
+	if files, ok := fileLimit(); ok {
+		if few := fewFiles(files); few != "" {
+			return nil, config.Errors{cfg.At(few, "limits", "max_connections")}
+		}
+		g.mostClients = mostClients(files)
 	}
 	g.life, g.end = context.WithCancel(context.WithoutCancel(ctx))
 	g.faults, g.panics = faultlog.New(g.log), faultlog.New(g.log)
