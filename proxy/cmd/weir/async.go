@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"sync"
@@ -17,7 +18,7 @@ const (
 
 // asyncWriter passes on what is written to it in a goroutine of its own: who
 // reads the log may stop, and Weir does not. Writes that do not fit are dropped
-// whole, and a line in their place says how many they were.
+// whole, and a line in their place says how many they were, or that could not be written.
 type asyncWriter struct {
 	out  io.Writer
 	more chan struct{} // holds one when there is something to write or to end for
@@ -70,7 +71,7 @@ func (w *asyncWriter) wake() {
 
 func (w *asyncWriter) run() {
 	defer close(w.done)
-	lines := slog.New(slog.NewJSONHandler(w.out, nil))
+	o := lineWriter{out: w.out}
 	var writing []byte
 	for range w.more {
 		w.mu.Lock()
@@ -78,14 +79,47 @@ func (w *asyncWriter) run() {
 		lost, closed := w.lost, w.closed
 		w.lost = 0
 		w.mu.Unlock()
-		if len(writing) > 0 {
-			_, _ = w.out.Write(writing) // there is nowhere to tell of an error
-		}
-		if lost > 0 {
-			lines.Warn("log lines lost, nobody read them", "lost", lost)
-		}
+		o.tell()
+		o.write(writing)
+		o.lost += lost
+		o.tell()
 		if closed {
 			return
 		}
+	}
+}
+
+// lineWriter writes lines to what may fail for a while, as a full disk does.
+type lineWriter struct {
+	out  io.Writer
+	lost int  // lines that are not written, and not told of
+	torn bool // the last one written is without its end
+}
+
+// write writes lines, and counts those that do not get there whole.
+func (w *lineWriter) write(lines []byte) {
+	if w.torn && len(lines) > 0 {
+		_, err := w.out.Write([]byte{'\n'})
+		w.torn = err != nil
+	}
+	n := 0
+	if !w.torn && len(lines) > 0 {
+		n, _ = w.out.Write(lines)
+		w.torn = n > 0 && lines[n-1] != '\n'
+	}
+	w.lost += bytes.Count(lines[n:], []byte{'\n'})
+}
+
+// tell says how many lines are lost, in their place.
+func (w *lineWriter) tell() {
+	lost := w.lost
+	if lost == 0 {
+		return
+	}
+	var line bytes.Buffer
+	slog.New(slog.NewJSONHandler(&line, nil)).Warn("log lines lost, nobody took them", "lost", lost)
+	w.lost = 0
+	if w.write(line.Bytes()); w.lost > 0 {
+		w.lost = lost
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,5 +68,47 @@ func TestAsyncWriterIsNotWaitedForLong(t *testing.T) {
 			t.Errorf("it took %v", d)
 		}
 		r.Close()
+	})
+}
+
+// disk takes as many bytes as it has room for.
+type disk struct {
+	bytes.Buffer
+	room int
+}
+
+func (d *disk) Write(p []byte) (int, error) {
+	n := min(len(p), d.room)
+	d.room -= n
+	d.Buffer.Write(p[:n])
+	if n < len(p) {
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+// A disk that was full has whole lines afterwards, and one that says how many it lacks.
+func TestLinesThatAreNotWrittenAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &disk{room: 7}
+		w := newAsync(d)
+		put := func(lines string) {
+			_, _ = w.Write([]byte(lines))
+			synctest.Wait()
+		}
+		put("1234\n")
+		put("cut\n")
+		put("no\nroom\n")
+		d.room = 1 << 10
+		put("room\n")
+		w.Close()
+		lines := strings.Split(d.String(), "\n")
+		var told struct{ Lost int }
+		if len(lines) != 5 || lines[0] != "1234" || lines[1] != "cu" || lines[3] != "room" {
+			t.Fatalf("%q", lines)
+		}
+		if err := json.Unmarshal([]byte(lines[2]), &told); err != nil || told.Lost != 3 {
+			t.Errorf("%v, %s", err, lines[2])
+		}
 	})
 }
