@@ -54,7 +54,7 @@ func TestAnAddressThatDoesNotAnswerLeavesTimeForOthers(t *testing.T) {
 	f(patience, true, silent(t), silent(t), answers)
 	f(patience, true, answers, silent(t))
 	f(time.Second, true, silent(t), answers)
-	f(100*time.Millisecond, true, silent(t), refuses, answers)
+	f(time.Second, true, silent(t), silent(t), refuses, silent(t), silent(t), answers) // less than 250 ms for each
 	f(100*time.Millisecond, false, silent(t), refuses)
 	f(100*time.Millisecond, false, silent(t))
 	f(patience, false, refuses, refuses)
