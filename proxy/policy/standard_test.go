@@ -124,7 +124,8 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 			"admit":   map[string]any{"default": "deny", "rules": rules},
 			"framing": map[string]any{"header": "x-version", "range": ">=4.6.0 <5.0.0-0 || >=5.0.0-beta.15"},
 		}},
-		CallTimeout: slower * 10 * time.Millisecond, // twice what it has: a busy machine takes part of it InitTimeout: time.Minute,
+		CallTimeout: slower * 10 * time.Millisecond, // twice what it has: a busy machine takes part of it
+		InitTimeout: time.Minute,
 	})
 	if err != nil {
 		t.Fatal(err)
