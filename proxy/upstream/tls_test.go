@@ -195,3 +195,26 @@ func TestATicketThatNoHelloHoldsIsNotKept(t *testing.T) {
 		expectFetch(t, u, request("/", nil), "ok")
 	}
 }
+
+// One that ends the handshake instead of having it in full would fail every second one.
+func TestAServerThatBreaksOffAtATicketIsShakenHandsWithInFull(t *testing.T) {
+	cert, roots := nettest.Certificate()
+	url := backend(t, func(p *peer) {
+		cfg := &tls.Config{Certificates: cert, MinVersion: tls.VersionTLS13}
+		cfg.UnwrapSession = func([]byte, tls.ConnectionState) (*tls.SessionState, error) { return nil, errors.New("no") }
+		c := tls.Server(p.nc, cfg)
+		if _, err := c.Read(make([]byte, 4096)); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	u, err := New(&config.Upstream{URLs: []string{"https" + url[len("http"):]}}, Options{TLS: &tls.Config{RootCAs: roots}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for range 5 {
+		r := request("/", nil)
+		r.Method = []byte("POST")
+		expectFetch(t, u, r, "ok")
+	}
+}
