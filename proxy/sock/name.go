@@ -62,8 +62,21 @@ func inTurn(addrs []netip.AddrPort) (turns []netip.AddrPort) {
 	return turns
 }
 
+// mostBeside is how many addresses are tried at a time: a name of many that do not answer
+// must not take the descriptors of other clients.
+const mostBeside = 2
+
+// attempt is an address that is tried.
+type attempt struct {
+	stop    context.CancelFunc
+	stopped bool // for another that waits
+	nc      net.Conn
+	err     error
+}
+
 // dialAny connects to one of addrs. The next is tried when the one before has failed, or
-// beside it after a while, so that all have their time.
+// beside it after a while, so that all have their time: the one that was tried longest is
+// given up for one more.
 func dialAny(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -71,40 +84,44 @@ func dialAny(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) 
 	if due, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(due)/time.Duration(len(addrs)+1))
 	}
-	type end struct {
-		nc  net.Conn
-		err error
-	}
-	ends := make(chan end)
+	ends := make(chan *attempt)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	var won net.Conn
 	var failed error
-	for under := 0; under > 0 || len(addrs) > 0; {
+	for under := []*attempt(nil); len(under)+len(addrs) > 0; {
 		select {
 		case <-next.C:
 			if len(addrs) == 0 {
 				continue
 			}
+			if len(under) == mostBeside {
+				under[0].stopped = true
+				under[0].stop() // and when it has ended the next begins
+				continue
+			}
 			to := addrs[0].String()
 			addrs = addrs[1:]
-			under++
+			ctx, stop := context.WithCancel(ctx)
+			a := &attempt{stop: stop}
+			under = append(under, a)
 			go func() { // joined below: it ends with ctx
 				d := net.Dialer{KeepAlive: -1}
-				nc, err := d.DialContext(ctx, "tcp", to)
-				ends <- end{nc, err}
+				a.nc, a.err = d.DialContext(ctx, "tcp", to)
+				ends <- a
 			}()
 			next.Reset(wait)
-		case e := <-ends:
-			under--
+		case a := <-ends:
+			a.stop()
+			under = slices.DeleteFunc(under, func(other *attempt) bool { return other == a })
 			switch {
-			case e.err == nil && won == nil:
-				won, addrs = e.nc, nil
+			case a.err == nil && won == nil:
+				won, addrs = a.nc, nil
 				cancel()
-			case e.err == nil:
-				_ = e.nc.Close()
-			case failed == nil || Lack(e.err) != "":
-				failed = e.err
+			case a.err == nil:
+				_ = a.nc.Close()
+			case failed == nil && !a.stopped || Lack(a.err) != "":
+				failed = a.err
 			}
 			next.Reset(0)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -58,6 +59,41 @@ func TestAnAddressThatDoesNotAnswerLeavesTimeForOthers(t *testing.T) {
 	f(100*time.Millisecond, false, silent(t), refuses)
 	f(100*time.Millisecond, false, silent(t))
 	f(patience, false, refuses, refuses)
+}
+
+// Descriptors are counted by clients: a name of many addresses that do not answer must not
+// take those of others.
+func TestTwoAddressesAreTriedAtATime(t *testing.T) {
+	addrs := []netip.AddrPort{silent(t), silent(t), silent(t), silent(t), silent(t), silent(t)}
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	before, most := open(), 0
+	done := make(chan error, 1)
+	go func() {
+		_, err := dialAny(ctx, addrs)
+		done <- err
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err == nil {
+				t.Error("connected")
+			}
+			if most > 2 {
+				t.Errorf("%d descriptors were taken at a time", most)
+			}
+			return
+		default:
+			most = max(most, open()-before)
+		}
+	}
 }
 
 func TestEachFamilyOfAddressesHasItsTurn(t *testing.T) {
