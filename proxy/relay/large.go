@@ -15,7 +15,7 @@ import (
 type held struct {
 	wire     []byte // frames as they came
 	payload  int64  // bytes of payload declared so far
-	reserved int64  // in the memory budget
+	reserved int64  // in the memory budget, for these frames and the beginning
 	sheds    bool   // where there is no memory for it
 	priority uint8  // of one that does
 
@@ -228,7 +228,8 @@ func (p *pump) keep(part []byte) breach {
 		if p.fin {
 			grown = min(grown, need+int(p.left)) // which is all of it
 		}
-		more := int64(grown - cap(h.wire))
+		begins := min(grown, peekSize) // which may be of the beginning, too
+		more := int64(grown - cap(h.wire) + begins - cap(h.prefix))
 		if h.sheds {
 			if !p.out.sink.spare(h.priority, more) {
 				return noMemory(0, more) // which nobody is told
@@ -238,6 +239,9 @@ func (p *pump) keep(part []byte) breach {
 		}
 		h.reserved += more
 		h.wire = append(make([]byte, 0, grown), h.wire...)
+		if begins > cap(h.prefix) {
+			h.prefix = append(make([]byte, 0, begins), h.prefix...)
+		}
 	}
 	h.wire = append(h.wire, part...)
 	return breach{}

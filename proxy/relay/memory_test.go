@@ -105,6 +105,29 @@ func TestMaxMemoryHeld(t *testing.T) {
 	}, memory(10_000))
 }
 
+// The beginning of a held message is there twice, once unmasked: for many clients with a
+// fragment each that is half of what they take.
+func TestTheBeginningOfAHeldMessageTakesMemory(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		for _, n := range []int{100, 900, peekSize, 10 * peekSize} {
+			text := strings.Repeat("x", n)
+			for i := range n / 50 {
+				r.c.raw(r.c.frame(false, []wsframe.Opcode{wsframe.Text, wsframe.Continuation}[min(i, 1)], text[i*50:i*50+50]))
+			}
+			synctest.Wait()
+			hold := r.pumps[hostabi.ToUpstream].hold
+			if used, takes := r.memory.Used(), cap(hold.wire)+cap(hold.prefix); used != int64(takes) {
+				t.Errorf("%d bytes are held, and %d are reserved", takes, used)
+			}
+			r.c.raw(r.c.frame(true, wsframe.Continuation, ""))
+			synctest.Wait()
+			if used := r.memory.Used(); used != 0 {
+				t.Errorf("%d bytes are reserved when nothing is held", used)
+			}
+		}
+	})
+}
+
 // What a peer takes slowly is held for it, and counts until it has gone, whatever its
 // rule: of what has begun nothing can be shed.
 func TestAMessageOnItsWayTakesMemory(t *testing.T) {
@@ -313,7 +336,7 @@ func TestARefusalNamesItsCeiling(t *testing.T) {
 		r.memory.Reserve(10_000)
 		r.c.raw(r.c.frame(false, wsframe.Text, "x"))
 		r.c.raw(r.c.frame(true, wsframe.Continuation, "x"))
-		said(r, "10512 bytes would wait with this message, max_memory is 10000")
+		said(r, "11024 bytes would wait with this message, max_memory is 10000")
 		r.memory.Release(10_000)
 	}, memory(10_000), with(func(l *config.Limits) { l.MaxPendingBytes = 10_000 }))
 
