@@ -35,8 +35,11 @@ func (r *router) leadElsewhere(authority, path []byte, rt *route) bool {
 		}
 		return false
 	}
-	turned, bare := turned(path), bare(path)
+	turned, bare, short := turned(path), bare(path), withoutParameters(path)
 	if other(path) || !bytes.Equal(turned, path) && other(turned) || !bytes.Equal(bare, turned) && other(bare) {
+		return true
+	}
+	if !bytes.Equal(short, bare) && other(short) { // not each servlet turns backslashes
 		return true
 	}
 	if bytes.HasPrefix(turned, []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)

@@ -51,6 +51,8 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/admin%2fopen/y", true},
 		{"/admin/open%2Fx;y", true},
 		{"/.%2Fadmin", true},
+		{"/;x%5cy/admin", true}, // to a servlet whose backslash is no slash: /admin
+		{`/%3bx\y%2Fadmin/open`, true},
 
 		{"/x/../y", false},
 		{"/x//../y", false},
