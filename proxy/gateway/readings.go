@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 )
 
 // contested tells whether servers read the path of target, which leads to rt and is not
@@ -35,15 +36,15 @@ func (r *router) leadElsewhere(authority, path []byte, rt *route) bool {
 		}
 		return false
 	}
-	turned, bare, short := turned(path), bare(path), withoutParameters(path)
-	if other(path) || !bytes.Equal(turned, path) && other(turned) || !bytes.Equal(bare, turned) && other(bare) {
-		return true
+	slashed := turned(path)
+	short := withoutParameters(path) // some turn it behind that, or not at all
+	for _, read := range slices.CompactFunc([][]byte{path, slashed, bare(path), short, turned(short)}, bytes.Equal) {
+		if other(read) {
+			return true
+		}
 	}
-	if !bytes.Equal(short, bare) && other(short) { // not each servlet turns backslashes
-		return true
-	}
-	if bytes.HasPrefix(turned, []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)
-		_, behind, _ := bytes.Cut(bytes.TrimLeft(turned, "/"), []byte{'/'})
+	if bytes.HasPrefix(slashed, []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)
+		_, behind, _ := bytes.Cut(bytes.TrimLeft(slashed, "/"), []byte{'/'})
 		return other(append([]byte{'/'}, behind...))
 	}
 	return false

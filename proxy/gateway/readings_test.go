@@ -53,6 +53,7 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/.%2Fadmin", true},
 		{"/;x%5cy/admin", true}, // to a servlet whose backslash is no slash: /admin
 		{`/%3bx\y%2Fadmin/open`, true},
+		{`/;x\y/admin\`, true}, // to one that turns it behind that: /admin/
 
 		{"/x/../y", false},
 		{"/x//../y", false},
