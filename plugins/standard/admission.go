@@ -14,6 +14,7 @@ type admission struct {
 	rules   []admitRule
 	headers subjects
 	query   subjects
+	escaped int    // bytes of a query that have been unescaped
 	deny    bool   // when no rule matches
 	message string // of that
 	set     bool   // there is something to decide
@@ -71,6 +72,8 @@ const (
 	maxValues = 64      // parameters of a query
 	maxSame   = 16      // fields, or parameters, that a rule is about
 	maxLooks  = 128     // values behind the first of a rule, for all rules together
+
+	maxEscaped = 1 << 10 // bytes of names and values with escapes in them, which take the longest
 )
 
 func (d *admission) read(c *conf.Table, shape *sdk.Shape) {
@@ -190,9 +193,10 @@ func (d *admission) parameters(query string) (ok bool) {
 	if len(query) > maxQuery {
 		return false
 	}
+	d.escaped = 0
 	pair, n := "", 0
 	for rest := query; rest != ""; n++ {
-		if n == maxValues {
+		if n == maxValues || d.escaped > maxEscaped {
 			return false
 		}
 		pair, rest, _ = strings.Cut(rest, "&")
@@ -201,11 +205,11 @@ func (d *admission) parameters(query string) (ok bool) {
 		if len(name) > 3*d.query.longest {
 			continue
 		}
-		if s := d.query.of[unescape(name, d.query.longest+1)]; s != nil && len(s.values) <= maxSame {
-			s.values = append(s.values, unescape(value, s.longest+1))
+		if s := d.query.of[d.unescape(name, d.query.longest+1)]; s != nil && len(s.values) <= maxSame {
+			s.values = append(s.values, d.unescape(value, s.longest+1))
 		}
 	}
-	return true
+	return d.escaped <= maxEscaped
 }
 
 // matches tells whether the rule matches, and counts what it looks at behind the first
@@ -235,10 +239,15 @@ func (r *admitRule) matches(looks *int) (matches, ok bool) {
 }
 
 // unescape decodes a part of a query (application/x-www-form-urlencoded), most bytes
-// of it at most. A malformed escape stays as it is.
-func unescape(s string, most int) string {
-	if !strings.ContainsAny(s[:min(len(s), 3*most)], "%+") {
+// of it at most. A malformed escape stays as it is. It counts what has escapes, and
+// leaves out what is more than maxEscaped.
+func (d *admission) unescape(s string, most int) string {
+	s = s[:min(len(s), 3*most)]
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
 		return s[:min(len(s), most)]
+	}
+	if d.escaped += len(s); d.escaped > maxEscaped {
+		return ""
 	}
 	b := make([]byte, 0, min(len(s), most))
 	for i := 0; i < len(s) && len(b) < most; i++ {

@@ -171,6 +171,13 @@ func TestAdmitRules(t *testing.T) {
 	of200 := `{"rules":[` + strings.Repeat(`{"deny":true,"header":"h","equals":"1"},`, 199) + `{"deny":true,"header":"h","equals":"2"}]}`
 	f(of200, header("h", "2"), true, "")
 	f(of200, header("h", "3"), false, "")
+	f(equals, query(strings.Repeat("%61=&", 60)), false, "")
+	of64 := `{"rules":[{"deny":true,"query":"` + strings.Repeat("n", 64) + `"}]}`
+	f(of64, query(strings.Repeat(strings.Repeat("%", 64)+"&", 16)), false, "")
+	f(of64, query(strings.Repeat(strings.Repeat("%", 64)+"&", 16)+"+"), true, tooMany)
+	f(of64, query(strings.Repeat(strings.Repeat("%", 64)+"&", 16)+strings.Repeat("n", 64)), true, "")
+	f(of64, query(strings.Repeat(strings.Repeat("%", 64)+"&", 17)+strings.Repeat("n", 64)), true, tooMany)
+	f(of64, query(strings.Repeat("a=%25%25%25%25%25%25%25%25%25%25&", 64)), false, "")
 	f(`{"rules":[{"deny":true,"query":"debug","prefix":"1"}]}`, query("debug=%312"), true, "")
 	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":""}]}`, query("k=0"), true, "")
 	f(`{"default":"deny","rules":[{"allow":true,"query":"k","equals":"ab"}]}`, query("k=abc"), true, "")

@@ -114,6 +114,7 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 		rules = append(rules, map[string]any{"allow": true, key: "authorization", "one_of": values})
 		rules = append(rules, map[string]any{"allow": true, key: "authorization", "prefix": "Bearer "})
 	}
+	rules = append(rules, map[string]any{"allow": true, "query": strings.Repeat("n", 64)})
 	for i := range 60 {
 		for _, key := range []string{"query", "header"} {
 			rules = append(rules, map[string]any{"allow": true, key: fmt.Sprintf("x-tenant-%d", i%20), "equals": values[i]})
@@ -142,6 +143,8 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 		"no parameters":        {Query: strings.Repeat("&", most)},
 		"short ones":           {Query: strings.Repeat("a&", most/2)},
 		"escapes":              {Query: strings.Repeat("%61", most/3)},
+		"plus signs":           {Query: strings.Repeat(strings.Repeat("+", 63)+"&", 64)},
+		"percent signs":        {Query: strings.Repeat(strings.Repeat("%", 63)+"&", 64)},
 		"an escaped value":     {Query: "authorization=" + strings.Repeat("%30", most/3)},
 		"64 that nearly match": {Query: strings.Repeat(part+strings.Repeat("%30", 40)+"&", 63) + part},
 		"64 in 4 KiB":          {Query: strings.Repeat("%61uthorization=000000000000000000000000000000000000000000000000&", 63)},
