@@ -61,7 +61,7 @@ func (m *Module) replace() bool {
 	if in == nil {
 		return false
 	}
-	m.slots <- in
+	m.give(in)
 	m.rest(min(healShare*took, restMax))
 	return true
 }

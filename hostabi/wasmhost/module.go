@@ -76,6 +76,7 @@ type Module struct {
 	// until it is replaced; while closing, an empty slot comes back as nil, so
 	// Close has collected everything when it has received len(slots) times.
 	slots    chan *instance
+	urgent   chan *instance // takes one, past slots, to a classify call that waits
 	breakers [hostabi.NumHooks]*breaker
 	down     [hostabi.NumHooks]*Fault // answers while the hook's breaker is open
 
@@ -129,11 +130,12 @@ func newModule(o Options) *Module {
 	o.leanFrom = cmp.Or(o.leanFrom, leanFrom)
 	o.known = cmp.Or(o.known, known)
 	m := &Module{
-		opts:  o,
-		epoch: time.Now(),
-		slots: make(chan *instance, o.Instances),
-		spare: make(chan *instance, 1),
-		done:  make(chan struct{}),
+		opts:   o,
+		epoch:  time.Now(),
+		slots:  make(chan *instance, o.Instances),
+		urgent: make(chan *instance),
+		spare:  make(chan *instance, 1),
+		done:   make(chan struct{}),
 	}
 	for h := range m.breakers {
 		m.breakers[h] = newBreaker()
@@ -246,7 +248,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	if !ok {
 		return out, 0, m.down[h]
 	}
-	inst, err := m.take()
+	inst, err := m.take(h)
 	if err != nil {
 		breaker.cancel(trial)
 		return out, 0, m.fault(h, Unavailable, err)
@@ -308,8 +310,10 @@ func (m *Module) fault(h hostabi.Hook, k Kind, err error) *Fault {
 	return &Fault{Policy: m.opts.Name, Hook: h, Kind: k, Err: err}
 }
 
-// take waits for an idle instance, at most as long as a call may take.
-func (m *Module) take() (*instance, error) {
+// take waits for an idle instance, at most as long as a call may take. Messages of
+// open tunnels wait for classify, of which there is a budget: it goes before what
+// requests are many of.
+func (m *Module) take(h hostabi.Hook) (*instance, error) {
 	select {
 	case in := <-m.slots:
 		return m.taken(in)
@@ -317,16 +321,31 @@ func (m *Module) take() (*instance, error) {
 		return nil, errClosed
 	default:
 	}
+	var urgent chan *instance
+	if h == hostabi.Classify {
+		urgent = m.urgent
+	}
 	limit := wall(m.opts.CallTimeout)
 	wait := time.NewTimer(limit)
 	defer wait.Stop()
 	select {
 	case in := <-m.slots:
 		return m.taken(in)
+	case in := <-urgent:
+		return in, nil
 	case <-m.done:
 		return nil, errClosed
 	case <-wait.C:
 		return nil, &LateError{fmt.Sprintf("none of %d instances was free", cap(m.slots)), limit}
+	}
+}
+
+// give makes in idle, or hands it to who waits and goes first.
+func (m *Module) give(in *instance) {
+	select {
+	case m.urgent <- in:
+	default:
+		m.slots <- in
 	}
 }
 

@@ -19,7 +19,7 @@ func (m *Module) put(in *instance) {
 	if m.due(in) {
 		in = m.outgrown(in)
 	}
-	m.slots <- in
+	m.give(in)
 }
 
 // due reports whether an instance is to be replaced: it has grown, or there is
