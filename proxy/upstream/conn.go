@@ -57,33 +57,24 @@ const maxHead = readerSize
 
 var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readerSize) }}
 
-// dial connects to t, with TLS where it has it, whose handshake is to resume a session
-// unless full. waits is called before it waits with what ends that from any goroutine.
-func (t *target) dial(near *sock.Conn, timeout time.Duration, full bool, waits func(cancel func())) (*conn, error) {
+// dial connects to t, with TLS where it has it. waits is called before it waits
+// with what ends that from any goroutine.
+func (t *target) dial(near *sock.Conn, timeout time.Duration, waits func(cancel func())) (*conn, error) {
 	began := time.Now()
 	tcp, err := t.connect(near, timeout, waits)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{t: t, nc: sock.Wrap(tcp)}
-	if cfg := t.tls; cfg != nil {
-		_, offered := cfg.ClientSessionCache.Get(cfg.ServerName)
-		if full {
-			cfg, offered = cfg.Clone(), false
-			cfg.ClientSessionCache = nil
-		}
-		c.nc = sock.Client(tcp, cfg)
+	if t.tls != nil {
+		c.nc = sock.Client(tcp, t.tls)
 		c.nc.Bind(taskOf(near))
 		waits(func() { _ = tcp.Close() })
 		ctx, cancel := context.WithDeadline(context.Background(), began.Add(timeout))
 		defer cancel()
 		if err := c.nc.Handshake(ctx); err != nil {
 			_ = tcp.Close()
-			late := errors.Is(err, context.DeadlineExceeded)
-			if err = unshaken(err, tcp.RemoteAddr(), timeout); offered && !late {
-				err = &offeredError{err}
-			}
-			return nil, err
+			return nil, unshaken(err, tcp.RemoteAddr(), timeout)
 		}
 	}
 	if c.raw, err = c.nc.SyscallConn(); err != nil {
@@ -99,12 +90,6 @@ func (t *target) dial(near *sock.Conn, timeout time.Duration, full bool, waits f
 	c.test = c.testFD
 	return c, nil
 }
-
-// offeredError is a TLS handshake that may have failed because a session was offered:
-// some servers break off where they cannot resume it.
-type offeredError struct{ error }
-
-func (e *offeredError) Unwrap() error { return e.error }
 
 // unshaken says of the error of a TLS handshake whose it was.
 func unshaken(err error, with net.Addr, timeout time.Duration) error {

@@ -18,7 +18,7 @@ func TestADeadlineBetweenReads(t *testing.T) {
 		p.send("x")
 		_ = p.ended()
 	}))
-	c, err := u.targets[0].dial(nil, patience, false, func(func()) {})
+	c, err := u.targets[0].dial(nil, patience, func(func()) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,11 +152,10 @@ func (e *Exchange) dial(t *target, r *Request) (*conn, *Error) {
 		e.startWatch()
 	}
 	from := time.Now()
-	c, err := t.dial(r.Client, e.u.connectTimeout, false, began)
+	c, err := t.dial(r.Client, e.u.connectTimeout, began)
 	late := time.Since(from) > e.u.connectTimeout+poll.Late // what came in time was not looked at
-	_, offered := errors.AsType[*offeredError](err)
-	if err != nil && (late || offered || lackOf(err) != nil && e.u.spare != nil && e.u.spare()) {
-		c, err = t.dial(r.Client, e.u.connectTimeout, offered, began)
+	if err != nil && (late || lackOf(err) != nil && e.u.spare != nil && e.u.spare()) {
+		c, err = t.dial(r.Client, e.u.connectTimeout, began)
 	}
 	if r.Body != nil {
 		e.stopWatch() // it would stand between the body and its reader

@@ -110,7 +110,7 @@ func TestIdleConnectionsAreSpared(t *testing.T) {
 // connection is one to u that no exchange was on.
 func connection(t *testing.T, u *Upstream) *conn {
 	t.Helper()
-	c, err := u.targets[0].dial(nil, patience, false, func(func()) {})
+	c, err := u.targets[0].dial(nil, patience, func(func()) {})
 	if err != nil {
 		t.Fatal(err)
 	}

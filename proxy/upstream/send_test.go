@@ -45,7 +45,7 @@ func TestAnUpstreamThatTakesTheBodySlowly(t *testing.T) {
 				read <- err
 			}
 		}))
-		c, err := u.targets[0].dial(nil, patience, false, func(func()) {})
+		c, err := u.targets[0].dial(nil, patience, func(func()) {})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,9 +70,6 @@ func newTarget(raw string, o *Options) (*target, error) {
 		}
 		t.tls.ServerName = p.Hostname()
 		t.tls.NextProtos = []string{"http/1.1"}
-		// One name has one session. crypto/tls holds its certificate to the roots, the
-		// name and the time again.
-		t.tls.ClientSessionCache = session{tls.NewLRUClientSessionCache(1)}
 		if t.tls.RootCAs == nil {
 			// A handshake would read them, once: that of a moment without descriptors
 			// would have every one fail that follows.
@@ -89,23 +86,6 @@ func newTarget(raw string, o *Options) (*target, error) {
 	addr := net.JoinHostPort(p.Hostname(), port)
 	t.addr = func() string { return addr }
 	return t, nil
-}
-
-// maxTicket is what a session's ticket may have, in bytes: some hundred are usual.
-const maxTicket = 4 << 10
-
-// session keeps no ticket that is too long: each handshake that follows would send it,
-// and fail for ever where no hello can hold it.
-type session struct{ tls.ClientSessionCache }
-
-// Put implements tls.ClientSessionCache.
-func (s session) Put(key string, cs *tls.ClientSessionState) {
-	if cs != nil {
-		if ticket, _, err := cs.ResumptionState(); err != nil || len(ticket) > maxTicket {
-			return
-		}
-	}
-	s.ClientSessionCache.Put(key, cs)
 }
 
 // usable tells whether nothing is known against t. When its time aside is over, one
