@@ -184,27 +184,36 @@ func TestAClientThatLeavesCancelsItsRequest(t *testing.T) {
 // Neither its request body is read then, nor anything written to it.
 func TestAClientThatLeavesCancelsAnUploadThatNobodyTakes(t *testing.T) {
 	const size = 64 << 20 // far more than all sockets take
-	left := make(chan struct{})
-	defer close(left)
-	r := newRig(t, script(t, func(p *peer) {
-		p.request()
-		p.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
-		<-left
-	}), withLimits(func(l *config.Limits) { l.MaxBodySize = size }))
-	client := r.dial()
-	client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
-	expect(t, client.response("POST").Body, "abc")
-	for block := make([]byte, 64<<10); ; {
-		_ = client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // no progress for this long: it is stalled
-		if _, err := client.Write(block); err != nil {
-			break
-		}
-	}
-	_ = client.Conn.(*net.TCPConn).SetLinger(0) // an end would wait behind what is not read
-	client.Close()
-	r.await(1)
-	if found := r.logs.lines("level=WARN"); len(found) > 0 {
-		t.Errorf("a client that leaves is no fault: %s", found)
+	for name, answer := range map[string]string{
+		"before the head": "",
+		"within the body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+	} {
+		t.Run(name, func(t *testing.T) {
+			left := make(chan struct{})
+			defer close(left)
+			r := newRig(t, script(t, func(p *peer) {
+				p.request()
+				p.send(answer)
+				<-left
+			}), withLimits(func(l *config.Limits) { l.MaxBodySize = size }))
+			client := r.dial()
+			client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
+			if answer != "" {
+				expect(t, client.response("POST").Body, "abc")
+			}
+			for block := make([]byte, 64<<10); ; {
+				_ = client.SetWriteDeadline(time.Now().Add(200 * time.Millisecond)) // no progress for this long: it is stalled
+				if _, err := client.Write(block); err != nil {
+					break
+				}
+			}
+			_ = client.Conn.(*net.TCPConn).SetLinger(0) // an end would wait behind what is not read
+			client.Close()
+			r.await(1)
+			if found := r.logs.lines("level=WARN"); len(found) > 0 {
+				t.Errorf("a client that leaves is no fault: %s", found)
+			}
+		})
 	}
 }
 

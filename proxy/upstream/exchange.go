@@ -206,10 +206,10 @@ func (e *Exchange) tick(now time.Time) (time.Time, error) {
 	e.startWatch()
 	if e.gotHead { // until then there is response_timeout
 		e.c.keepAlive()
-		if e.sender != nil && e.sender.abandoned(now) {
-			e.Cancel()
-			return time.Time{}, errCanceled
-		}
+	}
+	if e.sender != nil && e.sender.abandoned(now) {
+		e.Cancel()
+		return time.Time{}, errCanceled
 	}
 	return e.due(now), nil
 }
