@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -189,12 +190,13 @@ func TestAClientThatLeavesCancelsAnUploadThatNobodyTakes(t *testing.T) {
 		"within the body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
 	} {
 		t.Run(name, func(t *testing.T) {
-			left := make(chan struct{})
-			defer close(left)
+			left, ended := make(chan struct{}), make(chan error)
 			r := newRig(t, script(t, func(p *peer) {
 				p.request()
 				p.send(answer)
 				<-left
+				_, err := io.Copy(io.Discard, p.br)
+				ended <- err
 			}), withLimits(func(l *config.Limits) { l.MaxBodySize = size }))
 			client := r.dial()
 			client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
@@ -210,6 +212,10 @@ func TestAClientThatLeavesCancelsAnUploadThatNobodyTakes(t *testing.T) {
 			_ = client.Conn.(*net.TCPConn).SetLinger(0) // an end would wait behind what is not read
 			client.Close()
 			r.await(1)
+			close(left)
+			if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the kernel kept what it had for the backend: %v", err)
+			}
 			if found := r.logs.lines("level=WARN"); len(found) > 0 {
 				t.Errorf("a client that leaves is no fault: %s", found)
 			}

@@ -122,6 +122,16 @@ func taskOf(c *sock.Conn) *poll.Task {
 	return c.Task()
 }
 
+// cut closes c before its exchange is over, with a reset where the kernel has some of a
+// request that it could not send so far: that would be kept for as long as the target
+// does not read, counted nowhere, and the target not told.
+func (c *conn) cut() {
+	if _, unsent := c.nc.Acked(); unsent {
+		_ = c.nc.Abort()
+	}
+	_ = c.nc.Close()
+}
+
 // keepAlive has the kernel find out when the target is gone: of a connection
 // that something waits on for long. It is four system calls, and most exchanges
 // do without.

@@ -263,7 +263,7 @@ func (e *Exchange) readHead(r *Request, resp *http1.Response) error {
 
 // abandon ends an attempt that failed and says why.
 func (e *Exchange) abandon(err error) *Error {
-	_ = e.c.nc.Close()
+	e.c.cut()
 	if e.sender != nil {
 		e.sender.end()
 	}

@@ -81,7 +81,7 @@ func (e *Exchange) Cancel() {
 		e.dialing()
 	}
 	if e.c != nil {
-		_ = e.c.nc.Close()
+		e.c.cut()
 	}
 }
 
@@ -108,7 +108,7 @@ func (e *Exchange) failBody(err error) {
 	defer e.mu.Unlock()
 	e.bodyErr = err
 	if e.c != nil {
-		_ = e.c.nc.Close()
+		e.c.cut()
 	}
 }
 
@@ -296,7 +296,7 @@ func (e *Exchange) joinSender(clean bool) bool {
 		e.c.writeArmed = time.Time{}
 		return s.sent
 	}
-	_ = e.c.nc.Close()
+	e.c.cut()
 	s.end()
 	return false
 }
