@@ -328,6 +328,21 @@ func TestAClientThatTakesNoEndIsASlowConsumer(t *testing.T) {
 	}
 }
 
+func TestAClientThatTakesNoInterimAnswersIsASlowConsumer(t *testing.T) {
+	hint := "HTTP/1.1 103 Early Hints\r\nLink: " + strings.Repeat("x", 16<<10) + "\r\n\r\n"
+	r := newRig(t, answering(t, strings.Repeat(hint, 16)+"HTTP/1.1 204 No Content\r\n\r\n"),
+		func(r *rig, _ *config.Upstream) { r.writeTimeout = 100 * time.Millisecond })
+	for p := r.dial(); ; {
+		if _, err := io.WriteString(p, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			break
+		}
+		r.await(1)
+	}
+	if n := r.faults(hostabi.SlowConsumer); n != 1 {
+		t.Errorf("counted %d", n)
+	}
+}
+
 // Whether a fault has a line is asked, and the line says how many had none.
 func TestFaultsAreToldAsAllowed(t *testing.T) {
 	var asked atomic.Int64

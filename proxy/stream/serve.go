@@ -196,7 +196,7 @@ func (c *carriage) fail(err error) {
 			return
 		}
 	case ok && e.Kind == upstream.Canceled:
-		c.x.Abort()
+		_ = c.abort(&writeError{c.x.Flush()}) // of what failed with an interim answer, if one did
 		return
 	case ok && e.Kind == upstream.Timeout:
 		key := "response_timeout"
