@@ -162,10 +162,11 @@ func (c *chain) lay(number uint64, wire []byte, r record, next func(left int) in
 }
 
 // grow is the size of a new block for left bytes behind what waits already: in
-// proportion to that, so that little waits in little.
-func (c *chain) grow(left int) int {
+// proportion to that, so that little waits in little, and to the chain's share of the
+// queue, so that new blocks of all its chains stay within bound.
+func (c *chain) grow(left, chains int) int {
 	size := minBlock
-	for size < maxBlock && size < max(left, c.live/2) {
+	for size < maxBlock && size < max(left, c.live/(2*chains)) {
 		size *= 2
 	}
 	return size

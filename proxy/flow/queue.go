@@ -162,7 +162,7 @@ func (q *Queue) append(c *chain, wire []byte, r record, conflate string) {
 		q.messages += int(r.arg)
 	}
 	r.gap, q.gap = q.gap, 0
-	if added := c.lay(q.number, wire, r, c.grow); added > 0 {
+	if added := c.lay(q.number, wire, r, func(left int) int { return c.grow(left, len(q.chains)) }); added > 0 {
 		q.held += added
 		q.tidy()
 	}
