@@ -34,9 +34,8 @@ var answers = sync.Pool{New: func() any { return new([]byte) }}
 // state after it: it serves its next request when the body of this one was read
 // or is short enough to be, and closes behind the answer otherwise
 // (http1.Exchange.Respond). An answer that has begun already cannot be replaced:
-// it is aborted.
+// it is aborted. No guest is waited for, and no loop is left.
 func (p *Proxy) Refuse(x *http1.Exchange, v *policy.View, f Fault) {
-	x.Leave() // the policy may be asked
 	class := v.Fault(f.Code)
 	if class.RetryAfter <= 0 {
 		class.RetryAfter = f.RetryAfter

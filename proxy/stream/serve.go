@@ -174,7 +174,6 @@ func (c *carriage) send() bool {
 
 // retryable tells whether the policy would have another target tried.
 func (c *carriage) retryable(behind upstream.Kind) bool {
-	c.x.Leave() // a guest may compute for long
 	code := hostabi.UpstreamUnavailable
 	if behind == upstream.Closed {
 		code = hostabi.UpstreamClosed
