@@ -10,44 +10,56 @@ const longSlice = 500 * time.Microsecond
 // has short turns between, and they do not announce that the next is short too.
 const longFor = 8
 
-// queue is a FIFO of sources that are readable and whose turns are long.
+// queue is a FIFO of turns that are likely to be long: of sources that are readable,
+// and of tasks that have paused.
 type queue struct {
-	sources []*Source
-	first   int
+	turns []late
+	first int
 }
 
-func (q *queue) empty() bool { return q.first == len(q.sources) }
+// late is one of them.
+type late struct {
+	source *Source
+	call   func(leave func()) // instead of source's Ready
+}
 
-func (q *queue) push(s *Source) {
-	if q.first > 0 && len(q.sources) == cap(q.sources) {
-		n := copy(q.sources, q.sources[q.first:])
-		clear(q.sources[n:])
-		q.sources, q.first = q.sources[:n], 0
+func (q *queue) empty() bool { return q.first == len(q.turns) }
+
+func (q *queue) push(t late) {
+	if q.first > 0 && len(q.turns) == cap(q.turns) {
+		n := copy(q.turns, q.turns[q.first:])
+		clear(q.turns[n:])
+		q.turns, q.first = q.turns[:n], 0
 	}
-	q.sources = append(q.sources, s)
+	q.turns = append(q.turns, t)
 }
 
-func (q *queue) pop() *Source {
-	s := q.sources[q.first]
-	q.sources[q.first] = nil
+func (q *queue) pop() late {
+	t := q.turns[q.first]
+	q.turns[q.first] = late{}
 	q.first++
 	if q.empty() {
-		q.sources, q.first = q.sources[:0], 0
+		q.turns, q.first = q.turns[:0], 0
 	}
-	return s
+	return t
 }
 
 // later queues a source.
 func (l *loop) later(s *Source) {
 	if !s.queued {
 		s.queued = true
-		l.long.push(s)
+		l.long.push(late{source: s})
 	}
 }
 
 // Again has Ready called as after a turn that said so. A source that is not to be read
 // when its time comes is not called.
 func (s *Source) Again() { s.Call(func(func()) { s.loop.later(s) }) }
+
+// callLate is Call for what is likely to take long: it has its turn among the long ones.
+func (s *Source) callLate(f func(leave func())) {
+	s.Call(func(func()) { s.loop.long.push(late{call: f}) })
+}
 
 // defers puts reading off when it is likely to be a long turn. It reports
 // whether that is all that e is about.
@@ -68,13 +80,15 @@ func (w *worker) longTurns(leave func()) (left bool) {
 		return false
 	}
 	began := time.Now()
-	for n := len(l.long.sources) - l.long.first; n > 0; n-- {
-		s := l.long.pop()
-		s.queued = false
-		if !s.Wants(Readable) {
-			continue
+	for n := len(l.long.turns) - l.long.first; n > 0; n-- {
+		t := l.long.pop()
+		if s := t.source; s != nil {
+			s.queued = false
+			if !s.Wants(Readable) {
+				continue
+			}
 		}
-		w.late = event{source: s, what: Readable}
+		w.late = event{source: t.source, what: Readable, call: t.call}
 		if w.deliver(leave, &w.late) {
 			return true
 		}

@@ -174,3 +174,61 @@ func TestLongIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// So have tasks that find more and more to do: what is asked for while one of them has
+// its turn is done before the next has one.
+func TestTasksThatPauseComeAfterOthers(t *testing.T) {
+	const many, rounds = 10, 5
+	p := newPoller(t, 1)
+	fd, _ := sockets(t)
+	s := p.Add(fd, nil, turns(func() Turn { return Short }))
+	t.Cleanup(s.Remove)
+	asked, done, late, over := 0, 0, 0, 0 // on the loop
+	ended := make(chan struct{})
+	s.Call(func(leave func()) {
+		for range many {
+			p.NewTask(func(task *Task) {
+				for range rounds {
+					for task.steps = maxSteps; task.steps > 0; {
+						task.Pause(s) // which begins a turn, with no steps
+					}
+					if asked > done {
+						late++
+					}
+					asked++
+					s.Call(func(func()) { done++ })
+					spin()
+				}
+				if over++; over == many {
+					close(ended)
+				}
+			}).Resume(leave)
+		}
+	})
+	<-ended
+	if late > 0 {
+		t.Errorf("%d of %d turns began while others were waiting", late, many*rounds)
+	}
+}
+
+func TestATaskWithManyStepsHadALongTurn(t *testing.T) {
+	p := newPoller(t, 1)
+	fd, _ := sockets(t)
+	s := p.Add(fd, nil, turns(func() Turn { return Short }))
+	t.Cleanup(s.Remove)
+	task := p.NewTask(func(task *Task) {
+		for range longSteps + 1 {
+			task.Pause(s)
+		}
+		task.Wait()
+		task.Pause(s)
+		task.Wait()
+	})
+	for i, want := range []Turn{Long, Short} {
+		task.Resume(nil)
+		if got := task.Turn(); got != want {
+			t.Errorf("turn %d: %v, want %v", i, got, want)
+		}
+	}
+	task.Resume(nil)
+}

@@ -23,3 +23,5 @@ type Source struct{}
 
 // Call does nothing.
 func (*Source) Call(func(leave func())) {}
+
+func (*Source) callLate(func(leave func())) {}

@@ -17,7 +17,11 @@ type Task struct {
 	idle  *stacks
 	leave func() // of the loop it runs on; nil: none, or it has left it
 	steps int    // since it was resumed
+	long  atomic.Bool // its last turn had many
 }
+
+// longSteps are more than a small request takes at once: a turn that had them is long.
+const longSteps = 6
 
 // maxSteps is how many steps a task takes before it lets others have the loop:
 // reads or writes of some 32 KiB that found all they needed.
@@ -139,6 +143,7 @@ func (t *Task) run(leave func()) {
 			t.on = nil
 			return
 		}
+		t.long.Store(t.steps > longSteps)
 		left := t.leave
 		t.leave = nil // from the swap on, the task may be somebody else's
 		if t.state.CompareAndSwap(taskRunning, taskWaiting) {
@@ -149,15 +154,24 @@ func (t *Task) run(leave func()) {
 	}
 }
 
+// Turn is what its last turn was.
+func (t *Task) Turn() Turn {
+	if t.long.Load() {
+		return Long
+	}
+	return Short
+}
+
 // Wait gives the loop back until Resume. It may return without one: who waits
 // for something looks again. Only the task itself calls it.
 func (t *Task) Wait() { t.on.yield(false) }
 
 // Pause is called by the task before each step of work that may have no end.
-// After many of them the task waits until s's loop has done its other work.
+// After many of them the task waits until s's loop has done its other work: it goes on
+// among those whose turns are long.
 func (t *Task) Pause(s *Source) {
 	if t.steps++; t.steps > maxSteps {
-		s.Call(t.Resume)
+		s.callLate(t.Resume)
 		t.Wait()
 	}
 }

@@ -86,26 +86,28 @@ func (s *Socket) Ready(leave func(), e poll.Events) poll.Turn {
 		s.out.maybe.Store(true)
 		s.out.wake(leave)
 	}
+	turn := poll.Short
 	if e&poll.Readable != 0 {
 		s.in.maybe.Store(true)
-		s.in.wake(leave)
+		turn = s.in.wake(leave)
 	}
-	return poll.Short // Task.Pause keeps it so
+	return turn
 }
 
-// wake has who waits look again.
-func (d *side) wake(leave func()) {
+// wake has who waits look again. It tells what the turn of a task was.
+func (d *side) wake(leave func()) poll.Turn {
 	if !d.waiting.Load() {
-		return
+		return poll.Short
 	}
 	if t := d.task.Load(); t != nil {
 		t.Resume(leave)
-		return
+		return t.Turn()
 	}
 	select {
 	case d.gate <- struct{}{}:
 	default:
 	}
+	return poll.Short
 }
 
 // wakeAll has all who wait look again, from any goroutine.

@@ -7,8 +7,8 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/http1"
-	"weir/proxy/poll"
 	"weir/proxy/policy"
+	"weir/proxy/poll"
 )
 
 // onTask is a connection that a task serves.
