@@ -15,8 +15,8 @@ type Task struct {
 	state atomic.Uint32
 	on    *stack // until it ends
 	idle  *stacks
-	leave func() // of the loop it runs on; nil: none, or it has left it
-	steps int    // since it was resumed
+	leave func()      // of the loop it runs on; nil: none, or it has left it
+	steps int         // since it was resumed
 	long  atomic.Bool // its last turn had many
 }
 
