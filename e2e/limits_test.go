@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -212,7 +213,7 @@ func TestIdleConnectionsMakeRoomForReloads(t *testing.T) {
 // Clients, though they are allowed, take no descriptors that operators and reloads need.
 func TestClientsLeaveDescriptorsToOperators(t *testing.T) {
 	t.Parallel()
-	g := start(t, settings{native: true, files: 200})
+	g := start(t, settings{native: true, files: 200 + 2*max(runtime.NumCPU()-8, 0)})
 	for range 36 { // (200-128)/2
 		g.client()
 	}
@@ -242,7 +243,7 @@ func TestTooFewFilesToStart(t *testing.T) {
 	path := write(t, "gateway.toml", settings{native: true}.toml(freeAddr(t), freeAddr(t)))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "/bin/sh", "-c", `ulimit -n 129; exec "$0" run -c "$1"`, weir, path).CombinedOutput()
+	out, err := exec.CommandContext(ctx, "/bin/sh", "-c", `ulimit -n 129; export GOMAXPROCS=2; exec "$0" run -c "$1"`, weir, path).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "129 files may be open, Weir needs 130 at least") {
 		t.Errorf("%v, %s", err, out)
 	}

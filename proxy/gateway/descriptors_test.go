@@ -12,19 +12,22 @@ import (
 func TestFilesNeeded(t *testing.T) {
 	f := func(maxConnections int, want uint64) {
 		t.Helper()
-		if got := filesNeeded(maxConnections); got != want {
+		if got := filesNeeded(maxConnections, ownFiles(8)); got != want {
 			t.Errorf("%d connections need %d files, want %d", maxConnections, got, want)
 		}
 	}
 	f(config.Unlimited, 0)
 	f(1, 130)
 	f(10_000, 20_128)
+	if got := filesNeeded(1, ownFiles(64)); got != 242 {
+		t.Errorf("a connection beside 64 loops needs %d files, want 242", got)
+	}
 }
 
 func TestClientsLeaveDescriptorsToOthers(t *testing.T) {
 	f := func(files uint64, want int) {
 		t.Helper()
-		if got := mostClients(files); got != want {
+		if got := mostClients(files, 128); got != want {
 			t.Errorf("%d clients with %d files, want %d", got, files, want)
 		}
 	}
@@ -45,9 +48,9 @@ func TestClientsLeaveDescriptorsToOthers(t *testing.T) {
 func TestTooFewFilesAreToldAtTheStart(t *testing.T) {
 	have, ok := fileLimit()
 	for _, most := range []int{math.MaxInt32, 1} {
-		want := ok && have < filesNeeded(most)
 		r := start(t, fmt.Sprintf("%s[limits]\nmax_connections = %d\n", plainRoute, most))
 		until(t, "it has started", func() bool { return strings.Contains(r.logs.String(), `"ready"`) })
+		want := ok && have < filesNeeded(most, ownFiles(r.g.howManyLoops()))
 		if told := strings.Contains(r.logs.String(), "raise LimitNOFILE"); told != want {
 			t.Errorf("max_connections %d with %d files: told is %v\n%s", most, have, told, r.logs)
 		}

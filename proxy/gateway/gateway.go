@@ -105,10 +105,11 @@ func New(ctx context.Context, cfg *config.Config, o Options) (*Gateway, error) {
 		newWatcher:  fsnotify.NewWatcher,
 	}
 	if files, ok := fileLimit(); ok {
-		if few := fewFiles(files); few != "" {
+		own := ownFiles(g.howManyLoops())
+		if few := fewFiles(files, own); few != "" {
 			return nil, config.Errors{cfg.At(few, "limits", "max_connections")}
 		}
-		g.mostClients = mostClients(files)
+		g.mostClients = mostClients(files, own)
 	}
 	g.life, g.end = context.WithCancel(context.WithoutCancel(ctx))
 	g.faults, g.panics = faultlog.New(g.log), faultlog.New(g.log)
@@ -218,9 +219,12 @@ func (g *Gateway) closeRooms() {
 	}
 }
 
+// howManyLoops is how many connections are to live on.
+func (g *Gateway) howManyLoops() int { return cmp.Or(g.options.Loops, runtime.GOMAXPROCS(0)) }
+
 // startLoops starts what connections live on.
 func (g *Gateway) startLoops() {
-	loops, err := poll.New(cmp.Or(g.options.Loops, runtime.GOMAXPROCS(0)), g.panicked(metrics.InLoop).Tell)
+	loops, err := poll.New(g.howManyLoops(), g.panicked(metrics.InLoop).Tell)
 	if err != nil {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			g.log.Warn("tunnels run in goroutines of their own", "error", err.Error())
