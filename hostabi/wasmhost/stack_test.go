@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"weir/hostabi"
 	. "weir/hostabi/wasmhost/wasm"
@@ -41,7 +42,7 @@ func TestStacksAreBounded(t *testing.T) {
 	}
 	for _, leanFrom := range []int{0, 1} {
 		load(t, Interpreter, build(4), func(o *Options) { o.leanFrom = leanFrom })
-		m, err := Load(t.Context(), Options{Wasm: build(1900), leanFrom: leanFrom})
+		m, err := Load(t.Context(), Options{Wasm: build(1900), leanFrom: leanFrom, InitTimeout: time.Minute})
 		if err == nil {
 			m.Close()
 		}
