@@ -201,8 +201,8 @@ func (d *admission) parameters(query string) (ok bool) {
 		}
 		pair, rest, _ = strings.Cut(rest, "&")
 		name, value, _ := strings.Cut(pair, "=")
-		// What is longer than what is looked for need not be known whole.
-		if len(name) > 3*d.query.longest {
+		// What is longer than what is looked for need not be known: an escape takes two.
+		if most := d.query.longest; len(name) > most && len(name)-2*strings.Count(name, "%") > most {
 			continue
 		}
 		if s := d.query.of[d.unescape(name, d.query.longest+1)]; s != nil && len(s.values) <= maxSame {
