@@ -13,13 +13,18 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 		return false
 	}
 	raw, _, _ := bytes.Cut(target, []byte{'?'})
-	path := unescaped(raw)
-	// Some resolve a path, and find its resource, before they decode a slash.
-	kept := unescaped(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("%2f"), []byte("%252f")), []byte("%2F"), []byte("%252F")))
-	if escapes(raw) && bytes.Contains(append(bare(path), '/'), []byte("/../")) {
-		return true // some decode none of these before they resolve, some one of them, some all
+	for _, raw := range slices.CompactFunc([][]byte{raw, turned(raw)}, bytes.Equal) { // some turn none that is escaped
+		path := unescaped(raw)
+		// Some resolve a path, and find its resource, before they decode a slash.
+		kept := unescaped(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("%2f"), []byte("%252f")), []byte("%2F"), []byte("%252F")))
+		if escapes(raw) && bytes.Contains(append(bare(path), '/'), []byte("/../")) {
+			return true // some decode none of these before they resolve, some one of them, some all
+		}
+		if r.leadElsewhere(authority, path, rt) || !bytes.Equal(kept, path) && r.leadElsewhere(authority, kept, rt) {
+			return true
+		}
 	}
-	return r.leadElsewhere(authority, path, rt) || !bytes.Equal(kept, path) && r.leadElsewhere(authority, kept, rt)
+	return false
 }
 
 // leadElsewhere tells whether some readings of path, which is decoded, lead to another

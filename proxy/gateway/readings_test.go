@@ -53,7 +53,8 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{"/.%2Fadmin", true},
 		{"/;x%5cy/admin", true}, // to a servlet whose backslash is no slash: /admin
 		{`/%3bx\y%2Fadmin/open`, true},
-		{`/;x\y/admin\`, true}, // to one that turns it behind that: /admin/
+		{`/;x\y/admin\`, true},   // to one that turns it behind that: /admin/
+		{`/%3b%5cx\admin`, true}, // to one behind a URL, which turns the second: /admin
 
 		{"/x/../y", false},
 		{"/x//../y", false},
