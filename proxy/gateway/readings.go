@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"encoding/hex"
 	"slices"
 )
 
@@ -13,14 +12,21 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 		return false
 	}
 	raw, _, _ := bytes.Cut(target, []byte{'?'})
+	escaped := escapes(raw)
 	for _, raw := range slices.CompactFunc([][]byte{raw, turned(raw)}, bytes.Equal) { // some turn none that is escaped
 		path := unescaped(raw)
-		// Some resolve a path, and find its resource, before they decode a slash.
-		kept := unescaped(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("%2f"), []byte("%252f")), []byte("%2F"), []byte("%252F")))
-		if escapes(raw) && bytes.Contains(append(bare(path), '/'), []byte("/../")) {
+		if escaped && climbs(bare(path)) {
 			return true // some decode none of these before they resolve, some one of them, some all
 		}
-		if r.leadElsewhere(authority, path, rt) || !bytes.Equal(kept, path) && r.leadElsewhere(authority, kept, rt) {
+		if r.leadElsewhere(authority, path, rt) {
+			return true
+		}
+		if !escaped {
+			continue
+		}
+		// Some resolve a path, and find its resource, before they decode a slash.
+		kept := unescaped(bytes.ReplaceAll(bytes.ReplaceAll(raw, []byte("%2f"), []byte("%252f")), []byte("%2F"), []byte("%252F")))
+		if !bytes.Equal(kept, path) && r.leadElsewhere(authority, kept, rt) {
 			return true
 		}
 	}
@@ -30,16 +36,10 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 // leadElsewhere tells whether some readings of path, which is decoded, lead to another
 // route than rt.
 func (r *router) leadElsewhere(authority, path []byte, rt *route) bool {
+	room := make([]byte, len(path)+1)
 	other := func(path []byte) bool {
-		for _, how := range []reading{{}, {up: true}, {up: true, empty: true}} {
-			if r.match(authority, how.of(path)) != rt {
-				return true
-			}
-			if !bytes.Contains(path, []byte("..")) {
-				break // all are alike
-			}
-		}
-		return false
+		leads := func(how reading) bool { return r.match(authority, how.of(path, room)) != rt }
+		return leads(reading{}) || climbs(path) && (leads(reading{up: true}) || leads(reading{up: true, empty: true}))
 	}
 	slashed := turned(path)
 	short := withoutParameters(path) // some turn it behind that, or not at all
@@ -67,36 +67,46 @@ type reading struct {
 	empty bool // nothing between two slashes is a segment, which ".." takes away
 }
 
-// of returns path as r takes it, in one pass and without double slashes. A "." leads
-// nowhere else: it always goes.
-func (r reading) of(path []byte) []byte {
-	read, within := make([]byte, 0, len(path)+1), false
-	for segment := range bytes.SplitSeq(path, []byte{'/'}) {
-		s := string(segment)
-		switch within = false; {
-		case s == "." || s == "" && !r.empty:
-		case s == ".." && r.up:
-			read = read[:max(0, bytes.LastIndexByte(read, '/'))]
-		default:
-			read, within = append(append(read, '/'), segment...), true
+// of returns path as r takes it, without double slashes. A "." leads nowhere else: it
+// always goes. It reads from the end, in one pass: how many segments ".." takes away is
+// known by then. What it returns is in room, which has a byte more than path.
+func (r reading) of(path, room []byte) []byte {
+	first, gone := len(room), 0
+	for end := len(path); end >= 0; {
+		start := end
+		for start > 0 && path[start-1] != '/' {
+			start--
 		}
+		segment := path[start:end]
+		switch none := len(segment) == 0; {
+		case len(segment) == 1 && segment[0] == '.' || none && !r.empty:
+		case r.up && len(segment) == 2 && segment[0] == '.' && segment[1] == '.':
+			gone++
+		case gone > 0:
+			gone--
+		case !none:
+			first -= len(segment)
+			copy(room[first:], segment)
+			first--
+			room[first] = '/'
+		}
+		if end == len(path) && first == len(room) { // the last segment is none: a directory
+			first--
+			room[first] = '/'
+		}
+		end = start - 1
 	}
-	if !within { // the last segment is none: a directory
-		read = append(read, '/')
-	}
-	if r.empty {
-		return reading{}.of(read)
-	}
-	return read
+	return room[first:]
 }
+
+// climbs tells whether a segment of path is "..".
+func climbs(path []byte) bool { return bytes.Contains(append(path, '/'), []byte("/../")) }
 
 // escapes tells whether an escape in path stands for what ends a segment, or for a dot.
 func escapes(path []byte) bool {
-	for i, c := range path {
-		if c != '%' {
-			continue
-		}
-		if one := unescaped(path[i:min(i+3, len(path))]); len(one) == 1 && bytes.ContainsAny(one, `/\;.`) {
+	for i := range path {
+		switch c, _ := escape(path[i:]); c {
+		case '/', '\\', ';', '.':
 			return true
 		}
 	}
@@ -106,23 +116,42 @@ func escapes(path []byte) bool {
 // unescaped is path with its percent-escapes decoded, but for what is none.
 func unescaped(path []byte) []byte {
 	read := make([]byte, 0, len(path))
-	var decoded [1]byte
 	for i := 0; i < len(path); i++ {
-		decoded[0] = path[i]
-		if path[i] == '%' && i+2 < len(path) {
-			if _, err := hex.Decode(decoded[:], path[i+1:i+3]); err == nil {
-				i += 2
-			}
+		c, ok := escape(path[i:])
+		if ok {
+			i += 2
+		} else {
+			c = path[i]
 		}
-		read = append(read, decoded[0])
+		read = append(read, c)
 	}
 	return read
+}
+
+// escape returns what the percent-escape stands for that s begins with.
+func escape(s []byte) (c byte, ok bool) {
+	if s[0] != '%' || len(s) < 3 {
+		return 0, false
+	}
+	high, ok := hexDigit(s[1])
+	low, too := hexDigit(s[2])
+	return high<<4 | low, ok && too
+}
+
+func hexDigit(c byte) (value byte, ok bool) {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= c|0x20 && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
 }
 
 // withoutParameters is path without what stands behind a semicolon in its segments, which
 // servlets take for parameters.
 func withoutParameters(path []byte) []byte {
-	var kept []byte
+	kept := make([]byte, 0, len(path))
 	inside := false
 	for _, c := range path {
 		if c == '/' || c == ';' {

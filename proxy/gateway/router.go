@@ -145,5 +145,6 @@ func pathOf(target []byte) (path []byte, plain bool) {
 	if plain {
 		return raw, true
 	}
-	return reading{up: true}.of(unescaped(raw)), false
+	path = unescaped(raw)
+	return reading{up: true}.of(path, make([]byte, len(path)+1)), false
 }
