@@ -115,7 +115,7 @@ func (c *Conn) Handshake(ctx context.Context) error {
 		defer c.Bind(t)
 		t.Leave()
 	}
-	err := c.tls.conn.HandshakeContext(ctx)
+	err := c.tls.handshake(ctx)
 	if err == nil {
 		_ = c.tcp.SetWriteDeadline(time.Time{})
 		c.tls.heard = 0

@@ -103,3 +103,70 @@ func TestAHandshakeFailsOnce(t *testing.T) {
 		t.Errorf("told %d times", told)
 	}
 }
+
+// watched is a connection that tells whenever its handshake waits for its peer.
+type watched struct {
+	*net.TCPConn
+	waits func()
+}
+
+func (w watched) Read(p []byte) (int, error) {
+	w.waits()
+	return w.TCPConn.Read(p)
+}
+
+func (w watched) Write(p []byte) (int, error) {
+	w.waits()
+	return w.TCPConn.Write(p)
+}
+
+// A thousand handshakes that computed at once had all loops wait for Go's scheduler; one
+// that kept its place while it waits for its client would keep others out.
+func TestAHandshakeHasAPlaceWhileItComputes(t *testing.T) {
+	own, _ := nettest.Certificate()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		x, y := nettest.Pair(t)
+		places := func(want int) {
+			t.Helper()
+			if n := len(computing); n != want {
+				t.Errorf("%d places are taken, not %d", n, want)
+			}
+		}
+		asked := false
+		server := Server(watched{y, func() { places(0) }}, &tls.Config{
+			MaxVersion: version,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				places(1)
+				asked = true
+				return &own[0], nil
+			},
+		})
+		shake(t, tls.Client(x, &tls.Config{InsecureSkipVerify: true}), server) //nolint:gosec // a test's own
+		if places(0); !asked {
+			t.Error("no certificate was asked for")
+		}
+	}
+}
+
+// Six clients that each sent a ClientHello and left, again and again, had others wait for
+// 2.8 s for what nobody waited for.
+func TestNothingIsComputedForWhoHasLeft(t *testing.T) {
+	own, _ := nettest.Certificate()
+	for _, linger := range []int{-1, 0} { // with FIN, with RST
+		x, y := nettest.Pair(t)
+		server := Server(y, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			t.Error("a certificate is asked for")
+			return &own[0], nil
+		}})
+		_ = tls.Client(deaf{x}, &tls.Config{InsecureSkipVerify: true}).Handshake() //nolint:gosec // a test's own
+		if err := errors.Join(x.SetLinger(linger), x.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Handshake(t.Context()); err == nil {
+			t.Error("it has succeeded")
+		}
+		if n := len(computing); n != 0 {
+			t.Errorf("%d places are kept", n)
+		}
+	}
+}

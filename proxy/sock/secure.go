@@ -1,16 +1,20 @@
 package sock
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"weir/proxy/fd"
 	"weir/proxy/poll"
 )
 
@@ -51,6 +55,8 @@ type secure struct {
 	unshaken  atomic.Bool               // it has failed
 	due       atomic.Pointer[time.Time] // when a handshake is to end; nil: at no time to come
 	server    bool                      // the peer is a client
+	computes  bool                      // its handshake has one of the places to compute at
+	answered  bool                      // it has written
 	heard     int                       // bytes from TCP since the handshake, or plaintext, came last
 	fin       bool                      // TCP has ended, and no closure alert came before; until unblock
 	dry       bool                      // exhausted asks: nothing more comes from TCP
@@ -101,6 +107,50 @@ func (s *secure) putOff() bool {
 // errUnshaken is what follows on the error of a handshake, which crypto/tls would tell
 // again: a deadline that may be another by then.
 var errUnshaken = errors.New("sock: the TLS handshake has failed")
+
+func (s *secure) handshake(ctx context.Context) error {
+	defer s.pause()
+	return s.conn.HandshakeContext(ctx)
+}
+
+// computing are the places of the handshakes of clients that compute: one for each
+// processor. A signature takes up to a millisecond, and each of a thousand at once would
+// have all loops wait for Go's scheduler.
+var computing = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// compute waits for a place, which a handshake has until it waits for its client again. For
+// one that has left meanwhile nothing is computed.
+func (s *secure) compute() error {
+	if !s.server || s.shaken.Load() {
+		return nil
+	}
+	computing <- struct{}{}
+	s.computes = true
+	if s.answered || s.records.head[0] != recordTypeHandshake {
+		return nil
+	}
+	var left error
+	if err := s.ctl(func(d uintptr) { left = fd.Peek(d) }); err != nil {
+		return err
+	}
+	switch left {
+	case syscall.EAGAIN:
+		return nil
+	case io.EOF:
+		return io.ErrUnexpectedEOF // crypto/tls takes io.EOF for an error behind what it looks for
+	}
+	return left
+}
+
+const recordTypeHandshake = 22 // RFC 8446 §5.1
+
+// pause gives the place back.
+func (s *secure) pause() {
+	if s.computes {
+		s.computes = false
+		<-computing
+	}
+}
 
 // exhausted reports whether conn holds nothing that was read from TCP, decrypted or
 // not. Nobody can look into it; but it can be asked for more.
@@ -289,8 +339,10 @@ func (b *beneath) Read(p []byte) (int, error) {
 	if b.dry {
 		return 0, errWouldBlock
 	}
+	s := (*secure)(b)
+	s.pause()
 	n, err := b.tcp.Read(p)
-	if errors.Is(err, os.ErrDeadlineExceeded) && !b.shaken.Load() && (*secure)(b).putOff() {
+	if errors.Is(err, os.ErrDeadlineExceeded) && !b.shaken.Load() && s.putOff() {
 		n, err = b.tcp.Read(p)
 	}
 	begun := b.records.follow(p[:n])
@@ -299,11 +351,16 @@ func (b *beneath) Read(p []byte) (int, error) {
 	}
 	b.heard += n
 	b.fin = b.fin || err == io.EOF
+	if err == nil {
+		err = s.compute()
+	}
 	return n, err
 }
 
 func (b *beneath) Write(p []byte) (int, error) {
 	if !b.shaken.Load() {
+		b.answered = true
+		(*secure)(b).pause()
 		return b.tcp.Write(p)
 	}
 	b.mu.Lock()
