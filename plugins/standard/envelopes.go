@@ -53,13 +53,22 @@ func (e *envelopes) read(c *conf.Table, shape *sdk.Shape) {
 	e.to = make(map[string]hostabi.Recipient)
 	for _, code := range to.Keys() {
 		if _, ok := hostabi.Lookup(hostabi.FaultCode(code)); !ok {
-			to.Fail(code, "is not a fault code")
+			to.Fail(code, "is not a fault code (known: "+faultCodes()+")")
 		}
 		e.to[code] = recipients[to.OneOf(code, "sender", "receiver", "nobody")]
 	}
 	if e.http.text == "" && e.websocket.text == "" && e.gap == "" && len(e.to) == 0 {
 		shape.Constant = append(shape.Constant, hostabi.ErrorHook)
 	}
+}
+
+// faultCodes lists the codes of the catalogue for a message.
+func faultCodes() string {
+	codes := make([]string, len(hostabi.Catalogue))
+	for i, f := range hostabi.Catalogue {
+		codes[i] = string(f.Code)
+	}
+	return strings.Join(codes, ", ")
 }
 
 var recipients = map[string]hostabi.Recipient{"sender": hostabi.ToSender, "receiver": hostabi.ToReceiver, "nobody": hostabi.ToNobody}

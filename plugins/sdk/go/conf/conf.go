@@ -7,6 +7,7 @@ package conf
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,9 +16,10 @@ import (
 // problem when the value is of the wrong type; an absent table answers only
 // defaults.
 type Table struct {
-	path string // with a trailing dot, "" at the top
-	v    *value
-	doc  *document
+	path  string // with a trailing dot, "" at the top
+	v     *value
+	doc   *document
+	known []string // keys that were looked for
 }
 
 // document collects what the tables of one configuration find.
@@ -42,7 +44,7 @@ func Read(json []byte) *Table {
 }
 
 func (d *document) table(path string, v *value) *Table {
-	t := &Table{path, v, d}
+	t := &Table{path: path, v: v, doc: d}
 	d.tables = append(d.tables, t)
 	return t
 }
@@ -54,7 +56,7 @@ func (t *Table) Err() error {
 	for _, t := range t.doc.tables {
 		for i := range t.v.members {
 			if m := &t.v.members[i]; !m.read {
-				problems = append(problems, t.path+m.key+": unknown key")
+				problems = append(problems, t.path+m.key+": unknown key (known here: "+strings.Join(t.known, ", ")+")")
 			}
 		}
 	}
@@ -81,6 +83,9 @@ func (t *Table) Keys() (keys []string) {
 }
 
 func (t *Table) find(key string) *member {
+	if !slices.Contains(t.known, key) {
+		t.known = append(t.known, key)
+	}
 	if i, ok := t.v.index[key]; ok {
 		return &t.v.members[i]
 	}
