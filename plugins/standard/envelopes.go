@@ -51,9 +51,11 @@ func (e *envelopes) read(c *conf.Table, shape *sdk.Shape) {
 	}
 	to := c.Table("error_to")
 	e.to = make(map[string]hostabi.Recipient)
+	unknown := "is not a fault code (known: " + faultCodes() + ")"
 	for _, code := range to.Keys() {
 		if _, ok := hostabi.Lookup(hostabi.FaultCode(code)); !ok {
-			to.Fail(code, "is not a fault code (known: "+faultCodes()+")")
+			to.Fail(code, unknown)
+			unknown = "is not a fault code" // which are is told once
 		}
 		e.to[code] = recipients[to.OneOf(code, "sender", "receiver", "nobody")]
 	}

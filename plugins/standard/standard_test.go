@@ -318,7 +318,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: took effect", config)
 		}
 	}
-	f(`{"dropable":["x"],"gap_notice":1}`, "gap_notice: wanted a boolean, have a number; dropable: unknown key (known here: event_key, droppable, droppable_unless, conflate, priority, max_size, admit, framing, permanent, retryable, retry_after, error_format, gap_notice, error_to)")
+	f(`{"dropable":["x"],"gap_notice":1}`, "gap_notice: wanted a boolean, have a number; dropable: unknown key (known here: admit, conflate, droppable, droppable_unless, error_format, error_to, event_key, framing, gap_notice, max_size, permanent, priority, retry_after, retryable)")
 	f(`{"event_key":"type"}`, `event_key[0]: "type" is not a pointer such as "/type"`)
 	f(`{"event_key":7}`, "event_key: wanted a string or a list of strings, have a number")
 	f(`{"droppable":{"typing":true}}`, "droppable: wanted a string or a list of strings, have a table")
@@ -337,7 +337,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","one_of":true}]}}`, "admit.rules[0].one_of: wanted a string or a list of strings, have a boolean")
 	f(`{"admit":{"message":"m"}}`, `admit.message: is shown only with default = "deny"; a rule has its own`)
 	f(`{"framing":{"header":"a","range":""}}`, `framing.range: "" has an alternative without a comparator`)
-	f(`{"admit":{"rules":[{"deny":true,"header":"a","matches":"1"}]}}`, "admit.rules[0].matches: unknown key (known here: deny, allow, message, header, query, absent, equals, one_of, prefix)")
+	f(`{"admit":{"rules":[{"deny":true,"header":"a","matches":"1"}]}}`, "admit.rules[0].matches: unknown key (known here: absent, allow, deny, equals, header, message, one_of, prefix, query)")
 	f(`{"admit":{"default":"maybe"}}`, `admit.default: "maybe" is not one of allow, deny`)
 	f(`{"framing":{"client":"auto"}}`, `framing.header: is needed for "auto"; framing.range: is needed for "auto"`)
 	f(`{"framing":{"header":"v","range":"^1"}}`, `framing.range: "^1" is not a comparator such as >=4.6.0 or <5.0.0-0`)
@@ -353,7 +353,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	f(`{"gap_notice":"{{count"}`, "gap_notice: the slot {{count is not closed by }}")
 	f(`{"gap_notice":""}`, "gap_notice: is empty; leave it out for no notice")
 	f(`{"gap_notice":"`+strings.Repeat("x", 4097)+`"}`, "gap_notice: template of 4097 bytes exceeds 4096")
-	f(`{"error_to":{"gap":"nobody"}}`, "error_to.gap: is not a fault code (known: payload_too_large, inbox_full, pending_limit, rate_limited, slow_consumer, too_many_connections, not_admitted, no_route, upstream_unavailable, upstream_timeout, upstream_closed, ack_timeout, session_expired, protocol_error, framing_error, policy_failed, draining)")
+	f(`{"error_to":{"gap":"nobody","oops":"nobody"}}`, "error_to.gap: is not a fault code (known: payload_too_large, inbox_full, pending_limit, rate_limited, slow_consumer, too_many_connections, not_admitted, no_route, upstream_unavailable, upstream_timeout, upstream_closed, ack_timeout, session_expired, protocol_error, framing_error, policy_failed, draining); error_to.oops: is not a fault code")
 	f(`{"error_to":{"draining":"all"}}`, `error_to.draining: "all" is not one of sender, receiver, nobody`)
 }
 

@@ -16,10 +16,10 @@ import (
 // problem when the value is of the wrong type; an absent table answers only
 // defaults.
 type Table struct {
-	path  string // with a trailing dot, "" at the top
-	v     *value
-	doc   *document
-	known []string // keys that were looked for
+	path   string // with a trailing dot, "" at the top
+	v      *value
+	doc    *document
+	absent []string // keys that were looked for in vain
 }
 
 // document collects what the tables of one configuration find.
@@ -54,16 +54,36 @@ func (d *document) table(path string, v *value) *Table {
 func (t *Table) Err() error {
 	problems := t.doc.problems
 	for _, t := range t.doc.tables {
+		told := false
 		for i := range t.v.members {
-			if m := &t.v.members[i]; !m.read {
-				problems = append(problems, t.path+m.key+": unknown key (known here: "+strings.Join(t.known, ", ")+")")
+			m := &t.v.members[i]
+			if m.read {
+				continue
 			}
+			problem := t.path + m.key + ": unknown key"
+			if !told { // once for each table
+				problem += " (known here: " + strings.Join(t.known(), ", ") + ")"
+				told = true
+			}
+			problems = append(problems, problem)
 		}
 	}
 	if len(problems) == 0 {
 		return nil
 	}
 	return errors.New(strings.Join(problems, "; "))
+}
+
+// known lists the keys that were asked for, sorted.
+func (t *Table) known() []string {
+	known := slices.Clone(t.absent)
+	for i := range t.v.members {
+		if m := &t.v.members[i]; m.read {
+			known = append(known, m.key)
+		}
+	}
+	slices.Sort(known)
+	return known
 }
 
 // Fail notes a problem with the value of key.
@@ -83,11 +103,11 @@ func (t *Table) Keys() (keys []string) {
 }
 
 func (t *Table) find(key string) *member {
-	if !slices.Contains(t.known, key) {
-		t.known = append(t.known, key)
-	}
 	if i, ok := t.v.index[key]; ok {
 		return &t.v.members[i]
+	}
+	if !slices.Contains(t.absent, key) {
+		t.absent = append(t.absent, key)
 	}
 	return nil
 }
