@@ -48,7 +48,7 @@ func pointer(field, p string) error {
 
 // validEnvelope holds an envelope to ABI.md §6.6 and §7.2.
 func validEnvelope(in *hostabi.ErrorInput, m *hostabi.ErrorOutput, shape *hostabi.Shape) error {
-	if s := m.Status; in.Transport == hostabi.HTTP && s != 0 && (s < 200 || s > 599 || s == 204 || s == 205 || s == 304) {
+	if s := m.Status; s != 0 && (s < 200 || s > 599 || s == 204 || s == 205 || s == 304) {
 		return fmt.Errorf("status %d cannot carry an envelope", s)
 	}
 	if c := m.Close; c != 0 && (c < 1000 || c > 4999 || c >= 1004 && c <= 1006 || c > 1014 && c < 3000) {

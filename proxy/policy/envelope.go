@@ -122,9 +122,9 @@ func newEnvelope(c hostabi.FaultCode, t hostabi.Transport, out *hostabi.ErrorOut
 	if t == hostabi.HTTP {
 		e.Recipient = hostabi.ToSender
 		e.ContentType = cmp.Or(e.ContentType, hostabi.ProblemType)
-		if c != hostabi.Gap && !bodyStatus(e.Status) {
-			return nil, fmt.Errorf("status %d cannot carry an envelope; wanted 200 to 599 without 204, 205 and 304", e.Status)
-		}
+	}
+	if e.Status != 0 && !bodyStatus(e.Status) {
+		return nil, fmt.Errorf("status %d cannot carry an envelope; wanted 200 to 599 without 204, 205 and 304", e.Status)
 	}
 	if e.Close != 0 && !closeSendable(e.Close) {
 		return nil, fmt.Errorf("close code %d may not be sent (RFC 6455 §7.4)", e.Close)
@@ -161,7 +161,7 @@ func (e *Envelope) checkJSON(keep int) error {
 		name string
 		Values
 	}{{"with every slot filled", full}, {"with every optional slot absent", Values{Limit: -1, Actual: -1}}} {
-		if b := e.Append(nil, &sample.Values); !json.Valid(b) {
+		if b := e.Append(nil, &sample.Values); !json.Valid(b) || !utf8.Valid(b) { // RFC 8259 §8.1
 			return fmt.Errorf("template is not JSON %s (content type %q): %.300s", sample.name, e.ContentType, b)
 		}
 	}
@@ -191,7 +191,7 @@ func jsonMedia(contentType string) (bool, error) {
 		return false, nil
 	}
 	m, _, err := mime.ParseMediaType(contentType)
-	if err != nil || strings.ContainsFunc(contentType, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+	if err != nil || !strings.Contains(m, "/") || strings.ContainsFunc(contentType, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
 		return false, fmt.Errorf("content type %q is not a media type", contentType)
 	}
 	return m == hostabi.JSONType || m == "text/json" || strings.HasSuffix(m, "+json"), nil

@@ -102,6 +102,9 @@ func TestLoadRefusesEnvelopes(t *testing.T) {
 		{"close code without a meaning", hostabi.ErrorOutput{Template: "{}", Close: 1004}, "close code 1004"},
 		{"content type that splits the head", hostabi.ErrorOutput{Template: "{}", ContentType: "a/b;c=\"x\r\ny\""}, "media type"},
 		{"content type", hostabi.ErrorOutput{Template: "{}", ContentType: "///"}, "media type"},
+		{"content type without a subtype", hostabi.ErrorOutput{Template: "x", ContentType: "text"}, "media type"},
+		{"disposition for a content type", hostabi.ErrorOutput{Template: "x", ContentType: "attachment; a=b"}, "media type"},
+		{"JSON that is not UTF-8", hostabi.ErrorOutput{Template: "\"\xff\"", Binary: true}, "not JSON"},
 		{"not UTF-8", hostabi.ErrorOutput{Template: "\xff", ContentType: "text/plain"}, "UTF-8"},
 	} {
 		g := errorsWith(c.out)
@@ -275,5 +278,20 @@ func BenchmarkEnvelopeAppend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		dst = e.Append(dst[:0], &values)
+	}
+}
+
+// What only a WebSocket's envelope says is held to the same.
+func TestLoadRefusesStatusesOfWebSockets(t *testing.T) {
+	for _, status := range []uint16{101, 199, 204, 600} {
+		g := &fakeGuest{envelope: func(in *hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) {
+			if in.Transport == hostabi.HTTP {
+				return hostabi.ErrorOutput{}, noView
+			}
+			return hostabi.ErrorOutput{Status: status}, ok
+		}}
+		if _, err := tryStart(t, g); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("status %d", status)) {
+			t.Errorf("status %d: %v", status, err)
+		}
 	}
 }
