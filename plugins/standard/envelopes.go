@@ -51,11 +51,15 @@ func (e *envelopes) read(c *conf.Table, shape *sdk.Shape) {
 	}
 	to := c.Table("error_to")
 	e.to = make(map[string]hostabi.Recipient)
-	unknown := "is not a fault code (known: " + faultCodes() + ")"
+	told := false
 	for _, code := range to.Keys() {
 		if _, ok := hostabi.Lookup(hostabi.FaultCode(code)); !ok {
-			to.Fail(code, unknown)
-			unknown = "is not a fault code" // which are is told once
+			why := "is not a fault code"
+			if !told { // once
+				why += " (known: " + faultCodes() + ")"
+				told = true
+			}
+			to.Fail(code, why)
 		}
 		e.to[code] = recipients[to.OneOf(code, "sender", "receiver", "nobody")]
 	}
