@@ -134,3 +134,96 @@ func TestATunnelBegunByAGenerationThatIsGoneIsFoundAgain(t *testing.T) {
 		t.Error("the route that came back is another one")
 	}
 }
+
+func TestLimitsOfAnOpenTunnelChange(t *testing.T) {
+	r := start(t, plainRoute)
+	c := r.ws("/ws")
+	long := strings.Repeat("x", 2000)
+	if err := echo(t.Context(), c, long); err != nil {
+		t.Fatal(err)
+	}
+	r.write(plainRoute + "limits = { max_message_size = 1000 }")
+	if err := r.g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if err := echo(t.Context(), c, long); err == nil || !strings.Contains(err.Error(), "payload_too_large") {
+		t.Errorf("after the reload: %v", err)
+	}
+	if err := echo(t.Context(), c, "short"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A tunnel whose route goes and comes back follows it again, and counts on it.
+func TestARouteThatComesBackHasItsTunnels(t *testing.T) {
+	r := start(t, plainRoute)
+	c := r.ws("/ws")
+	for _, text := range []string{
+		strings.Replace(plainRoute, `name = "demo"`, `name = "other"`, 1),
+		plainRoute + "limits = { max_message_size = 1000, max_connections = 1 }",
+	} {
+		r.write(text)
+		if err := r.g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := echo(t.Context(), c, strings.Repeat("x", 2000)); err == nil || !strings.Contains(err.Error(), "payload_too_large") {
+		t.Errorf("it is judged by what its route said before: %v", err)
+	}
+	if status, _ := r.get("/status/200"); status != 503 {
+		t.Errorf("a second connection, of one that the route may have: %d", status)
+	}
+}
+
+// What a policy keeps for a route goes with the last generation that has the route,
+// also when the policy itself stays. A tunnel that is still on it lives on.
+func TestARouteThatIsGoneTakesItsRules(t *testing.T) {
+	r := start(t, policyRoute(`"a"`, ""))
+	c := r.ws("/ws")
+	p := r.g.current.Load().policies["p"].part
+	rules := p.Info().CachedRules
+	for n := range 10 {
+		r.write(strings.Replace(policyRoute(`"a"`, ""), `name = "demo"`, fmt.Sprintf(`name = "demo %d"`, n), 1))
+		if err := r.g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.g.current.Load().policies["p"].part != p {
+		t.Fatal("the policy is another one")
+	}
+	until(t, "only the rules of the last are left", func() bool { return rules > 0 && p.Info().CachedRules == rules })
+	for _, key := range []string{"a", "new"} {
+		if err := echo(t.Context(), c, `{"type":"`+key+`"}`); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := p.Info().CachedRules; n != rules {
+		t.Errorf("%d rules with the tunnel's, %d before", n, rules)
+	}
+}
+
+func TestMaxMemoryChanges(t *testing.T) {
+	r := start(t, plainRoute)
+	r.write("[limits]\nmax_memory = \"2MiB\"\n" + plainRoute)
+	if err := r.g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if max := r.g.memory.Max(); max != 2<<20 {
+		t.Errorf("%d bytes", max)
+	}
+	own := r.g.routes["demo"].relay.Memory
+	for _, c := range []struct {
+		limits string
+		want   int64 // 0: that of the process holds
+	}{
+		{`limits = { max_memory = "1MiB" }`, 1 << 20}, {`limits = { max_memory = "3MiB" }`, 3 << 20}, {"", 0},
+	} {
+		r.write("[limits]\nmax_memory = \"2MiB\"\n" + plainRoute + c.limits)
+		if err := r.g.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if max := own.Max(); max != c.want {
+			t.Errorf("the route's own is %d bytes under %q", max, c.limits)
+		}
+	}
+}
