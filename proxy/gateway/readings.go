@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/hex"
 	"slices"
 )
 
@@ -133,19 +134,9 @@ func escape(s []byte) (c byte, ok bool) {
 	if s[0] != '%' || len(s) < 3 {
 		return 0, false
 	}
-	high, ok := hexDigit(s[1])
-	low, too := hexDigit(s[2])
-	return high<<4 | low, ok && too
-}
-
-func hexDigit(c byte) (value byte, ok bool) {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c|0x20 && c|0x20 <= 'f':
-		return c | 0x20 - 'a' + 10, true
-	}
-	return 0, false
+	var decoded [1]byte
+	_, err := hex.Decode(decoded[:], s[1:3])
+	return decoded[0], err == nil
 }
 
 // withoutParameters is path without what stands behind a semicolon in its segments, which
