@@ -45,7 +45,7 @@ func (g *Gateway) maxConnections(limit int) int {
 }
 
 // warnOfFewFiles says so when the process may not open what max_connections
-// allows: it is better told at the start than by failing connections.
+// allows: it is better told when that is read than by failing connections.
 func (g *Gateway) warnOfFewFiles() {
 	most := g.current.Load().cfg.Limits.MaxConnections
 	have, ok := fileLimit()

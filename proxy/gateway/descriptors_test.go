@@ -45,6 +45,19 @@ func TestClientsLeaveDescriptorsToOthers(t *testing.T) {
 	}
 }
 
+func TestReloadTellsOfTooFewFiles(t *testing.T) {
+	have, ok := fileLimit()
+	r := start(t, plainRoute+"[limits]\nmax_connections = 1\n")
+	r.write(fmt.Sprintf("%s[limits]\nmax_connections = %d\n", plainRoute, math.MaxInt32))
+	if err := r.g.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	want := ok && have < filesNeeded(math.MaxInt32, ownFiles(r.g.howManyLoops()))
+	if told := strings.Contains(r.logs.String(), "raise LimitNOFILE"); told != want {
+		t.Errorf("with %d files: told is %v\n%s", have, told, r.logs)
+	}
+}
+
 func TestTooFewFilesAreToldAtTheStart(t *testing.T) {
 	have, ok := fileLimit()
 	for _, most := range []int{math.MaxInt32, 1} {

@@ -73,6 +73,9 @@ func (g *Gateway) reload() (changed bool, err error) {
 		return false, err
 	}
 	g.publish(gen)
+	if old.cfg.Limits.MaxConnections != cfg.Limits.MaxConnections {
+		g.warnOfFewFiles()
+	}
 	if g.admin != nil && old.cfg.Admin.Token != cfg.Admin.Token {
 		g.admin.handler.use(cfg.Admin.Token)
 	}
