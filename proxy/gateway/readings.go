@@ -14,6 +14,15 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 	}
 	raw, _, _ := bytes.Cut(target, []byte{'?'})
 	escaped := escapes(raw)
+	if read := unescaped(raw); bytes.HasPrefix(turned(read), []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)
+		if escaped || bytes.ContainsAny(raw, `;\`) {
+			return true // of these nobody looks where the host ends for whom
+		}
+		_, behind, _ := bytes.Cut(bytes.TrimLeft(read, "/"), []byte{'/'})
+		if r.leadElsewhere(authority, append([]byte{'/'}, behind...), rt) {
+			return true
+		}
+	}
 	for _, raw := range slices.CompactFunc([][]byte{raw, turned(raw)}, bytes.Equal) { // some turn none that is escaped
 		path := unescaped(raw)
 		if escaped && climbs(bare(path)) {
@@ -30,6 +39,10 @@ func (r *router) contested(authority, target []byte, rt *route) bool {
 		if !bytes.Equal(kept, path) && r.leadElsewhere(authority, kept, rt) {
 			return true
 		}
+		// Some take parameters off before.
+		if short := unescaped(withoutParameters(raw)); !bytes.Equal(short, path) && r.leadElsewhere(authority, short, rt) {
+			return true
+		}
 	}
 	return false
 }
@@ -42,16 +55,11 @@ func (r *router) leadElsewhere(authority, path []byte, rt *route) bool {
 		leads := func(how reading) bool { return r.match(authority, how.of(path, room)) != rt }
 		return leads(reading{}) || climbs(path) && (leads(reading{up: true}) || leads(reading{up: true, empty: true}))
 	}
-	slashed := turned(path)
 	short := withoutParameters(path) // some turn it behind that, or not at all
-	for _, read := range slices.CompactFunc([][]byte{path, slashed, bare(path), short, turned(short)}, bytes.Equal) {
+	for _, read := range slices.CompactFunc([][]byte{path, turned(path), bare(path), short, turned(short)}, bytes.Equal) {
 		if other(read) {
 			return true
 		}
-	}
-	if bytes.HasPrefix(slashed, []byte("//")) { // of a host, for who resolves it (RFC 3986 §4.2)
-		_, behind, _ := bytes.Cut(bytes.TrimLeft(slashed, "/"), []byte{'/'})
-		return other(append([]byte{'/'}, behind...))
 	}
 	return false
 }

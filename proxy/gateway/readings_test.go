@@ -55,10 +55,20 @@ func TestPathsThatServersReadDifferently(t *testing.T) {
 		{`/%3bx\y%2Fadmin/open`, true},
 		{`/;x\y/admin\`, true},   // to one that turns it behind that: /admin/
 		{`/%3b%5cx\admin`, true}, // to one behind a URL, which turns the second: /admin
+		{"//x/admin;y", true},    // to one behind a URL: /admin
+		{"//x%2fadmin%3b", true},
+		{`/\x\admin;/y`, true},
+		{"//admin/admin%5cy", true}, // URL: /admin%5cy
+		{"//x%5cy/admin", true},     // RFC 3986: /admin, of x%5cy
+		{`//x\y/admin`, true},
+		{"/;%2Fx/admin%2Fy", true}, // Jetty: /admin/y
+		{"/;%2Fx/%2Fadmin", true},
 
 		{"/x/../y", false},
 		{"/x//../y", false},
 		{"//x/y", false},
+		{"//x/y%20z", false},
+		{"/x;%2Fy/z%2Fadmin", false},
 		{"/a%2Fb/c", false},
 		{"/admin/x%2Fopen", false},
 		{"/x%2Fadmin", false},
@@ -107,7 +117,7 @@ upstream = "demo"
 path = "/admin"
 upstream = "demo"
 `)
-	for target, want := range map[string]string{"/admin//../echo": "400", "/x//../echo": "200", "//x/admin": "400"} {
+	for target, want := range map[string]string{"/admin//../echo": "400", "/x//../echo": "200", "//x/admin": "400", "//x/echo;y": "400"} {
 		c := nettest.Dial(t, r.g.Addr().String())
 		if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", target); err != nil {
 			t.Fatal(err)
