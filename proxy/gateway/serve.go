@@ -105,13 +105,17 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 	if !rt.View.NeedsAdmit() {
 		return "", nil
 	}
+	seen, f := headers(x, rt.View.AdmitHeaders())
+	if f != nil {
+		return "", f
+	}
 	in := hostabi.AdmitInput{
 		Method:  string(x.Req.Method),
 		Host:    string(x.Req.Host),
 		Path:    string(path),
 		Query:   queryOf(x.Req.Target),
 		Peer:    client.Addr.String(),
-		Headers: headers(x, rt.View.AdmitHeaders()),
+		Headers: seen,
 	}
 	if x.Info.Upgrade {
 		in.Transport = hostabi.WebSocket
@@ -124,19 +128,31 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 	return "", &stream.Fault{Code: out.Code, Message: out.Message}
 }
 
-// headers returns the fields that a hook wants to see; "*" is all of them.
-func headers(x *http1.Exchange, names []string) (fields []hostabi.Header) {
+// headers returns the fields that a hook wants to see, of those that go on; "*" is all
+// of them. A request is refused for one that some upstreams take for one of them, as CGI
+// does, which knows underscores alone.
+func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *stream.Fault) {
 	if len(names) == 0 {
-		return nil
+		return nil, nil
 	}
 	all := slices.Contains(names, "*")
-	for _, f := range x.Req.Fields() {
-		if n := strings.ToLower(string(f.Name)); all || slices.Contains(names, n) {
-			fields = append(fields, hostabi.Header{Name: n, Value: string(f.Value)})
+	hops := tokens(x.Req.Values("connection"))
+	for _, field := range x.Req.Fields() {
+		n := strings.ToLower(string(field.Name))
+		switch {
+		case all || slices.Contains(names, n):
+			if !slices.ContainsFunc(hops, func(o string) bool { return strings.EqualFold(o, n) }) || slices.Contains(rewritten, n) {
+				fields = append(fields, hostabi.Header{Name: n, Value: string(field.Value)})
+			}
+		case strings.Contains(n, "_") && slices.Contains(names, strings.ReplaceAll(n, "_", "-")):
+			return nil, &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("%s, which some take for a header that the policy looks at", field.Name)}
 		}
 	}
-	return fields
+	return fields, nil
 }
+
+// rewritten are fields that Weir writes for the upstream though Connection lists them.
+var rewritten = []string{"host", "te", "upgrade"}
 
 func queryOf(target []byte) string {
 	_, query, _ := strings.Cut(string(target), "?")

@@ -247,3 +247,37 @@ upstream = "demo"
 		t.Errorf("no line says how many were suppressed: %s", logs)
 	}
 }
+
+// A field that Connection lists was shown to the policy, and not to the upstream; one with
+// underscores not to the policy, and CGI and WSGI took it for the other.
+func TestAPolicySeesTheHeadersThatTheUpstreamDoes(t *testing.T) {
+	r := start(t, strings.ReplaceAll(policyRoute("", ""), "{{module}}", standard(t))+`
+[policy.p.config.admit]
+rules = [
+  { deny = true, header = "x-debug" },
+  { deny = true, header = "upgrade", equals = "h2c" },
+  { deny = true, header = "x-token", absent = true },
+]
+`)
+	for fields, want := range map[string]string{
+		"X-Token: 1": "200",
+		"X-Token: 1\r\nConnection: keep-alive, x-other":             "200",
+		"X-Token: 1\r\nx_other: 1":                                  "200",
+		"X-Token: 1\r\nX-Debug: 1":                                  "403",
+		"X-Token: 1\r\nX-Debug: 1\r\nConnection: X-Debug":           "200", // it goes no further
+		"X-Token: 1\r\nX_Debug: 1":                                  "400",
+		"X_token: 1":                                                "400",
+		"X-Token: 1\r\nConnection: keep-alive, x-tOKEN":             "403",
+		"X-Token: 1\r\nConnection: upgrade, host\r\nUpgrade: other": "200",
+		"X-Token: 1\r\nConnection: upgrade\r\nUpgrade: h2c":         "403",
+	} {
+		c := nettest.Dial(t, r.g.Addr().String())
+		if _, err := fmt.Fprintf(c, "GET /echo HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n", fields); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || !strings.HasPrefix(resp.Status, want) {
+			t.Errorf("%q: %v, %v, want %s", fields, resp, err, want)
+		}
+	}
+}
