@@ -114,6 +114,9 @@ func readRule(t *conf.Table) (r admitRule, header, query string) {
 	if (header == "") == (query == "") {
 		t.Fail("header", "a rule needs a header or a query, and not both")
 	}
+	if header == "*" { // a policy asks for all by it
+		t.Fail("header", "* is no header's name")
+	}
 	r.test = "present"
 	tests := 0
 	if t.Bool("absent", false) {

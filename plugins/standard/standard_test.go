@@ -331,6 +331,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 	f(`{"admit":{"rules":[{"deny":true,"allow":true,"header":"a"}]}}`, "admit.rules[0].deny: a rule needs deny = true or allow = true, and not both")
 	f(`{"admit":{"rules":[{"deny":true}]}}`, "admit.rules[0].header: a rule needs a header or a query, and not both")
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","query":"b"}]}}`, "admit.rules[0].header: a rule needs a header or a query, and not both")
+	f(`{"admit":{"rules":[{"deny":true,"header":"*"}]}}`, "admit.rules[0].header: * is no header's name")
 	f(`{"admit":{"rules":[{"allow":true,"header":"a","message":"m"}]}}`, "admit.rules[0].message: only a rule that denies has a message")
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","equals":"1","prefix":"2"}]}}`, "admit.rules[0].prefix: a rule has at most one of absent, equals, one_of and prefix")
 	f(`{"admit":{"rules":[{"deny":true,"header":"a","one_of":[]}]}}`, "admit.rules[0].one_of: is empty, which nothing would match")
