@@ -136,12 +136,18 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *str
 		return nil, nil
 	}
 	all := slices.Contains(names, "*")
-	hops := tokens(x.Req.Values("connection"))
+	hops := make(map[string]bool)
+	for _, name := range tokens(x.Req.Values("connection")) {
+		hops[strings.ToLower(name)] = true
+	}
+	for _, name := range rewritten {
+		delete(hops, name)
+	}
 	for _, field := range x.Req.Fields() {
 		n := strings.ToLower(string(field.Name))
 		switch {
 		case all || slices.Contains(names, n):
-			if !slices.ContainsFunc(hops, func(o string) bool { return strings.EqualFold(o, n) }) || slices.Contains(rewritten, n) {
+			if !hops[n] {
 				fields = append(fields, hostabi.Header{Name: n, Value: string(field.Value)})
 			}
 		case strings.Contains(n, "_") && slices.Contains(names, strings.ReplaceAll(n, "_", "-")):
