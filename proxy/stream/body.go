@@ -9,12 +9,12 @@ import (
 )
 
 // sizeError is a request body that turned out longer than its route allows.
-type sizeError struct{ Limit, Actual int64 } // bytes; Actual: read so far
+type sizeError struct{ Limit, Actual int64 } // bytes; Actual: read so far, more may follow
 
-func (e *sizeError) Error() string { return tooLarge(e.Actual, e.Limit) }
+func (e *sizeError) Error() string { return tooLarge("at least ", e.Actual, e.Limit) }
 
-func tooLarge(actual, limit int64) string {
-	return fmt.Sprintf("request body of %d bytes exceeds max_body_size %d", actual, limit)
+func tooLarge(least string, actual, limit int64) string {
+	return fmt.Sprintf("request body of %s%d bytes exceeds max_body_size %d", least, actual, limit)
 }
 
 // requestBody hands a client's body on as it arrives and counts it. What the

@@ -71,7 +71,7 @@ func TestBodiesAreBounded(t *testing.T) {
 		client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nhello \r\n")
 		client.send("5\r\nworld\r\n0\r\n\r\n")
 		resp := client.response("POST")
-		if p := refusal(t, resp, hostabi.PayloadTooLarge, 413); p.Limit != 10 || p.Actual != 11 {
+		if p := refusal(t, resp, hostabi.PayloadTooLarge, 413); p.Limit != 10 || p.Actual != 11 || p.Detail != "request body of at least 11 bytes exceeds max_body_size 10" {
 			t.Errorf("%+v", p)
 		}
 		if err := <-ended; err != io.ErrUnexpectedEOF {

@@ -87,7 +87,7 @@ func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID)
 	}
 	limit := r.Limits.MaxBodySize
 	if n := x.Info.ContentLength; n > limit {
-		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge(n, limit), Limit: limit, Actual: n, Route: r.Name, Client: client, ID: id})
+		p.Refuse(x, r.View, Fault{Code: hostabi.PayloadTooLarge, Message: tooLarge("", n, limit), Limit: limit, Actual: n, Route: r.Name, Client: client, ID: id})
 		return
 	}
 	var start time.Time
