@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -177,6 +178,14 @@ func TestDrainCeiling(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A close reason has room for 123 bytes: the largest numbers are whole in it.
+func TestDrainCeilingIsWholeInItsReason(t *testing.T) {
+	inTunnel(t, func(r *rig) {
+		r.c.raw(wsframe.AppendHeader(nil, wsframe.Header{Fin: true, Opcode: wsframe.Binary, Length: math.MaxInt64, Masked: true}))
+		r.c.closed(1009, "message of 9223372036854775807 bytes exceeds max_message_size 1099511627776, drain ceiling 1073741824")
+	}, maxMessage(1<<40))
 }
 
 // A million tiny fragments are bounded by what their headers cost.

@@ -94,7 +94,7 @@ func (p *pump) startRefusal(br breach) {
 }
 
 func (p *pump) drainedTooMuch() *Cause {
-	why := fmt.Sprintf("message of %d bytes exceeds max_message_size %d and the drain ceiling %d",
+	why := fmt.Sprintf("message of %d bytes exceeds max_message_size %d, drain ceiling %d",
 		p.refuse.drained, p.set.Limits.MaxMessageSize, p.refuse.most)
 	if p.refuse.headers > headerCeiling {
 		why = fmt.Sprintf("a refused message came with %d bytes of frame headers, above %d", p.refuse.headers, headerCeiling)
