@@ -170,3 +170,33 @@ func TestNothingIsComputedForWhoHasLeft(t *testing.T) {
 		}
 	}
 }
+
+// A handshake that waits for a place to compute at has no longer for that.
+func TestAHandshakeThatWaitsForAPlaceEnds(t *testing.T) {
+	own, _ := nettest.Certificate()
+	for range cap(computing) {
+		computing <- struct{}{}
+	}
+	defer func() {
+		for range cap(computing) {
+			<-computing
+		}
+	}()
+	x, y := nettest.Pair(t)
+	server := Server(y, &tls.Config{Certificates: own})
+	_ = server.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+	_ = tls.Client(deaf{x}, &tls.Config{InsecureSkipVerify: true}).Handshake() //nolint:gosec // a test's own
+	ended := make(chan error, 1)
+	go func() {
+		_, err := server.Read(make([]byte, 1))
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits on")
+	}
+}

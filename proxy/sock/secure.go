@@ -118,13 +118,26 @@ func (s *secure) handshake(ctx context.Context) error {
 // have all loops wait for Go's scheduler.
 var computing = make(chan struct{}, runtime.GOMAXPROCS(0))
 
-// compute waits for a place, which a handshake has until it waits for its client again. For
-// one that has left meanwhile nothing is computed.
+// compute waits for a place, as long as the handshake may last, which has it until it waits
+// for its client again. For one that has left meanwhile nothing is computed.
 func (s *secure) compute() error {
 	if !s.server || s.shaken.Load() {
 		return nil
 	}
-	computing <- struct{}{}
+	var over <-chan time.Time
+	if due := s.due.Load(); due != nil {
+		t := time.NewTimer(time.Until(*due))
+		defer t.Stop()
+		over = t.C
+	}
+	select {
+	case computing <- struct{}{}:
+	case <-over:
+		if !s.putOff() {
+			return os.ErrDeadlineExceeded
+		}
+		computing <- struct{}{}
+	}
 	s.computes = true
 	if s.answered || s.records.head[0] != recordTypeHandshake {
 		return nil
