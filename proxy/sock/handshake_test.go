@@ -171,6 +171,61 @@ func TestNothingIsComputedForWhoHasLeft(t *testing.T) {
 	}
 }
 
+// Nor for who has left behind the answer to a request for another key share, which can be
+// sent without it.
+func TestNothingIsComputedForWhoHasLeftBehindARetry(t *testing.T) {
+	own, _ := nettest.Certificate()
+	x, y := nettest.Pair(t)
+	asked, left := false, make(chan struct{})
+	server := Server(watched{y, func() {
+		if asked {
+			<-left
+		}
+	}}, &tls.Config{
+		CurvePreferences: []tls.CurveID{tls.CurveP521},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			t.Error("a certificate is asked for")
+			return &own[0], nil
+		},
+	})
+	go func() {
+		defer close(left)
+		_ = tls.Client(&hasty{Conn: x}, &tls.Config{InsecureSkipVerify: true}).Handshake() //nolint:gosec // a test's own
+	}()
+	server.tls.tcp = asks{server.tls.tcp, &asked}
+	if err := server.Handshake(t.Context()); err == nil {
+		t.Error("it has succeeded")
+	}
+}
+
+// asks is a connection that tells when something has been written.
+type asks struct {
+	TCP
+	written *bool
+}
+
+func (a asks) Write(p []byte) (int, error) {
+	n, err := a.TCP.Write(p)
+	*a.written = true
+	return n, err
+}
+
+// hasty is a connection that ends behind its second ClientHello.
+type hasty struct {
+	net.Conn
+	hellos int
+}
+
+func (h *hasty) Write(p []byte) (int, error) {
+	n, err := h.Conn.Write(p)
+	if p[0] == recordTypeHandshake {
+		if h.hellos++; h.hellos == 2 {
+			_ = h.Close()
+		}
+	}
+	return n, err
+}
+
 // A handshake that waits for a place to compute at has no longer for that.
 func TestAHandshakeThatWaitsForAPlaceEnds(t *testing.T) {
 	own, _ := nettest.Certificate()

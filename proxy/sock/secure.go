@@ -56,7 +56,6 @@ type secure struct {
 	due       atomic.Pointer[time.Time] // when a handshake is to end; nil: at no time to come
 	server    bool                      // the peer is a client
 	computes  bool                      // its handshake has one of the places to compute at
-	answered  bool                      // it has written
 	heard     int                       // bytes from TCP since the handshake, or plaintext, came last
 	fin       bool                      // TCP has ended, and no closure alert came before; until unblock
 	dry       bool                      // exhausted asks: nothing more comes from TCP
@@ -139,7 +138,7 @@ func (s *secure) compute() error {
 		computing <- struct{}{}
 	}
 	s.computes = true
-	if s.answered || s.records.head[0] != recordTypeHandshake {
+	if s.records.head[0] != recordTypeHandshake { // what follows may be the last of it
 		return nil
 	}
 	left := error(syscall.EAGAIN) // where nobody can look
@@ -370,7 +369,6 @@ func (b *beneath) Read(p []byte) (int, error) {
 
 func (b *beneath) Write(p []byte) (int, error) {
 	if !b.shaken.Load() {
-		b.answered = true
 		(*secure)(b).pause()
 		return b.tcp.Write(p)
 	}
