@@ -170,6 +170,14 @@ func (c *Conn) Task() *poll.Task { return c.task }
 // Sock returns c itself: what embeds a Conn can be asked for it.
 func (c *Conn) Sock() *Conn { return c }
 
+// Step tells the task that reads, if one does, that it has computed for as long as a read
+// takes: after many of them its loop does other work first.
+func (c *Conn) Step() {
+	if s, ok := c.tcp.(*Socket); ok {
+		s.steps(1)
+	}
+}
+
 // Loop is the number of the loop that c is on, from 0; 0 when it is on none.
 func (c *Conn) Loop() int {
 	if s, ok := c.tcp.(*Socket); ok {

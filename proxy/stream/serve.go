@@ -299,7 +299,10 @@ func (c *carriage) carry(p []byte, err error, length int64) error {
 		frames = framed.Frame(x, c.framing.max)
 		dst = frames
 	}
-	for {
+	for pieces := 1; ; pieces++ {
+		if pieces%stepPieces == 0 {
+			c.up.Step()
+		}
 		if err != nil && err != io.EOF && len(p) > 0 && x.BytesWritten()+int64(len(p)) == length {
 			// A framed stream may be cut where its Content-Length is full: without
 			// its last byte the client cannot take it for whole.
@@ -327,6 +330,10 @@ func (c *carriage) carry(p []byte, err error, length int64) error {
 		p, err = src.Next()
 	}
 }
+
+// stepPieces are the pieces of an answer that take as long as a read: in chunks of a byte
+// one read brings five thousand.
+const stepPieces = 128
 
 // writeError is an answer that the client did not take.
 type writeError struct{ err error }

@@ -259,6 +259,10 @@ func (e *Exchange) AwaitBody(limit time.Duration) {
 	e.bodyDue = time.Time{}
 }
 
+// Step is called while much of the body is computed on that one read brought, every so
+// often (sock.Conn.Step).
+func (e *Exchange) Step() { e.c.nc.Step() }
+
 // Finish ends the exchange: it joins what runs for it and keeps the connection
 // when clean is true and both bodies reached their end. After Detach it only
 // says that the target has this connection no more.
