@@ -73,6 +73,7 @@ type setup struct {
 	settings  Settings
 	maxMemory int64
 	kernel    int // bytes that a peer's kernel takes unread; 0: any number
+	steps     int // of a TryRead; 0: 1
 	record    int
 	loop      bool // pumps are called by loops
 	early     [2][]byte
@@ -131,7 +132,7 @@ func newRig(t *testing.T, s *setup) *rig {
 	r.route.Store(&s.settings)
 	wires := [2]*wire{}
 	for i := range wires {
-		wires[i] = &wire{in: newStream(0), out: newStream(s.kernel), record: s.record}
+		wires[i] = &wire{in: newStream(0), out: newStream(s.kernel), record: s.record, steps: s.steps}
 	}
 	r.c = &peer{t: t, name: "client", w: wires[0], mask: &[4]byte{0x11, 0x22, 0x33, 0x44}}
 	r.u = &peer{t: t, name: "upstream", w: wires[1]}

@@ -21,6 +21,9 @@ type polled interface {
 	// TryRead reads once, of TLS a record at most; 0 and no error: nothing is there. At
 	// its end each call returns an error.
 	TryRead(p []byte) (int, error)
+	// Steps is how many things the last TryRead has computed, or a few more: records of TLS,
+	// which may have no data; 1 at least.
+	Steps() int
 	// Ahead reports whether bytes may be here that no call announces.
 	Ahead() bool
 }
@@ -91,7 +94,7 @@ func (p *pump) ready(leave func()) poll.Turn {
 const (
 	longTurn  = 32 << 10  // bytes that make a turn a long one; slowSize toward a slow peer
 	mostTurn  = 128 << 10 // bytes of one turn on a loop, when there may be more
-	mostReads = 32        // of one: before its byte a TLS record may have 16 key updates
+	mostReads = 32        // of one, or records of TLS: before its byte one may have 16 key updates
 
 	mostWrites = 64 // of a turn: a message may have 6 bytes, and it, or its answer, take one each
 )
@@ -151,11 +154,11 @@ func (p *pump) gather(reads *int) (n int, more bool, err error) {
 	for space := p.Space(); ; {
 		k, err := p.loop.tr.TryRead(space[n:])
 		n += k
-		*reads++
+		*reads += p.loop.tr.Steps()
 		switch {
 		case err != nil, k == 0, !p.loop.tr.Ahead():
 			return n, false, err
-		case n == len(space), *reads%mostReads == 0:
+		case n == len(space), *reads >= mostReads:
 			return n, true, nil
 		}
 	}

@@ -57,6 +57,8 @@ func (w *loopWire) Resume(more bool) error {
 	return w.unarmed
 }
 
+func (w *loopWire) Steps() int { return max(w.steps, 1) }
+
 func (w *loopWire) Ahead() bool { return w.record > 0 }
 
 // set changes what the loop looks at, and wakes it.
@@ -142,7 +144,7 @@ func (w *loopWire) TryRead(p []byte) (int, error) {
 		n := copy(p, s.buf)
 		s.buf = s.buf[n:]
 		w.came.bytes += n
-		w.came.reads++
+		w.came.reads += w.Steps()
 		s.changed.Broadcast()
 		return n, nil
 	case s.reset:

@@ -101,6 +101,7 @@ type wire struct {
 	read, write deadline // under the lock of in and out
 	closed      bool     // under the lock of in
 	record      int      // not 0: what is accepted goes out in records, as with TLS
+	steps       int      // of a TryRead; 0: 1
 	accepted    int
 	cipher      []byte
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -242,5 +243,40 @@ func TestTLSRecordsAreStepsOfTheTaskThatReads(t *testing.T) {
 	<-done
 	if turns < records/50 {
 		t.Errorf("%d turns of others while %d records were read", turns, records)
+	}
+}
+
+// A turn of a leg counts records: each key update costs as much as a record with data.
+func TestEachKeyUpdateIsAStep(t *testing.T) {
+	const many, before = 100, 14
+	p := newLoops(t, 1)
+	c, u := updating(t, p)
+	l, err := c.Leg(p, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var sent []byte
+	for range many {
+		sent = append(sent, u.updates(before, "x")...)
+	}
+	go func() { _, _ = u.tcp.Write(sent) }()
+	steps, b := 0, make([]byte, 10)
+	for came := 0; came < many; {
+		n, err := l.TryRead(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps += l.Steps()
+		if came += n; n == 0 {
+			runtime.Gosched()
+			steps-- // it has found nothing
+		}
+		if _, err := l.TryWrite(nil); err != nil { // the answers
+			t.Fatal(err)
+		}
+	}
+	if all := many * (before + 1); steps < all || steps > 2*all {
+		t.Errorf("%d records were %d steps", all, steps)
 	}
 }

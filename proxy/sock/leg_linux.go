@@ -131,6 +131,14 @@ func (l *Leg) TryRead(p []byte) (n int, err error) {
 	return n, err
 }
 
+// Steps tells how many records of TLS the last TryRead has taken, about; 1 at least.
+func (l *Leg) Steps() int {
+	if l.tls == nil {
+		return 1
+	}
+	return l.tls.steps()
+}
+
 // Ahead reports whether bytes may be here that nobody will be called for: TLS
 // takes more from the socket than one TryRead returns.
 func (l *Leg) Ahead() bool { return l.tls != nil }

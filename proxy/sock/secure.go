@@ -60,6 +60,7 @@ type secure struct {
 	fin       bool                      // TCP has ended, and no closure alert came before; until unblock
 	dry       bool                      // exhausted asks: nothing more comes from TCP
 	records   records
+	begun     int // of them, since unblock; steps takes them off
 	unblocked atomic.Bool
 	readFD    uintptr // valid during read
 	failed    error   // what more has found behind what it read
@@ -94,6 +95,18 @@ func (s *secure) read(fd uintptr, p []byte) (int, error) {
 		return 0, errWouldBlock
 	}
 	return 0, err
+}
+
+// mostRecords are those of one read: one with data, and 16 before it with none, which
+// crypto/tls bears.
+const mostRecords = 17
+
+// steps is how many records the last read has taken, or a few more: nobody is told how many
+// of those that have come it left for the next, but each counts once at least.
+func (s *secure) steps() int {
+	n := min(s.begun, mostRecords)
+	s.begun -= n
+	return max(n, 1)
 }
 
 // putOff gives a handshake whose deadline is seen late that time more, once: crypto/tls
@@ -343,6 +356,7 @@ func (b *beneath) Read(p []byte) (int, error) {
 	}
 	if b.unblocked.Load() {
 		n, err := readFD(b.readFD, p)
+		b.begun += b.records.follow(p[:n])
 		b.heard += n
 		return n, err
 	}
