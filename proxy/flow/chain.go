@@ -13,6 +13,9 @@ type chain struct {
 	shed    uint64 // every message before this number is shed, or can not be
 	hollow  bool   // a block has nothing alive any more
 
+	superseded int    // records
+	stale      uint64 // no message before this number is superseded
+
 	at cursor // of who walks the queue
 }
 
@@ -67,6 +70,21 @@ func (c *chain) find(number uint64) {
 		}
 	}
 	c.set(p)
+}
+
+// toStale sets the cursor to the oldest superseded state; there is one. False: it is
+// newer than was known.
+func (c *chain) toStale() bool {
+	for c.find(c.stale); c.at.flags&superseded == 0; {
+		if c.here().superseded == 0 {
+			c.set(place{block: c.at.block + 1})
+		} else {
+			c.step()
+		}
+	}
+	known := c.stale
+	c.stale = c.at.number
+	return c.stale == known
 }
 
 // near looks for a message behind the cursor, not far.

@@ -1,6 +1,9 @@
 package flow
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // laidAnew counts how often what waits of a priority is laid together anew while n
 // messages of so many priorities come by turns.
@@ -29,5 +32,40 @@ func TestManyPrioritiesAreNotLaidAnewForEachBlock(t *testing.T) {
 		if n := laidAnew(t, priorities, 20000); n > 20 {
 			t.Errorf("%d priorities: laid anew %d times for 20000 messages", priorities, n)
 		}
+	}
+}
+
+// A state that was superseded is found without a walk through the other priorities, of
+// which each may have a block of a thousand states that were not.
+func TestSupersededStatesAreFoundInTheirPriority(t *testing.T) {
+	q := newQueue(1<<20, nil)
+	defer q.Close()
+	for i := range 2000 {
+		for p := range 8 {
+			name := "always the same"
+			if i < 1000 {
+				name = fmt.Sprint(i)
+			}
+			if !q.Push(Message{Wire: []byte("0123456789"), Droppable: true, Priority: uint8(p), Conflate: fmt.Sprint(p, name)}) {
+				t.Fatal("it does not fit")
+			}
+		}
+	}
+	walked := 0
+	for range 1000 {
+		for _, c := range q.chains {
+			c.at = cursor{}
+		}
+		if !q.Yield(&Message{}) {
+			t.Fatal("nothing is given up")
+		}
+		for _, c := range q.chains {
+			if c.at != (cursor{}) {
+				walked++
+			}
+		}
+	}
+	if walked > 2100 {
+		t.Errorf("%d priorities were walked for 1000 states, want two for each: the one that had the last, and the one that has the oldest", walked)
 	}
 }

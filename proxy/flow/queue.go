@@ -261,6 +261,7 @@ func (q *Queue) settle(c *chain) {
 	case !c.droppable():
 	case c.at.flags&superseded != 0:
 		c.here().superseded--
+		c.superseded--
 		q.superseded--
 		c.at.flags &^= superseded
 		c.rewrite()
