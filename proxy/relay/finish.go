@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -159,7 +160,7 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 
 // hearOut reads what the peer of a leg that ends still says, until it says no more or a
 // read deadline passes. Nobody gets it, but a peer that has to be rid of it before it
-// reads on could not take what waits for it.
+// reads on could not take what waits for it. Others have their turn behind each read.
 func (t *Tunnel) hearOut(l *leg, silent chan<- struct{}) {
 	defer close(silent)
 	rest := &discard{}
@@ -167,6 +168,7 @@ func (t *Tunnel) hearOut(l *leg, silent chan<- struct{}) {
 	t.guard(func() {
 		for err := error(nil); err == nil; {
 			_, err = l.tr.ReadTo(rest)
+			runtime.Gosched() // what a peer that never pauses says is always here: nothing waits for it
 		}
 	})
 }

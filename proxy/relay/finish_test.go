@@ -2,6 +2,8 @@ package relay
 
 import (
 	"fmt"
+	"io"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -408,5 +410,39 @@ func TestWhoAnswersEachMessageGetsTheRest(t *testing.T) {
 				}, kernel(1000))
 			})
 		}
+	}
+}
+
+// restless is a peer that says something again before it is asked.
+type restless struct {
+	Transport
+	reads atomic.Int64
+	over  atomic.Bool
+}
+
+func (r *restless) ReadTo(b sock.Buffer) (int, error) {
+	r.reads.Add(1)
+	if r.over.Load() {
+		return 0, io.EOF
+	}
+	return len(b.Space()), nil
+}
+
+// Who goes on sending when its tunnel has ended is heard out beside others, not before
+// them: a read that finds something does not wait, and a goroutine would have its
+// processor for 10 ms.
+func TestOthersHaveTheirTurnWhileAPeerIsHeardOut(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	peer, silent := &restless{}, make(chan struct{})
+	go new(Tunnel).hearOut(&leg{tr: peer}, silent)
+	const turns = 100
+	for range turns {
+		runtime.Gosched()
+	}
+	reads := peer.reads.Load()
+	peer.over.Store(true)
+	<-silent
+	if reads > 10*turns {
+		t.Errorf("%d reads in %d turns of another goroutine", reads, turns)
 	}
 }
