@@ -79,7 +79,7 @@ func (t *Tunnel) leave(c *Cause) bool {
 
 // awaitAnswer ends the tunnel when wait is over in which an answer to a close frame
 // could have come: closeTimeout, and again while a peer takes what stands before the
-// frame, or before the answer; at the latest behind end. t.mu is held.
+// frame, or before the answer, or that comes; at the latest behind end. t.mu is held.
 func (t *Tunnel) awaitAnswer(wait time.Duration, end time.Time) {
 	t.after(wait, func() {
 		more := max(t.legs[0].sink.answerTime(), t.legs[1].sink.answerTime())

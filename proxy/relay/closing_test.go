@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"weir/proxy/metrics"
 	"weir/proxy/wsframe"
@@ -200,4 +201,44 @@ func TestRefusalsDoNotPutOffAnEnd(t *testing.T) {
 			t.Error("the tunnel goes on")
 		}
 	}, kernel(1000), buffered(1000), maxMessage(1))
+}
+
+// So does what comes slowly: messages that a peer had sent before it was told of the close
+// may be under way for long. Who says nothing more has no more than closeTimeout.
+func TestACloseHandshakeWaitsForWhatComesSlowly(t *testing.T) {
+	const messages = 12 // one each second
+	run := func(upstream, answers bool) {
+		inTunnel(t, func(r *rig) {
+			late, closes := r.c, r.u
+			if upstream {
+				late, closes = r.u, r.c
+			}
+			closes.close(4001, "")
+			if g, err := late.next(); err != nil || g.op != wsframe.Close {
+				t.Fatalf("the %s: %v, %v", late.name, g, err)
+			}
+			for i := range messages {
+				sleep(1000)
+				m := event("late", i, 1000)
+				late.send(m)
+				if g, err := closes.next(); err != nil || g.payload != m {
+					t.Fatalf("the %s, message %d: %v, %v", closes.name, i, g, err)
+				}
+			}
+			began := time.Now()
+			if answers {
+				late.close(4002, "")
+				closes.closed(4002, "")
+			}
+			<-r.done
+			if took := time.Since(began); answers != (took == 0) || took > closeTimeout {
+				t.Errorf("answers: %v; the tunnel ended after %v", answers, took)
+			}
+		})
+	}
+	for _, upstream := range []bool{false, true} {
+		for _, answers := range []bool{true, false} {
+			run(upstream, answers)
+		}
+	}
 }

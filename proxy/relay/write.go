@@ -217,7 +217,9 @@ func (s *sink) delivering(since time.Time) (left, moves bool) {
 }
 
 // answerTime returns how long an answer has still to come that the peer gives, or waits
-// for: closeTimeout from when it takes the last of what waits for it.
+// for: closeTimeout from when it takes the last of what waits for it. One that goes out
+// here has that from the last message, too, which its peer may have sent before it was
+// told of the close; but not where Weir itself has somebody leave.
 func (s *sink) answerTime() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,6 +230,8 @@ func (s *sink) answerTime() time.Duration {
 		return 0
 	case waits:
 		return closeTimeout
+	case !s.closing && !s.t.leaving:
+		since = min(since, time.Since(s.t.start)-time.Duration(s.t.lastMessage.Load()))
 	}
 	return closeTimeout - since
 }
