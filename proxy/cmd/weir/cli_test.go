@@ -68,7 +68,7 @@ func TestHelpTeaches(t *testing.T) {
 	}
 	f("--help", "run", "validate", "reload", "version")
 	f("help run", "SIGTERM", "SIGHUP", "Exit status", "--log-level")
-	f("run --help", "SIGTERM", "SIGHUP", "Exit status", "--log-level")
+	f("run --help", "SIGTERM", "SIGHUP", "Exit status", "--log-level", "(default info)")
 	f("validate --help", "FILE:LINE: KEY:", "Exit status")
 	f("reload --help", "admin listener", "Exit status")
 	f("version --help", "abi")

@@ -36,8 +36,9 @@ connection notices, and on any error nothing changes.
 
 Weir also does so by itself when the file or a policy changes, and on SIGHUP.
 What this command adds is the answer. Of a file with mistakes in itself it says
-them without asking Weir, which finds them when it reads the file. A change of the token is left to Weir: until
-it has taken that up, it does not know who asks with the new one.
+them without asking Weir, which finds them when it reads the file. A change of
+the token is left to Weir: until it has taken that up, it does not know who asks
+with the new one.
 
 Exit status: 0 when the configuration is in force, also when it was before, 1 when
 it was refused (the reasons are printed, the old one stays) or Weir cannot be

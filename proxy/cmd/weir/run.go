@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -88,6 +89,11 @@ not start or the drain was cut short, 2 for a command line that makes no sense.`
 
 // logLevel is a slog.Level that says what it may be.
 type logLevel struct{ slog.Level }
+
+// MarshalText writes the default as help names the levels.
+func (l logLevel) MarshalText() ([]byte, error) {
+	return []byte(strings.ToLower(l.String())), nil
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (l *logLevel) UnmarshalText(text []byte) error {

@@ -17,8 +17,7 @@ func (c *cli) validateCommand() *cobra.Command {
 		Long: `Reads the configuration as "weir run" would, loads every policy it names,
 configures it and calls each of its hooks with samples, and reads the roots that
 https: upstreams are verified with. Nothing is listened on and no backend is
-dialled. "weir run" refuses what this refuses, with the same
---confine.
+dialled. "weir run" refuses what this refuses, with the same --confine.
 
 Every problem is printed on stderr, one per line:
 
