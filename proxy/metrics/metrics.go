@@ -77,7 +77,7 @@ func (s *Set) process(version string) {
 	s.reloadOK = s.gauge("weir_config_last_reload_successful",
 		"Whether the last attempt to load the configuration succeeded (1) or the one before it still runs (0).")
 	s.reloadTime = s.gauge("weir_config_last_reload_success_timestamp_seconds",
-		"When the running configuration was loaded, in seconds since 1970.")
+		"When the configuration was loaded, or found to be the running one, in seconds since 1970.")
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "weir_build_info",
 		Help: "Always 1; the labels are Weir's version, Go's, and the policy ABI's.",
@@ -91,7 +91,8 @@ func (s *Set) process(version string) {
 	s.Registry.MustRegister(info)
 }
 
-// Reloaded notes that a configuration was published at the time now.
+// Reloaded notes that at the time now the configuration was published, or found to be
+// the running one.
 func (s *Set) Reloaded(now time.Time) {
 	s.reloadOK.Set(1)
 	s.reloadTime.Set(float64(now.UnixMilli()) / 1000)
