@@ -3,19 +3,13 @@ package gateway
 import (
 	"context"
 	"net"
-	"net/http"
 	"net/netip"
-	"sync/atomic"
-	"time"
 
-	"weir/hostabi"
 	"weir/proxy/admin"
 	"weir/proxy/config"
 	"weir/proxy/http1"
 	"weir/proxy/metrics"
-	"weir/proxy/policy"
 	"weir/proxy/sock"
-	"weir/proxy/stream"
 )
 
 // listen opens the listeners; the addresses stay as they are until a restart.
@@ -67,31 +61,6 @@ func listenOn(address string, lc net.ListenConfig) (net.Listener, error) {
 	return lc.Listen(context.Background(), network, address)
 }
 
-// adminServer is the admin listener with what a reload may change.
-type adminServer struct {
-	*admin.Server
-	handler *adminHandler
-	addr    net.Addr
-}
-
-// adminHandler serves with the token of the running generation.
-type adminHandler struct {
-	g       *Gateway
-	current atomic.Pointer[http.Handler]
-}
-
-func (h *adminHandler) use(token string) {
-	n := admin.NewHandler(source{h.g}, h.g.metrics.Registry, token)
-	h.current.Store(&n)
-}
-
-// ServeHTTP answers 500 for a panic; an answer that has begun ends there.
-func (h *adminHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.g.panicked(metrics.InAdmin).Contain(func() { (*h.current.Load()).ServeHTTP(w, r) }) {
-		http.Error(w, errPanicked.Error(), http.StatusInternalServerError)
-	}
-}
-
 // newServer returns a connection loop whose limits are those of the moment.
 func (g *Gateway) newServer(handler func(*http1.Exchange)) *http1.Server {
 	return &http1.Server{
@@ -104,26 +73,3 @@ func (g *Gateway) newServer(handler func(*http1.Exchange)) *http1.Server {
 		Panic: g.panicked(metrics.InRequest).Tell,
 	}
 }
-
-// refuseMalformed answers a request that could not be read, under ids of its own.
-func (g *Gateway) refuseMalformed(x *http1.Exchange, e *http1.Error) {
-	id := stream.NewRequestID(new(http1.Request), false)
-	g.metrics.Fault(hostabi.ProtocolError).Inc()
-	g.faults.Warn(time.Now(), "bad request", "code", string(hostabi.ProtocolError), "peer", x.Conn().RemoteAddr().String(),
-		"status", e.Status, "error", e.Error(), "trace_id", id.TraceID(), "request_id", id.String())
-	contentType, body := malformed(e.Status, e.Error(), id)
-	x.Resp.Set("X-Request-Id", id.String())
-	x.Resp.AddDate(time.Now())
-	_ = x.Respond(e.Status, contentType, body)
-}
-
-// malformed is what a client is told whose request could not be read.
-func malformed(status int, why string, id *stream.RequestID) (contentType string, body []byte) {
-	env := native.Envelope(hostabi.ProtocolError, hostabi.HTTP, hostabi.ToUpstream)
-	return env.ContentType, env.Append(nil, &policy.Values{
-		Code: hostabi.ProtocolError, Message: why, Status: status, Limit: -1, Actual: -1, TraceID: id.TraceID(),
-	})
-}
-
-// native is what applies where no route's policy does.
-var native = (*policy.Policy)(nil).View("")

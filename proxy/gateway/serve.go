@@ -9,8 +9,12 @@ import (
 
 	"weir/hostabi"
 	"weir/proxy/http1"
+	"weir/proxy/policy"
 	"weir/proxy/stream"
 )
+
+// native is what applies where no route's policy does.
+var native = (*policy.Policy)(nil).View("")
 
 // ids are those of the requests under way.
 var ids = sync.Pool{New: func() any { return new(stream.RequestID) }}
