@@ -33,7 +33,7 @@ type code struct {
 	mu   sync.Mutex           // guards the cores' counts
 
 	// Of a module that is run lean (lean.go).
-	known  *memory
+	known  *familiar
 	draft  *rewrite.Draft
 	making sync.Mutex // held while a core is made
 	whole  []byte     // the module to rehearse; guarded by making, as is what follows

@@ -15,62 +15,63 @@ const maxKnown = 16 << 10
 // with them first and is spared compiling the others, which nobody will call. It
 // decides nothing else: a guess that does not suffice is dropped. What one build was
 // seen to miss the next is likely to miss, too, so it is there from the beginning.
-var known = newMemory()
+var known = newFamiliar()
 
-func newMemory() *memory { return &memory{all: rewrite.Prints{}, missed: rewrite.Prints{}} }
+func newFamiliar() *familiar { return &familiar{all: rewrite.Prints{}, missed: rewrite.Prints{}} }
 
-type memory struct {
+// familiar are functions by their prints. Any goroutine may use it.
+type familiar struct {
 	mu     sync.Mutex
 	all    rewrite.Prints
 	missed rewrite.Prints // were not there when they were called: the next build has them
 }
 
 // get returns what is known; nil if nothing is.
-func (m *memory) get() rewrite.Prints {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.all) == 0 {
+func (f *familiar) get() rewrite.Prints {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.all) == 0 {
 		return nil
 	}
-	return maps.Clone(m.all)
+	return maps.Clone(f.all)
 }
 
 // miss remembers the functions that were added to a module, of which it had some.
-func (m *memory) miss(of []uint64, had, has rewrite.Set) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.missed)+len(of) > maxKnown {
-		clear(m.missed)
+func (f *familiar) miss(of []uint64, had, has rewrite.Set) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.missed)+len(of) > maxKnown {
+		clear(f.missed)
 	}
 	for fn, p := range of {
 		if has.Has(uint32(fn)) && !had.Has(uint32(fn)) {
-			m.missed[p] = struct{}{}
+			f.missed[p] = struct{}{}
 		}
 	}
 }
 
 // expect adds to s the functions that look like what others missed.
-func (m *memory) expect(of []uint64, s rewrite.Set) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (f *familiar) expect(of []uint64, s rewrite.Set) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for fn, p := range of {
-		if _, ok := m.missed[p]; ok {
+		if _, ok := f.missed[p]; ok {
 			s.Add(uint32(fn))
 		}
 	}
 }
 
 // add remembers the functions of a module that were called.
-func (m *memory) add(of []uint64, called ...rewrite.Set) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.all)+len(of) > maxKnown {
-		clear(m.all)
+func (f *familiar) add(of []uint64, called ...rewrite.Set) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.all)+len(of) > maxKnown {
+		clear(f.all)
 	}
 	for fn, p := range of {
 		for _, s := range called {
 			if s.Has(uint32(fn)) {
-				m.all[p] = struct{}{}
+				f.all[p] = struct{}{}
 			}
 		}
 	}

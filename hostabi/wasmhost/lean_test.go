@@ -238,7 +238,7 @@ func TestARehearsalIsForAllPoliciesOfAModule(t *testing.T) {
 // A module that was built again is rehearsed with what looks like what the last
 // was seen to call; when that does not suffice, whole.
 func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
-	known := newMemory()
+	known := newFamiliar()
 	build := func(version byte, start ...byte) []byte {
 		g := NewGuest()
 		// Functions that look like no other test's: drop, in a row.
@@ -269,7 +269,7 @@ func TestAModuleLikeTheLastIsRehearsedWithLess(t *testing.T) {
 // What one build missed the next is not asked to miss again: who calls it waits while
 // it is compiled, and those who find no instance meanwhile.
 func TestAModuleLikeTheLastMissesNothingAgain(t *testing.T) {
-	known := newMemory()
+	known := newFamiliar()
 	for version := range int32(3) {
 		g := NewGuest()
 		deep := g.Helper(Sig("", ""), slices.Repeat(Join(I32(version), []byte{0x1A}), 30)...)

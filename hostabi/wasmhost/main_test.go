@@ -44,7 +44,7 @@ func on(engine string, o Options) Options {
 		engine, o.leanFrom = e, 1
 	}
 	o.Engine = engine
-	o.known = newMemory() // what other tests called is none of its business
+	o.known = newFamiliar() // what other tests called is none of its business
 	return o
 }
 

@@ -59,8 +59,8 @@ type Options struct {
 	// may take 10 times as long, and so may the wait for an instance that is free.
 	CallTimeout, InitTimeout time.Duration
 
-	leanFrom int     // bytes of code from which a module is run lean; 0: leanFrom
-	known    *memory // nil: known
+	leanFrom int       // bytes of code from which a module is run lean; 0: leanFrom
+	known    *familiar // nil: known
 }
 
 // Module is a loaded policy: a fixed pool of interchangeable instances.
