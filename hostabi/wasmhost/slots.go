@@ -1,0 +1,56 @@
+package wasmhost
+
+import (
+	"fmt"
+	"time"
+
+	"weir/hostabi"
+)
+
+// take waits for an idle instance, at most as long as a call may take. Messages of
+// open tunnels wait for classify, of which there is a budget: it goes before what
+// requests are many of.
+func (m *Module) take(h hostabi.Hook) (*instance, error) {
+	select {
+	case in := <-m.slots:
+		return m.taken(in)
+	case <-m.done:
+		return nil, errClosed
+	default:
+	}
+	var urgent chan *instance
+	if h == hostabi.Classify {
+		urgent = m.urgent
+	}
+	limit := wall(m.opts.CallTimeout)
+	wait := time.NewTimer(limit)
+	defer wait.Stop()
+	select {
+	case in := <-m.slots:
+		return m.taken(in)
+	case in := <-urgent:
+		return in, nil
+	case <-m.done:
+		return nil, errClosed
+	case <-wait.C:
+		return nil, &LateError{fmt.Sprintf("none of %d instances was free", cap(m.slots)), limit}
+	}
+}
+
+// give makes in idle, or hands it to who waits and goes first.
+func (m *Module) give(in *instance) {
+	select {
+	case m.urgent <- in:
+	default:
+		m.slots <- in
+	}
+}
+
+// taken gives back what Close is waiting for.
+func (m *Module) taken(in *instance) (*instance, error) {
+	if in == nil {
+		m.slots <- nil
+		return nil, errClosed
+	}
+	return in, nil
+}
