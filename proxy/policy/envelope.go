@@ -196,3 +196,52 @@ func jsonMedia(contentType string) (bool, error) {
 	}
 	return m == hostabi.JSONType || m == "text/json" || strings.HasSuffix(m, "+json"), nil
 }
+
+// Envelope returns the envelope for a fault: of a message in direction d, or
+// over HTTP, where d means nothing. It is nil only for Gap without a notice. Nobody
+// waits for the guest: what is asked for again is there for those who come later.
+func (v *View) Envelope(c hostabi.FaultCode, t hostabi.Transport, d hostabi.Direction) *Envelope {
+	i, l := indexOf(c), legOf(t, d)
+	s := &v.envelopes[i*int(numLegs)+int(l)]
+	if s.due(v.policy) {
+		v.policy.beside(func() { s.set(v.resolve(codeAt(i), l)) })
+	}
+	return s.value.Load()
+}
+
+// resolve asks the guest for an envelope. What it answers holds for the
+// generation; after a failure the built-in one stands in for a while.
+func (v *View) resolve(c hostabi.FaultCode, l leg) (*Envelope, int64) {
+	e := builtin(c, l.transport())
+	if !v.asks(hostabi.ErrorHook) || !hasEnvelope(c, l) {
+		return e, 0
+	}
+	var asked *Envelope
+	err := v.policy.patiently(patience, func() (err error) {
+		asked, err = v.policy.envelope(v.route, c, l)
+		return err
+	})
+	if err != nil {
+		return e, nanos(v.policy.now().Add(faultTTL))
+	}
+	return asked, 0
+}
+
+// envelope asks the guest for an envelope and checks it.
+func (p *Policy) envelope(route string, c hostabi.FaultCode, l leg) (*Envelope, error) {
+	in := hostabi.ErrorInput{Route: route, Code: c, Transport: l.transport(), Direction: l.direction()}
+	var out hostabi.ErrorOutput
+	var e *Envelope
+	a, err := p.ask(hostabi.ErrorHook, &in, &out, func() (err error) {
+		e, err = newEnvelope(c, l.transport(), &out, p.shape.Keep, p.template)
+		return err
+	})
+	if err == nil && !a.opinion {
+		e = builtin(c, l.transport())
+	}
+	return e, err
+}
+
+// hasEnvelope tells whether there can be one: a notice of a gap stands between
+// messages only.
+func hasEnvelope(c hostabi.FaultCode, l leg) bool { return c != hostabi.Gap || l != legHTTP }

@@ -99,18 +99,3 @@ func (p *Policy) probeError(try try) error {
 	}
 	return nil
 }
-
-func directionName(d hostabi.Direction) string {
-	if d == hostabi.ToClient {
-		return "to the client"
-	}
-	return "to the upstream"
-}
-
-// String names the leg in messages.
-func (l leg) String() string {
-	if l == legHTTP {
-		return "over HTTP"
-	}
-	return "on a WebSocket " + directionName(l.direction())
-}

@@ -187,3 +187,23 @@ func appendInt(dst []byte, n, least int64) ([]byte, bool) {
 	}
 	return strconv.AppendInt(dst, n, 10), true
 }
+
+// maxTemplates is how many texts are remembered: more than a route has envelopes.
+const maxTemplates = 64
+
+// template compiles text, or finds it compiled.
+func (p *Policy) template(text string) (template, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t, ok := p.templates[text]; ok {
+		return t, nil
+	}
+	t, err := compileTemplate(text, p.shape.Keep)
+	if err == nil {
+		if len(p.templates) == maxTemplates { // the guest never says the same
+			clear(p.templates)
+		}
+		p.templates[text] = t
+	}
+	return t, err
+}
