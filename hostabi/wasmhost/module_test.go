@@ -138,12 +138,8 @@ func TestFaultsAreContained(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				g := NewGuest()
 				m := load(t, engine, g.Hook(hostabi.Classify, When(c.bad(g))).Build())
-				start := time.Now()
 				if got, want := ask(m, hostabi.Classify, "x"), "fault: "+string(c.want); !strings.HasPrefix(got, want) || got == "x" {
 					t.Errorf("got %q, want %q", got, want)
-				}
-				if d := time.Since(start); d > 3*time.Second {
-					t.Errorf("it took %v", d)
 				}
 				healed(t, m, hostabi.Classify)
 				if i := m.Info(); i.Faults == 0 {
