@@ -63,14 +63,15 @@ func hopByHop(key []byte) bool {
 }
 
 // options collects the fields that a Connection field lists beyond those that
-// are hop-by-hop anyway. The zero options is empty.
+// are hop-by-hop anyway. Only tokens name any: has folds case as Unicode does. The
+// zero options is empty.
 type options struct{ b []byte } // names, each followed by a comma
 
 // add takes the options of one Connection line.
 func (o *options) add(line []byte) {
 	for name := range list(line, ',') {
 		name = bytes.TrimSpace(name)
-		if !hopByHop(name) && !foldEqual(name, "close") && !endToEnd(name) {
+		if !hopByHop(name) && !foldEqual(name, "close") && !endToEnd(name) && isToken(name) {
 			o.b = append(append(o.b, name...), ',')
 		}
 	}

@@ -107,6 +107,11 @@ func TestForward(t *testing.T) {
 			out:  out(),
 		},
 		{
+			name: "Connection lists tokens, and no letter that Unicode folds to one of a name's",
+			in:   in("Connection: coo\u212Aie, \u017Fec-websocket-key", "Cookie: a=b", "Sec-WebSocket-Key: k"),
+			out:  out("Cookie: a=b", "Sec-WebSocket-Key: k"),
+		},
+		{
 			name: "TE keeps trailers only, listed in Connection whether it was or not",
 			in:   in("TE: gzip;q=0.5, trailers"),
 			out:  slices.Insert(out(), 7, "Connection: TE", "TE: trailers"),
