@@ -2,10 +2,10 @@ package http1
 
 // Classes of bytes (RFC 9110 §5.6.2, §5.5; RFC 3986).
 const (
-	isToken  = 1 << iota // tchar
-	isValue              // field-vchar, SP, HTAB, obs-text
-	isTarget             // of a request-target: visible ASCII but "#"
-	isHost               // of a registered name
+	tchar    = 1 << iota
+	isValue  // field-vchar, SP, HTAB, obs-text
+	isTarget // of a request-target: visible ASCII but "#"
+	isHost   // of a registered name
 	isHex
 )
 
@@ -13,7 +13,7 @@ var class = func() (t [256]byte) {
 	for c := range 256 {
 		switch {
 		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
-			t[c] |= isToken | isHost
+			t[c] |= tchar | isHost
 		}
 		if c >= 0x21 && c <= 0x7e {
 			t[c] |= isValue | isTarget
@@ -23,7 +23,7 @@ var class = func() (t [256]byte) {
 		}
 	}
 	for _, c := range "!#$%&'*+-.^_`|~" {
-		t[c] |= isToken
+		t[c] |= tchar
 	}
 	for _, c := range "-._~" {
 		t[c] |= isHost
@@ -46,6 +46,9 @@ func all(b []byte, k byte) bool {
 	}
 	return true
 }
+
+// IsToken tells whether b is a token (RFC 9110 §5.6.2).
+func IsToken(b []byte) bool { return len(b) > 0 && all(b, tchar) }
 
 // equalFold compares b with an ASCII lower-case s.
 func equalFold(b []byte, s string) bool {

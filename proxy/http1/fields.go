@@ -30,7 +30,7 @@ func (f *lines) next() (field Field, ok bool, err *Error) {
 		return field, false, &Error{Status: 431, Reason: "more than 128 fields", Line: f.line}
 	}
 	n := 0
-	for n < len(line) && class[line[n]]&isToken != 0 {
+	for n < len(line) && class[line[n]]&tchar != 0 {
 		n++
 	}
 	colon := n

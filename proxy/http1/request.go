@@ -149,7 +149,7 @@ func (r *Request) requestLine(line []byte, i *RequestInfo) *Error {
 		return bad(1, "a request line without a target")
 	}
 	r.Method, line = line[:sp], line[sp+1:]
-	if !all(r.Method, isToken) {
+	if !IsToken(r.Method) {
 		return bad(1, "a method that is not a token")
 	}
 	sp = bytes.IndexByte(line, ' ')

@@ -308,7 +308,7 @@ func (x *Exchange) readHead(maxBytes int) error {
 	switch b, _ := br.Peek(1); {
 	case b[0] == '\r' || b[0] == '\n':
 		return bad(1, "an empty line before the request line")
-	case class[b[0]]&isToken == 0:
+	case class[b[0]]&tchar == 0:
 		return bad(1, "a request that begins with something else than a method")
 	}
 	head, err := ReadHead(br, maxBytes)

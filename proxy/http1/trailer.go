@@ -39,7 +39,7 @@ func checkTrailerNames(list []byte, line int) *Error {
 			item, list = list[:i], list[i+1:]
 		}
 		item = trimOWS(item)
-		if len(item) == 0 || !all(item, isToken) {
+		if !IsToken(item) {
 			return bad(line, "a Trailer that is not a list of field names")
 		}
 		if !allowedInTrailer(item) {

@@ -1,6 +1,10 @@
 package stream
 
-import "bytes"
+import (
+	"bytes"
+
+	"weir/proxy/http1"
+)
 
 // foldEqual compares a field name with a lower-case one.
 func foldEqual(key []byte, lower string) bool {
@@ -71,7 +75,7 @@ type options struct{ b []byte } // names, each followed by a comma
 func (o *options) add(line []byte) {
 	for name := range list(line, ',') {
 		name = bytes.TrimSpace(name)
-		if !hopByHop(name) && !foldEqual(name, "close") && !endToEnd(name) && isToken(name) {
+		if !hopByHop(name) && !foldEqual(name, "close") && !endToEnd(name) && http1.IsToken(name) {
 			o.b = append(append(o.b, name...), ',')
 		}
 	}
@@ -95,24 +99,9 @@ func (o *options) has(key []byte) bool {
 	return false
 }
 
-// isToken tells whether b is a token (RFC 9110 §5.6.2), which needs no quotes.
-func isToken(b []byte) bool {
-	for _, c := range b {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case bytes.IndexByte(tokenMarks, c) >= 0:
-		default:
-			return false
-		}
-	}
-	return len(b) > 0
-}
-
-var tokenMarks = []byte("!#$%&'*+-.^_`|~")
-
 // appendValue appends b as a token, or as a quoted string when it is none.
 func appendValue(dst, b []byte) []byte {
-	if isToken(b) {
+	if http1.IsToken(b) {
 		return append(dst, b...)
 	}
 	dst = append(dst, '"')
