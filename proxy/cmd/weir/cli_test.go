@@ -82,10 +82,12 @@ func TestWithoutACommandHelpIsShown(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	status, out, _ := weir(t, "version", "-c", "/nowhere")
-	lines := strings.Split(out, "\n")
-	if status != exitOK || len(lines) != 4 || lines[0] != "weir v1.2.3" || !strings.HasPrefix(lines[1], "go   go1.") || lines[2] != "abi  1.0" {
-		t.Errorf("status %d, %q", status, out)
+	for _, named := range []string{"version", "--version"} {
+		status, out, _ := weir(t, named, "-c", "/nowhere")
+		lines := strings.Split(out, "\n")
+		if status != exitOK || len(lines) != 4 || lines[0] != "weir v1.2.3" || !strings.HasPrefix(lines[1], "go   go1.") || lines[2] != "abi  1.0" {
+			t.Errorf("weir %s: status %d, %q", named, status, out)
+		}
 	}
 }
 
@@ -108,6 +110,7 @@ func TestWhatCannotBeWrittenIsNoUsageError(t *testing.T) {
 	f("weir validate", "validate", "-c", path)
 	f("weir")
 	f("weir", "--help")
+	f("weir", "--version")
 	f("weir run", "run", "--help")
 	f("weir help", "help", "run")
 }

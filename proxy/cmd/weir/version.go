@@ -22,8 +22,13 @@ built for any minor version of the same major.`,
   abi  1.0`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return c.print(fmt.Sprintf("weir %s\ngo   %s %s/%s\nabi  %d.%d\n",
-				c.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hostabi.Major, hostabi.Minor))
+			return c.print(c.versions())
 		},
 	}
+}
+
+// versions is what weir version prints, and weir --version.
+func (c *cli) versions() string {
+	return fmt.Sprintf("weir %s\ngo   %s %s/%s\nabi  %d.%d\n",
+		c.version, runtime.Version(), runtime.GOOS, runtime.GOARCH, hostabi.Major, hostabi.Minor)
 }
