@@ -206,7 +206,7 @@ func TestRefusalsDoNotPutOffAnEnd(t *testing.T) {
 // So does what comes slowly: messages that a peer had sent before it was told of the close
 // may be under way for long. Who says nothing more has no more than closeTimeout.
 func TestACloseHandshakeWaitsForWhatComesSlowly(t *testing.T) {
-	const messages = 12 // one each second
+	const messages = 12 // one each 1.1 s: none just when Weir looks, which takes it for one that waits
 	run := func(upstream, answers bool) {
 		inTunnel(t, func(r *rig) {
 			late, closes := r.c, r.u
@@ -218,7 +218,7 @@ func TestACloseHandshakeWaitsForWhatComesSlowly(t *testing.T) {
 				t.Fatalf("the %s: %v, %v", late.name, g, err)
 			}
 			for i := range messages {
-				sleep(1000)
+				sleep(1100)
 				m := event("late", i, 1000)
 				late.send(m)
 				if g, err := closes.next(); err != nil || g.payload != m {
