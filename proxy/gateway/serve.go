@@ -140,18 +140,12 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *str
 		return nil, nil
 	}
 	all := slices.Contains(names, "*")
-	hops := make(map[string]bool)
-	for _, name := range tokens(x.Req.Values("connection")) {
-		hops[strings.ToLower(name)] = true
-	}
-	for _, name := range rewritten {
-		delete(hops, name)
-	}
+	listed := stream.Listed(&x.Req)
 	for _, field := range x.Req.Fields() {
 		n := strings.ToLower(string(field.Name))
 		switch {
 		case all || slices.Contains(names, n):
-			if !hops[n] {
+			if !listed[n] {
 				fields = append(fields, hostabi.Header{Name: n, Value: string(field.Value)})
 			}
 		case strings.Contains(n, "_") && slices.Contains(names, strings.ReplaceAll(n, "_", "-")):
@@ -160,9 +154,6 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *str
 	}
 	return fields, nil
 }
-
-// rewritten are fields that Weir writes for the upstream though Connection lists them.
-var rewritten = []string{"host", "te", "upgrade"}
 
 func queryOf(target []byte) string {
 	_, query, _ := strings.Cut(string(target), "?")

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"strings"
 
 	"weir/proxy/http1"
 )
@@ -79,6 +80,22 @@ func (o *options) add(line []byte) {
 			o.b = append(append(o.b, name...), ',')
 		}
 	}
+}
+
+// Listed returns the fields, in lower case, that the Connection of r takes away from
+// the upstream: not those that it has from Weir then, nor those that it never has.
+func Listed(r *http1.Request) map[string]bool {
+	var o options
+	for _, line := range r.Values("connection") {
+		o.add(line)
+	}
+	names := make(map[string]bool)
+	for name := range bytes.SplitSeq(o.b, comma) {
+		if !foldPrefix(name, "x-forwarded-") && !foldEqual(name, "forwarded") && !foldEqual(name, "x-request-id") && !foldEqual(name, "traceparent") {
+			names[strings.ToLower(string(name))] = true
+		}
+	}
+	return names
 }
 
 // endToEnd tells the fields that Connection cannot list away: without them the
