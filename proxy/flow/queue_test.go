@@ -209,22 +209,38 @@ func (s *script) same() {
 // memory holds what the queue has in blocks to what it says, and to its bound.
 func (s *script) memory() {
 	held, used, pieces := 0, 0, 0
+	old := 0 // superseded states
 	for _, c := range s.q.chains {
-		live := 0
+		live, before := 0, old
 		for _, b := range c.blocks {
 			held += len(b.mem)
+			inBlock := old
 			for i := b.first; i < b.n; i++ {
 				if r := b.record(i); r.flags&dead == 0 {
+					if r.flags&superseded != 0 {
+						if old++; b.number(i) < c.stale {
+							s.fatalf("message %d is superseded, and none before %d was to be", b.number(i), c.stale)
+						}
+					}
 					if r.flags&unfinished != 0 {
 						pieces++
 					}
 					live += int(r.end) - b.start(i) + recordSize
 				}
 			}
+			if old-inBlock != b.superseded {
+				s.fatalf("a block has %d superseded states, counted as %d", old-inBlock, b.superseded)
+			}
+		}
+		if old-before != c.superseded {
+			s.fatalf("%d states of rank %d are superseded, counted as %d", old-before, c.rank, c.superseded)
 		}
 		if used += live; live != c.live {
 			s.fatalf("%d bytes alive of rank %d, want %d", c.live, c.rank, live)
 		}
+	}
+	if old != s.q.superseded {
+		s.fatalf("%d states are superseded, counted as %d", old, s.q.superseded)
 	}
 	if most := bound(used, len(s.q.chains)); held != s.q.held || held > most || int64(used-pieces*recordSize) > s.budget.Used() {
 		s.fatalf("%d bytes of blocks, counted as %d, for %d alive, %d reserved; at most %d", held, s.q.held, used, s.budget.Used(), most)
