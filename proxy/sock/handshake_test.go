@@ -3,8 +3,10 @@ package sock
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -254,4 +256,96 @@ func TestAHandshakeThatWaitsForAPlaceEnds(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it waits on")
 	}
+}
+
+// Nor for who sends more behind the first ClientHello, which without an answer can be
+// nothing, and leaves then.
+func TestNothingIsComputedForWhoHasLeftBehindMore(t *testing.T) {
+	own, _ := nettest.Certificate()
+	for _, linger := range []int{-1, 0} { // with FIN, with RST
+		for _, kind := range []byte{recordTypeChange, 21, 23} {
+			x, y := nettest.Pair(t)
+			server := Server(y, &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+				t.Errorf("a certificate is asked for, before a record of type %d", kind)
+				return &own[0], nil
+			}})
+			_ = tls.Client(trailing{deaf{x}, []byte{kind, 3, 3, 0, 1, 1}}, &tls.Config{InsecureSkipVerify: true}).Handshake() //nolint:gosec // a test's own
+			if err := errors.Join(x.SetLinger(linger), x.Close()); err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Handshake(t.Context()); err == nil {
+				t.Error("it has succeeded")
+			}
+		}
+	}
+}
+
+// trailing is a connection on which something stands right behind what is written.
+type trailing struct {
+	deaf
+	behind []byte
+}
+
+func (c trailing) Write(p []byte) (int, error) {
+	n, err := c.deaf.Write(append(slices.Clip(p), c.behind...))
+	return min(n, len(p)), err
+}
+
+// A client that has said all, and has ended its side, is answered, though the last of its
+// handshake came with that: with a ticket, without one, and behind a retry.
+func TestAHandshakeOfWhoHasEndedItsSide(t *testing.T) {
+	own, _ := nettest.Certificate()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		tickets := tls.NewLRUClientSessionCache(1)
+		cfg := &tls.Config{Certificates: own}
+		for i, curve := range []tls.CurveID{tls.X25519, tls.X25519, tls.CurveP521} {
+			x, y := nettest.Pair(t)
+			if cfg.CurvePreferences = []tls.CurveID{curve}; i == 2 {
+				tickets = nil
+			}
+			held := &last{together: together{Conn: x}, tls13: version == tls.VersionTLS13}
+			client := tls.Client(held, &tls.Config{InsecureSkipVerify: true, MaxVersion: version, ClientSessionCache: tickets, ServerName: "a"}) //nolint:gosec // a test's own
+			server := Server(y, cfg)
+			done := make(chan error, 1)
+			go func() {
+				var p [9]byte
+				n, err := io.ReadFull(server, p[:])
+				if err == nil {
+					_, err = server.Write(p[:n])
+				}
+				done <- err
+			}()
+			if err := client.Handshake(); err != nil {
+				t.Fatal(err)
+			}
+			if resumed := client.ConnectionState().DidResume; resumed != (i == 1) {
+				t.Errorf("%s: resumed %t, the handshake %d", tls.VersionName(version), resumed, i)
+			}
+			held.hold = true
+			_, _ = client.Write([]byte("a request"))
+			_, _ = x.Write(held.held)
+			if err := x.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			p := make([]byte, 9)
+			if _, err := io.ReadFull(client, p); err != nil || string(p) != "a request" {
+				t.Errorf("%s: %q, %v", tls.VersionName(version), p, err)
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// last is a connection on which the last that a handshake says is held, where nothing is
+// waited for behind it.
+type last struct {
+	together
+	tls13 bool
+}
+
+func (l *last) Write(p []byte) (int, error) {
+	l.hold = l.hold || p[0] == 23 || p[0] == recordTypeChange && !l.tls13
+	return l.together.Write(p)
 }

@@ -56,6 +56,7 @@ type secure struct {
 	due       atomic.Pointer[time.Time] // when a handshake is to end; nil: at no time to come
 	server    bool                      // the peer is a client
 	computes  bool                      // its handshake has one of the places to compute at
+	answered  bool                      // it has written
 	heard     int                       // bytes from TCP since the handshake, or plaintext, came last
 	fin       bool                      // TCP has ended, and no closure alert came before; until unblock
 	dry       bool                      // exhausted asks: nothing more comes from TCP
@@ -151,21 +152,24 @@ func (s *secure) compute() error {
 		computing <- struct{}{}
 	}
 	s.computes = true
-	if s.records.head[0] != recordTypeHandshake { // what follows may be the last of it
-		return nil
-	}
 	left := error(syscall.EAGAIN) // where nobody can look
 	_ = s.ctl(func(d uintptr) { left = fd.Peek(d) })
-	switch left {
-	case syscall.EAGAIN:
+	kind := s.records.head[0]
+	switch {
+	case left == syscall.EAGAIN:
 		return nil
-	case io.EOF:
-		return io.ErrUnexpectedEOF // crypto/tls takes io.EOF for an error behind what it looks for
+	case left != io.EOF:
+		return left
+	case s.answered && kind != recordTypeChange && kind != recordTypeHandshake: // all that it has to say may be here
+		return nil
 	}
-	return left
+	return io.ErrUnexpectedEOF // crypto/tls takes io.EOF for an error behind what it looks for
 }
 
-const recordTypeHandshake = 22 // RFC 8446 §5.1
+const ( // RFC 8446 §5.1
+	recordTypeChange    = 20
+	recordTypeHandshake = 22
+)
 
 // pause gives the place back.
 func (s *secure) pause() {
@@ -383,6 +387,7 @@ func (b *beneath) Read(p []byte) (int, error) {
 
 func (b *beneath) Write(p []byte) (int, error) {
 	if !b.shaken.Load() {
+		b.answered = true
 		(*secure)(b).pause()
 		return b.tcp.Write(p)
 	}
