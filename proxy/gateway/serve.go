@@ -148,12 +148,15 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *str
 			if !listed[n] {
 				fields = append(fields, hostabi.Header{Name: n, Value: string(field.Value)})
 			}
-		case strings.Contains(n, "_") && slices.Contains(names, strings.ReplaceAll(n, "_", "-")):
+		case slices.ContainsFunc(names, func(name string) bool { return len(name) == len(n) && dashed(name) == dashed(n) }):
 			return nil, &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("%s, which some take for a header that the policy looks at", field.Name)}
 		}
 	}
 	return fields, nil
 }
+
+// dashed is a header's name with dashes alone.
+func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
 func queryOf(target []byte) string {
 	_, query, _ := strings.Cut(string(target), "?")

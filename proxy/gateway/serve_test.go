@@ -257,6 +257,7 @@ rules = [
   { deny = true, header = "x-debug" },
   { deny = true, header = "upgrade", equals = "h2c" },
   { deny = true, header = "x-kind" },
+  { deny = true, header = "x_level" },
   { deny = true, header = "sec-websocket-protocol" },
   { deny = true, header = "content-length" },
   { deny = true, header = "x-request-id", equals = "other" },
@@ -269,6 +270,8 @@ rules = [
 		"X-Token: 1\r\nx_other: 1":                                                      "200",
 		"X-Token: 1\r\nX-Debug: 1":                                                      "403",
 		"X-Token: 1\r\nX-Debug: 1\r\nConnection: X-Debug":                               "200", // it goes no further
+		"X-Token: 1\r\nX-Level: 1":                                                      "400",
+		"X-Token: 1\r\nX_Level: 1":                                                      "403",
 		"X-Token: 1\r\nX_Debug: 1":                                                      "400",
 		"X_token: 1":                                                                    "400",
 		"X-Token: 1\r\nConnection: keep-alive, x-tOKEN":                                 "403",
