@@ -144,10 +144,10 @@ func (h *handshake) begin(conn *clientConn, up *upstream.Exchange) bool {
 // no extension, and a subprotocol only if the client offered it. A 101 has no
 // body (RFC 9110 §15.2): bytes of one would be taken for frames.
 func checkUpgrade(resp *http1.Response, info *http1.ResponseInfo, key string, offered []string) error {
-	if to := resp.Values("upgrade"); len(to) != 1 || !strings.EqualFold(string(to[0]), "websocket") {
+	if to := resp.Values("upgrade"); len(to) != 1 || !http1.EqualFold(to[0], "websocket") {
 		return fmt.Errorf("its Upgrade is %q, must be websocket (RFC 6455 §4.1)", to)
 	}
-	if options := tokens(resp.Values("connection")); !slices.ContainsFunc(options, func(o string) bool { return strings.EqualFold(o, "upgrade") }) {
+	if options := tokens(resp.Values("connection")); !slices.ContainsFunc(options, func(o string) bool { return http1.EqualFold([]byte(o), "upgrade") }) {
 		return fmt.Errorf("its Connection is %q, must have Upgrade (RFC 6455 §4.1)", options)
 	}
 	if info.Chunked || info.ContentLength > 0 {
@@ -176,7 +176,7 @@ func acceptKey(key string) string {
 func tokens(fields [][]byte) (list []string) {
 	for _, f := range fields {
 		for t := range bytes.SplitSeq(f, []byte{','}) {
-			if t = bytes.TrimSpace(t); len(t) > 0 {
+			if t = http1.TrimOWS(t); len(t) > 0 {
 				list = append(list, string(t))
 			}
 		}

@@ -48,6 +48,10 @@ func TestCheckUpgrade(t *testing.T) {
 	f(fine+"Sec-WebSocket-Extensions:\r\nSec-WebSocket-Extensions: permessage-deflate\r\n", "were not offered")
 	f(fine+"Sec-WebSocket-Protocol: secret\r\n", "was not offered")
 	f(fine+"Sec-WebSocket-Protocol: chat, other\r\n", "was not offered")
+	// A letter that Unicode folds, and white space that only Unicode knows, are other bytes.
+	f(strings.Replace(fine, "WebSocket\r\n", "web\u017focket\r\n", 1), "Upgrade is")
+	f(strings.Replace(fine, ", Upgrade\r\n", ", Upgrade\u00a0\r\n", 1), "Connection is")
+	f(fine+"Sec-WebSocket-Protocol: chat\u0085\r\n", "was not offered")
 	f(fine+"Content-Length: 5\r\n", "announces a body")
 	f(fine+"Transfer-Encoding: chunked\r\n", "announces a body")
 }

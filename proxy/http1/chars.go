@@ -50,8 +50,8 @@ func all(b []byte, k byte) bool {
 // IsToken tells whether b is a token (RFC 9110 §5.6.2).
 func IsToken(b []byte) bool { return len(b) > 0 && all(b, tchar) }
 
-// equalFold compares b with an ASCII lower-case s.
-func equalFold(b []byte, s string) bool {
+// EqualFold compares b with an ASCII lower-case s.
+func EqualFold(b []byte, s string) bool {
 	if len(b) != len(s) {
 		return false
 	}
@@ -66,8 +66,8 @@ func equalFold(b []byte, s string) bool {
 	return true
 }
 
-// trimOWS cuts optional whitespace from both ends (RFC 9110 §5.6.3).
-func trimOWS(b []byte) []byte {
+// TrimOWS cuts optional whitespace from both ends (RFC 9110 §5.6.3).
+func TrimOWS(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
 		b = b[1:]
 	}

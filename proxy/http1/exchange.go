@@ -225,13 +225,13 @@ func (x *Exchange) appendConnection(b []byte, status int) []byte {
 func (x *Exchange) ours(name []byte) bool {
 	switch len(name) {
 	case len("trailer"):
-		return !x.chunked && equalFold(name, "trailer")
+		return !x.chunked && EqualFold(name, "trailer")
 	case len("connection"): // and keep-alive
-		return equalFold(name, "keep-alive") || equalFold(name, "connection")
+		return EqualFold(name, "keep-alive") || EqualFold(name, "connection")
 	case len("content-length"):
-		return equalFold(name, "content-length")
+		return EqualFold(name, "content-length")
 	case len("transfer-encoding"):
-		return equalFold(name, "transfer-encoding")
+		return EqualFold(name, "transfer-encoding")
 	}
 	return false
 }

@@ -54,7 +54,7 @@ func (f *lines) next() (field Field, ok bool, err *Error) {
 			return field, false, bad(f.line, "a control character in a field")
 		}
 	}
-	return Field{line[:n], trimOWS(value)}, true, nil
+	return Field{line[:n], TrimOWS(value)}, true, nil
 }
 
 // afterName says what is wrong with a line that has rest, which begins with white
@@ -64,7 +64,7 @@ func afterName(rest []byte) string {
 	switch {
 	case colon < 0:
 		return "a field without a colon"
-	case len(trimOWS(rest[:colon])) > 0:
+	case len(TrimOWS(rest[:colon])) > 0:
 		return "white space within the name of a field"
 	}
 	return "white space before the colon of a field"
@@ -102,13 +102,13 @@ func (m *framing) field(f Field, line int) *Error {
 	name, value := f.Name, f.Value
 	switch len(name) {
 	case len("upgrade"):
-		if equalFold(name, "upgrade") {
+		if EqualFold(name, "upgrade") {
 			m.upgradesWS = m.upgradesWS || hasToken(value, "websocket")
-		} else if equalFold(name, "trailer") {
+		} else if EqualFold(name, "trailer") {
 			return checkTrailerNames(value, line)
 		}
 	case len("connection"):
-		if equalFold(name, "connection") {
+		if EqualFold(name, "connection") {
 			m.close = m.close || hasToken(value, "close")
 			m.keepAlive = m.keepAlive || hasToken(value, "keep-alive")
 			m.upgrade = m.upgrade || hasToken(value, "upgrade")
@@ -117,17 +117,17 @@ func (m *framing) field(f Field, line int) *Error {
 			}
 		}
 	case len("content-length"):
-		if equalFold(name, "content-length") {
+		if EqualFold(name, "content-length") {
 			return m.setLength(value, line)
 		}
-		if equalFold(name, "content_length") {
+		if EqualFold(name, "content_length") {
 			return bad(line, "Content_Length, which some take for Content-Length")
 		}
 	case len("transfer-encoding"):
-		if equalFold(name, "transfer-encoding") {
+		if EqualFold(name, "transfer-encoding") {
 			return m.setCoding(value, line)
 		}
-		if equalFold(name, "transfer_encoding") {
+		if EqualFold(name, "transfer_encoding") {
 			return bad(line, "Transfer_Encoding, which some take for Transfer-Encoding")
 		}
 	}
@@ -156,7 +156,7 @@ func (m *framing) setCoding(value []byte, line int) *Error {
 	if m.hasLength {
 		return bad(line, "Transfer-Encoding together with Content-Length")
 	}
-	if !equalFold(value, "chunked") {
+	if !EqualFold(value, "chunked") {
 		return bad(line, "a Transfer-Encoding other than chunked")
 	}
 	m.chunked = true
@@ -188,7 +188,7 @@ func hasToken(list []byte, token string) bool {
 		} else {
 			item, list = list[:i], list[i+1:]
 		}
-		if equalFold(trimOWS(item), token) {
+		if EqualFold(TrimOWS(item), token) {
 			return true
 		}
 	}

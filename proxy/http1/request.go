@@ -74,7 +74,7 @@ func (r *Request) parse(head []byte, i *RequestInfo) *Error {
 		r.fields = append(r.fields, field)
 		switch len(field.Name) {
 		case len("host"):
-			if !equalFold(field.Name, "host") {
+			if !EqualFold(field.Name, "host") {
 				break
 			}
 			if host >= 0 {
@@ -89,10 +89,10 @@ func (r *Request) parse(head []byte, i *RequestInfo) *Error {
 				r.Host = value
 			}
 		case len("expect"):
-			if !equalFold(field.Name, "expect") {
+			if !EqualFold(field.Name, "expect") {
 				break
 			}
-			if !equalFold(field.Value, "100-continue") {
+			if !EqualFold(field.Value, "100-continue") {
 				return &Error{Status: 417, Reason: "an expectation other than 100-continue", Line: f.line}
 			}
 			i.Expect100 = true

@@ -56,7 +56,7 @@ func (r *Response) parse(head, method []byte, i *ResponseInfo) *Error {
 		if !ok {
 			break
 		}
-		if equalFold(field.Name, "trailer") && checkTrailerNames(field.Value, f.line) != nil {
+		if EqualFold(field.Name, "trailer") && checkTrailerNames(field.Value, f.line) != nil {
 			continue // what it tells ahead goes (appendTrailer)
 		}
 		r.fields = append(r.fields, field)
@@ -116,6 +116,6 @@ func (r *Response) statusLine(line []byte) (http10 bool, err *Error) {
 	if !all(reason, isValue) {
 		return false, bad(1, "a control character in the reason")
 	}
-	r.Reason = trimOWS(reason)
+	r.Reason = TrimOWS(reason)
 	return line[7] == '0', nil
 }

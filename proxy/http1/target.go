@@ -25,7 +25,7 @@ func (r *Request) checkTarget(i *RequestInfo) *Error {
 		return nil
 	}
 	n := bytes.Index(target, []byte("://"))
-	if n < 0 || !equalFold(target[:n], "http") && !equalFold(target[:n], "https") {
+	if n < 0 || !EqualFold(target[:n], "http") && !EqualFold(target[:n], "https") {
 		return bad(1, "a request target that is neither a path nor an http URI")
 	}
 	rest := target[n+len("://"):]

@@ -17,12 +17,12 @@ var notInTrailersPrefix = []string{"forwarded", "x-forwarded", "x-real-ip"}
 
 func allowedInTrailer(name []byte) bool {
 	for _, s := range notInTrailers {
-		if equalFold(name, s) {
+		if EqualFold(name, s) {
 			return false
 		}
 	}
 	for _, s := range notInTrailersPrefix {
-		if len(name) >= len(s) && equalFold(bytes.ReplaceAll(name[:len(s)], []byte{'_'}, []byte{'-'}), s) {
+		if len(name) >= len(s) && EqualFold(bytes.ReplaceAll(name[:len(s)], []byte{'_'}, []byte{'-'}), s) {
 			return false
 		}
 	}
@@ -38,7 +38,7 @@ func checkTrailerNames(list []byte, line int) *Error {
 		} else {
 			item, list = list[:i], list[i+1:]
 		}
-		item = trimOWS(item)
+		item = TrimOWS(item)
 		if !IsToken(item) {
 			return bad(line, "a Trailer that is not a list of field names")
 		}

@@ -103,8 +103,8 @@ func forwarded(h *http1.Request) (nodes [][]byte) {
 			node := unknown // an element need not have a for=
 			for pair := range list(element, ';') {
 				name, value, _ := bytes.Cut(pair, equals)
-				if foldEqual(bytes.TrimSpace(name), "for") {
-					node = bytes.Trim(bytes.TrimSpace(value), `"`)
+				if foldEqual(http1.TrimOWS(name), "for") {
+					node = bytes.Trim(http1.TrimOWS(value), `"`)
 				}
 			}
 			nodes = append(nodes, node)
@@ -162,7 +162,7 @@ func (q *quoting) take(c byte) {
 // nodeAddr reads the address of a node as RFC 7239 §6 and X-Forwarded-For write
 // it: bare, with a port, IPv6 in brackets.
 func nodeAddr(b []byte) (netip.Addr, bool) {
-	s := string(bytes.TrimSpace(b))
+	s := string(http1.TrimOWS(b))
 	if addr, err := netip.ParseAddr(s); err == nil {
 		return addr.Unmap().WithZone(""), true
 	}

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"net/netip"
 	"strconv"
 
@@ -280,7 +279,7 @@ func appendComma(dst []byte) []byte {
 // hasTrailers tells whether a TE line says that trailers are welcome.
 func hasTrailers(line []byte) bool {
 	for coding := range list(line, ',') {
-		if foldEqual(bytes.TrimSpace(coding), "trailers") {
+		if foldEqual(http1.TrimOWS(coding), "trailers") {
 			return true
 		}
 	}

@@ -98,8 +98,8 @@ func (c *conn) open(now time.Time, again bool) bool {
 // meets its end, and idleExpiry at most. Node's servers say 5 s.
 func keepFor(resp *http1.Response) time.Duration {
 	for part := range bytes.SplitSeq(resp.Get("keep-alive"), []byte{','}) {
-		name, value, _ := bytes.Cut(bytes.TrimSpace(part), []byte{'='})
-		if !bytes.EqualFold(name, []byte("timeout")) {
+		name, value, _ := bytes.Cut(http1.TrimOWS(part), []byte{'='})
+		if !http1.EqualFold(name, "timeout") {
 			continue
 		}
 		if seconds, err := strconv.ParseUint(string(bytes.Trim(value, `"`)), 10, 16); err == nil {
