@@ -9,8 +9,8 @@ import (
 
 // ReadHead waits until br holds a whole head and returns it without consuming
 // it. br should be larger than max bytes; a longer head is an *Error of status
-// 431. io.EOF: the peer closed before the first byte; io.ErrUnexpectedEOF:
-// after it.
+// 431, or 414 when its first line is. io.EOF: the peer closed before the first byte;
+// io.ErrUnexpectedEOF: after it.
 func ReadHead(br *bufio.Reader, max int) (head []byte, err error) {
 	max = min(max, br.Size())
 	scanned := 0
@@ -18,6 +18,9 @@ func ReadHead(br *bufio.Reader, max int) (head []byte, err error) {
 		buf, _ := br.Peek(br.Buffered())
 		n := headEnd(buf, scanned)
 		if n > max || n == 0 && len(buf) >= max {
+			if bytes.IndexByte(buf[:max], '\n') < 0 { // RFC 9112 §3
+				return nil, &Error{Status: 414, Reason: "a first line longer than " + strconv.Itoa(max) + " bytes"}
+			}
 			return nil, &Error{Status: 431, Reason: "a head longer than " + strconv.Itoa(max) + " bytes"}
 		}
 		if n > 0 {

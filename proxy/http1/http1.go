@@ -6,7 +6,7 @@ import "fmt"
 
 // Error says why a message head or a body was refused.
 type Error struct {
-	Status int    // the HTTP status to answer with: 400, 408, 417, 431, 501 or 505
+	Status int    // the HTTP status to answer with: 400, 408, 414, 417, 431, 501 or 505
 	Reason string // measured, allowed; never bytes of the peer
 	Line   int    // of the head, the first line being 1; 0: not in the head
 }

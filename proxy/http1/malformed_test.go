@@ -129,7 +129,9 @@ func TestHeadBounds(t *testing.T) {
 	}
 	f("GET / HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", 9000)+"\r\n\r\n", 431)
 	f("GET / HTTP/1.1\r\nHost: a\r\n"+strings.Repeat("X: y\r\n", 128)+"\r\n", 431)
-	f("GET /"+strings.Repeat("x", 9000), 431)
+	f("GET /"+strings.Repeat("x", 9000), 414) // RFC 9112 §3
+	f("GET /"+strings.Repeat("x", 9000)+" HTTP/1.1\r\nHost: a\r\n\r\n", 414)
+	f("GET /"+strings.Repeat("x", 8000)+" HTTP/1.1\r\nHost: a\r\nX: "+strings.Repeat("x", 9000), 431)
 	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: "+strings.Repeat("x", 5000)+"\r\n\r\n", 431)
 	f("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"+strings.Repeat("X: y\r\n", 129)+"\r\n", 431)
 	f("GET / HTTP/1.1\r\nHost: a\r\nConnection: a\r\nConnection: "+strings.Repeat("b,", 127)+"c\r\n\r\n", 431)
