@@ -75,7 +75,7 @@ type options struct{ b []byte } // names, each followed by a comma
 // add takes the options of one Connection line.
 func (o *options) add(line []byte) {
 	for name := range list(line, ',') {
-		name = bytes.TrimSpace(name)
+		name = http1.TrimOWS(name)
 		if !hopByHop(name) && !foldEqual(name, "close") && !endToEnd(name) && http1.IsToken(name) {
 			o.b = append(append(o.b, name...), ',')
 		}
