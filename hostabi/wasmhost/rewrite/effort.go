@@ -87,14 +87,16 @@ type nesting struct {
 	height   int // of the operand stack, exact in valid code wherever control comes
 	floor    int // what the innermost block that is open leaves alone of it
 	heights  int // where basic blocks begin, added up
+	behind   int // bytes of code since the last check, by the longest way here
 }
 
 // opened is a block that is open, or the function itself. It is small, since half a
 // million may be.
 type opened struct {
 	op              byte
-	params, results uint8 // at most maxSignature
-	floor           int32 // of the block around it
+	params, results uint8  // at most maxSignature
+	behind          uint16 // at most stride: of what branches to its end, or around it
+	floor           int32  // of the block around it
 }
 
 func (n *nesting) reset(t wasm.Signature) {
@@ -103,7 +105,7 @@ func (n *nesting) reset(t wasm.Signature) {
 }
 
 func (n *nesting) push(op byte, t wasm.Signature) {
-	n.open = append(n.open, opened{op, uint8(len(t.Params)), uint8(len(t.Results)), int32(n.floor)})
+	n.open = append(n.open, opened{op: op, params: uint8(len(t.Params)), results: uint8(len(t.Results)), floor: int32(n.floor)})
 }
 
 // split begins a basic block.
@@ -115,8 +117,21 @@ func (n *nesting) split() {
 // shift makes the operand stack higher, or lower.
 func (n *nesting) shift(by int) { n.height = max(n.height+by, n.floor) }
 
+// pass counts bytes of code. Above stride it is all the same how many.
+func (n *nesting) pass(size int) { n.behind = min(n.behind+size, stride) }
+
+// jump is where control may go to the end of a block, by its label. At the beginning
+// of a loop there is a check.
+func (n *nesting) jump(label uint32) {
+	if label < uint32(len(n.open)) {
+		if b := &n.open[len(n.open)-1-int(label)]; b.op != wasm.OpLoop {
+			b.behind = max(b.behind, uint16(n.behind))
+		}
+	}
+}
+
 // part is where control does not go on to the next instruction.
-func (n *nesting) part() { n.height = n.floor }
+func (n *nesting) part() { n.height, n.behind = n.floor, 0 }
 
 func (n *nesting) enter(op byte, t wasm.Signature) {
 	n.split()
@@ -127,11 +142,17 @@ func (n *nesting) enter(op byte, t wasm.Signature) {
 		n.deep = max(n.deep, n.loops)
 		n.passed = max(n.passed, len(t.Params))
 	}
+	if op == wasm.OpIf {
+		n.jump(0)
+	}
 }
 
 func (n *nesting) otherwise() {
 	if last := len(n.open) - 1; last >= 0 {
 		n.height = n.floor + int(n.open[last].params)
+		around := n.open[last].behind
+		n.jump(0)
+		n.behind = int(around)
 	}
 	n.split()
 }
@@ -143,6 +164,7 @@ func (n *nesting) leave() {
 			n.loops--
 		}
 		n.open = n.open[:last]
+		n.behind = max(n.behind, int(b.behind))
 		n.height, n.floor = n.floor+int(b.results), int(b.floor)
 		n.heights += n.height // no block more: entering it counted
 	}

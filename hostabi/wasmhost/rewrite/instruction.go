@@ -83,16 +83,16 @@ func (c *copier) plain(op byte, r *reader) {
 	case op == 0x01 || op == 0x1A || op == 0x1B:
 	case op == wasm.OpBr || op == wasm.OpBrIf:
 		c.nesting.split()
-		r.u32()
+		c.nesting.jump(r.u32())
 		if op == wasm.OpBr {
 			c.nesting.part()
 		}
 	case op == wasm.OpBrTable:
 		for range r.count() {
 			c.nesting.split()
-			r.u32()
+			c.nesting.jump(r.u32())
 		}
-		r.u32()
+		c.nesting.jump(r.u32())
 		c.nesting.part()
 	case op == wasm.OpCallIndirect:
 		c.nesting.calls++

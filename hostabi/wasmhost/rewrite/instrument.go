@@ -9,7 +9,7 @@ import (
 
 // A rewritten module counts down a global of its own as it runs, at the entry
 // of every function, at every turn of a loop, and at least every stride bytes
-// of straight code; bulk instructions pay for the bytes they move. At zero it
+// of code, whichever way control takes; bulk instructions pay for the bytes they move. At zero it
 // calls the host's checkpoint, which ends it when its time is up and
 // otherwise gives it the next ticks. So a guest is never more than ticks × stride
 // bytes of code, well under a millisecond, past its time, returns to Go often
@@ -316,15 +316,17 @@ func (c *copier) function(r *reader, t wasm.Signature) error {
 	// The check at the entry may wait until control can leave the straight line;
 	// code of a Go guest comes to a loop before that, whose check serves for both.
 	due := 1 + int32(locals>>localShift)
-	checked := r.off
 	for r.more() {
-		if r.off-checked >= stride || due > 0 && leaves(r.b[r.off]) {
+		if c.nesting.behind >= stride || due > 0 && leaves(r.b[r.off]) {
 			c.tick(max(due, 1))
-			checked, due = r.off, 0
+			due = 0
 		}
-		if op := c.instruction(r); op == wasm.OpLoop {
+		at := r.off
+		op := c.instruction(r)
+		c.nesting.pass(r.off - at)
+		if op == wasm.OpLoop {
 			c.tick(max(due, 1))
-			checked, due = r.off, 0
+			due = 0
 		}
 		if c.refused != nil {
 			return c.refused
@@ -337,6 +339,7 @@ func (c *copier) function(r *reader, t wasm.Signature) error {
 // It is at least 1 before, so that the check is for zero when n is 1, which
 // saves the interpreter a quarter of it.
 func (c *copier) tick(n int32) {
+	c.nesting.behind = 0
 	c.out = wasm.AppendU32(append(c.out, wasm.OpGlobalGet), c.global)
 	c.out = wasm.AppendS32(append(c.out, wasm.OpI32Const), n)
 	c.out = append(c.out, wasm.OpI32Sub)
