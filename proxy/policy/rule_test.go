@@ -104,6 +104,29 @@ func TestPrewarmingIsPatient(t *testing.T) {
 	want(t, "calls", g.calls[hostabi.Classify].Load(), 4)
 }
 
+// A policy that takes its time holds up a reload, for one that heals it to wait behind,
+// for so long and no more, however many routes there are.
+func TestPrewarmingIsBounded(t *testing.T) {
+	g := droppables(ok)
+	r := start(t, g)
+	for i := range maxPrewarm {
+		r.shape.Prewarm = append(r.shape.Prewarm, fmt.Sprint(i))
+	}
+	answer := g.classify
+	g.classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
+		r.time.advance(prewarmFor / 600)
+		return answer(in)
+	}
+	r.View("first")
+	want(t, "calls for one route", g.calls[hostabi.Classify].Load(), 2*maxPrewarm)
+	r.View("second")
+	v := r.View("third")
+	if n := g.calls[hostabi.Classify].Load(); n > 602 {
+		t.Errorf("%d calls for three routes", n)
+	}
+	want(t, "a key that is not warm", v.Rule(hostabi.ToUpstream, []byte("0"), nil).Class, hostabi.Droppable)
+}
+
 func TestLongKeysAreNotAskedFor(t *testing.T) {
 	g := droppables(ok)
 	r := start(t, g)
