@@ -13,6 +13,9 @@ type slotted[T any] struct {
 	until atomic.Int64
 }
 
+// outOfDate is the until of what stands in until it is used.
+const outOfDate = 1
+
 // due tells whether the value is out of date, to one who asks: he renews it, and
 // meanwhile others get the old one.
 func (s *slotted[T]) due(p *Policy) bool {

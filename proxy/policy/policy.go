@@ -62,7 +62,7 @@ type Policy struct {
 	behind sync.WaitGroup // renewals that nobody waits for but Close
 
 	build     sync.Mutex    // held while a view is made, so that it is made once
-	warming   time.Duration // that prewarming took; guarded by build
+	aheadTook time.Duration // guarded by build
 	mu        sync.Mutex
 	views     map[string]*View    // by route; that are held
 	templates map[string]template // by text: most envelopes of a policy are alike

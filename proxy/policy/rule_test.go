@@ -105,26 +105,45 @@ func TestPrewarmingIsPatient(t *testing.T) {
 }
 
 // A policy that takes its time holds up a reload, for one that heals it to wait behind,
-// for so long and no more, however many routes there are.
-func TestPrewarmingIsBounded(t *testing.T) {
+// for so long and no more, however many routes there are. What it was not asked ahead
+// it is asked when that is needed.
+func TestAskingAheadIsBounded(t *testing.T) {
+	const calls = 1000
 	g := droppables(ok)
+	own := hostabi.ErrorOutput{Template: `{"own":true}`}
+	g.envelope = func(*hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) { return own, ok }
 	r := start(t, g)
 	for i := range maxPrewarm {
 		r.shape.Prewarm = append(r.shape.Prewarm, fmt.Sprint(i))
 	}
-	answer := g.classify
+	rule, envelope := g.classify, g.envelope
 	g.classify = func(in *hostabi.ClassifyInput) (hostabi.Rule, hostabi.Result) {
-		r.time.advance(prewarmFor / 600)
-		return answer(in)
+		r.time.advance(aheadFor / calls)
+		return rule(in)
 	}
+	g.envelope = func(in *hostabi.ErrorInput) (hostabi.ErrorOutput, hostabi.Result) {
+		r.time.advance(aheadFor / calls)
+		return envelope(in)
+	}
+	asked := func() int64 { return g.calls[hostabi.Classify].Load() + g.calls[hostabi.ErrorHook].Load() }
 	r.View("first")
-	want(t, "calls for one route", g.calls[hostabi.Classify].Load(), 2*maxPrewarm)
+	if n := asked(); n < 2*maxPrewarm || n >= calls {
+		t.Errorf("%d calls for one route", n)
+	}
 	r.View("second")
 	v := r.View("third")
-	if n := g.calls[hostabi.Classify].Load(); n > 602 {
+	if n := asked(); n > calls+2 {
 		t.Errorf("%d calls for three routes", n)
 	}
 	want(t, "a key that is not warm", v.Rule(hostabi.ToUpstream, []byte("0"), nil).Class, hostabi.Droppable)
+	filled := func() string {
+		return string(v.Envelope(hostabi.RateLimited, hostabi.WebSocket, hostabi.ToUpstream).Append(nil, &Values{}))
+	}
+	if got := filled(); got == own.Template {
+		t.Error("the envelope of the third route was asked for")
+	}
+	r.behind.Wait()
+	want(t, "an envelope that was used", filled(), own.Template)
 }
 
 func TestLongKeysAreNotAskedFor(t *testing.T) {

@@ -130,34 +130,47 @@ func newView(p *Policy, route string) *View {
 	for i := range numFaults {
 		for l := range numLegs {
 			s := &v.envelopes[i*int(numLegs)+int(l)]
-			s.set(v.resolve(codeAt(i), l))
+			if !p.ahead(func() { s.set(v.resolve(codeAt(i), l)) }) {
+				s.set(builtin(codeAt(i), l.transport()), outOfDate)
+			}
 		}
-		v.faults[i].set(v.classifyFault(codeAt(i)))
+		s := &v.faults[i]
+		if !p.ahead(func() { s.set(v.classifyFault(codeAt(i))) }) {
+			s.set(&Fault{Retryable: faultRow(codeAt(i)).Retryable}, outOfDate)
+		}
 	}
 	return v
 }
 
-// prewarmFor is what prewarming may take, for all views of a policy together: others
-// wait for the generation. 4,096 calls of a Go guest take about 1 s.
-const prewarmFor = 5 * time.Second
-
 // prewarm classifies the keys that the policy expects, while there is time for it.
 func (v *View) prewarm() {
-	p := v.policy
 	if !v.asks(hostabi.Classify) {
 		return
 	}
-	last := p.now()
-	for _, k := range p.shape.Prewarm {
-		if p.warming >= prewarmFor {
+	for _, k := range v.policy.shape.Prewarm {
+		if !v.policy.ahead(func() {
+			v.miss(hostabi.ToUpstream, k, patience)
+			v.miss(hostabi.ToClient, k, patience)
+		}) {
 			return
 		}
-		v.miss(hostabi.ToUpstream, k, patience)
-		v.miss(hostabi.ToClient, k, patience)
-		now := p.now()
-		p.warming += now.Sub(last)
-		last = now
 	}
+}
+
+// aheadFor is what a policy may be asked ahead for all of its views together, since
+// others wait for the generation: 4,096 calls of a Go guest take about 1 s.
+const aheadFor = 5 * time.Second
+
+// ahead runs f, which asks the guest what will be needed, and reports whether there
+// was time for it.
+func (p *Policy) ahead(f func()) bool {
+	if p.aheadTook >= aheadFor {
+		return false
+	}
+	start := p.now()
+	f()
+	p.aheadTook += p.now().Sub(start)
+	return true
 }
 
 // asks tells whether the guest may have an opinion.
