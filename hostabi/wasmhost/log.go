@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"weir/hostabi"
@@ -138,7 +139,7 @@ func printable(b []byte) string {
 		}
 	}
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7F || r >= 0x80 && r < 0xA0 || r == utf8.RuneError {
+		if !unicode.IsPrint(r) || r == utf8.RuneError { // overrides of direction, too
 			return ' '
 		}
 		return r

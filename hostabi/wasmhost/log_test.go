@@ -74,6 +74,7 @@ func TestPrintable(t *testing.T) {
 		"cut \xe2\x82":         "cut ",
 		"bad \xff byte":        "bad   byte",
 		"\u0085\u009b":         "  ",
+		"\u202eko\u2066\u2028": " ko  ",
 		"":                     "",
 		"tab\tand nul\x00byte": "tab and nul byte",
 	} {

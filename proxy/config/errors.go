@@ -22,7 +22,7 @@ type Error struct {
 func (e Error) Unwrap() error { return e.cause }
 
 // Error returns "file:line: key: message" without what is unknown. It is one line:
-// control characters, as a module's names or a key may have, become spaces.
+// what cannot be seen, as a module's names or a key may have, becomes spaces.
 func (e Error) Error() string {
 	at := e.File
 	if e.Line > 0 {
@@ -31,7 +31,7 @@ func (e Error) Error() string {
 	parts := []string{at, e.Key, e.Message}
 	line := strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ": ")
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return ' '
 		}
 		return r
