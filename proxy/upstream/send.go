@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"io"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -198,6 +199,7 @@ func (s *sender) run() {
 			s.sent = true
 			return
 		}
+		runtime.Gosched() // where both sides keep up nothing waits for them
 	}
 }
 
@@ -215,7 +217,10 @@ func frameChunk(buf []byte, n int) []byte {
 // could have a system call made for each byte that it sends.
 func (s *sender) more(out []byte) ([]byte, error) {
 	src, ok := s.body.(interface{ Buffered() int })
-	for ok {
+	for pieces := 1; ok; pieces++ {
+		if pieces%stepPieces == 0 {
+			runtime.Gosched()
+		}
 		n := src.Buffered()
 		at := len(out) + chunkRoom
 		if n == 0 || at+n+endRoom > cap(out) {
@@ -233,6 +238,9 @@ func (s *sender) more(out []byte) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// stepPieces are the chunks that take as long as a read.
+const stepPieces = 128
 
 // appendEnd appends the last chunk and the trailer.
 func (s *sender) appendEnd(out []byte) []byte {
