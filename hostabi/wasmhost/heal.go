@@ -19,9 +19,15 @@ const (
 func (m *Module) discard(in *instance, f *Fault, trial bool) {
 	// Close waits for healing after it has collected every slot, and this one is
 	// not collected before heal has filled it: so Go happens before Wait.
-	defer m.healing.Go(m.heal)
+	defer m.refill()
 	in.close()
 	m.failed(f, trial)
+}
+
+// refill has a slot filled again, whose instance is no more.
+func (m *Module) refill() {
+	m.out.Add(1)
+	m.healing.Go(m.heal)
 }
 
 // failed counts a call that failed, and tells it.
@@ -61,6 +67,7 @@ func (m *Module) replace() bool {
 	if in == nil {
 		return false
 	}
+	m.out.Add(-1)
 	m.give(in)
 	m.rest(min(healShare*took, restMax))
 	return true

@@ -31,6 +31,7 @@ type Module struct {
 	// Close has collected everything when it has received len(slots) times.
 	slots    chan *instance
 	urgent   chan *instance // takes one, past slots, to a classify call that waits
+	out      atomic.Int64   // slots whose instance has failed and is not replaced yet
 	breakers [hostabi.NumHooks]*breaker
 	down     [hostabi.NumHooks]*Fault // answers while the hook's breaker is open
 
@@ -104,7 +105,7 @@ func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]by
 	err = m.contain(call)
 	for err != nil && inst.absent > 0 {
 		if inst, err = m.completed(inst, start); err != nil {
-			m.healing.Go(m.heal) // as in discard
+			m.refill() // as in discard
 			f := m.fault(h, Unavailable, err)
 			if _, late := errors.AsType[*LateError](err); late {
 				breaker.cancel(trial)

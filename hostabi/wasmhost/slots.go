@@ -1,11 +1,15 @@
 package wasmhost
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
 	"weir/hostabi"
 )
+
+// errFailed is that no call can be made, not that others are being made.
+var errFailed = errors.New("every instance has failed and is being replaced")
 
 // take waits for an idle instance, at most as long as a call may take. Messages of
 // open tunnels wait for classify, of which there is a budget: it goes before what
@@ -33,6 +37,9 @@ func (m *Module) take(h hostabi.Hook) (*instance, error) {
 	case <-m.done:
 		return nil, errClosed
 	case <-wait.C:
+		if m.out.Load() == int64(cap(m.slots)) {
+			return nil, errFailed
+		}
 		return nil, &LateError{fmt.Sprintf("none of %d instances was free", cap(m.slots)), limit}
 	}
 }

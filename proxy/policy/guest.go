@@ -100,8 +100,7 @@ func (p *Policy) late(err error) bool {
 	if f, ok := errors.AsType[*failure](err); ok && f.result == string(wasmhost.Timeout) {
 		return true
 	}
-	_, busy := errors.AsType[*wasmhost.LateError](err)
-	return busy && !p.ready
+	return busy(err) && !p.ready
 }
 
 func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, *failure) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"weir/hostabi"
+	"weir/hostabi/wasmhost"
 )
 
 // maxMemoInput is the longest framing input that answers are cached by.
@@ -21,7 +22,8 @@ func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
 // Admit asks whether a request may pass; in.Route is the view's own, and a denial
 // has a code. While the guest fails, it is denied with policy_failed, or let in
 // when the policy's on_fault is "open". A request above hostabi.MaxInput is denied
-// either way, and one that an answer denies which is otherwise not allowed.
+// either way, one that the guest had no time for, and one that an answer denies which
+// is otherwise not allowed.
 func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	if !v.NeedsAdmit() {
 		return hostabi.AdmitOutput{}
@@ -33,7 +35,7 @@ func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 	switch {
 	case err == nil:
 		return out
-	case p.open && !out.Deny && !tooLong(err): // a client must not open the door by its size
+	case p.open && !out.Deny && !tooLong(err) && !busy(err): // clients must not open the door by their size or number
 		return hostabi.AdmitOutput{}
 	}
 	return hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
@@ -44,6 +46,12 @@ func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
 func tooLong(err error) bool {
 	f, ok := errors.AsType[*failure](err)
 	return ok && f.result == resultInput
+}
+
+// busy tells whether a call was not made for all the others that are.
+func busy(err error) bool {
+	_, busy := errors.AsType[*wasmhost.LateError](err)
+	return busy
 }
 
 func (p *Policy) admit(in *hostabi.AdmitInput) (hostabi.AdmitOutput, error) {

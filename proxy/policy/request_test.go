@@ -78,6 +78,8 @@ func TestAdmitWhileThePolicyIsDown(t *testing.T) {
 		v := r.View("r")
 		want(t, c.name+": too long", v.Admit(&long).Code, hostabi.PolicyFailed)
 		want(t, c.name+": calls", g.calls[hostabi.Admit].Load(), 0)
+		g.busy[hostabi.Admit].Store(1)
+		want(t, c.name+": busy", v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
 		g.trap[hostabi.Admit].Store(true)
 		want(t, c.name, v.Admit(&hostabi.AdmitInput{}).Deny, c.deny)
 		want(t, c.name+": counted", r.counted(t, hostabi.Admit, "trap"), 1)
