@@ -13,32 +13,68 @@ import (
 
 func TestAllowance(t *testing.T) {
 	const us, ms = time.Microsecond, time.Millisecond
-	for name, c := range map[string]struct {
-		steps []time.Duration // between two looks, each
-		again int             // so often
-		left  bool
-	}{
-		"nothing done":              {nil, 1, true},
-		"all of it":                 {[]time.Duration{20 * us}, 250, true},
-		"a little more":             {[]time.Duration{20 * us}, 251, false},
-		"long steps":                {[]time.Duration{maxStep}, 10, true},
-		"one too many":              {[]time.Duration{maxStep}, 11, false},
-		"put aside once":            {[]time.Duration{10 * us, 40 * ms, 10 * us}, 1, true},
-		"put aside often":           {[]time.Duration{10 * us, 10 * ms}, 4, true},
-		"at work and put aside":     {[]time.Duration{100 * us, 4 * ms}, 9, false},
-		"all that the clock allows": {[]time.Duration{250 * ms}, 2, true},
-		"more than it allows":       {[]time.Duration{500*ms + 1}, 1, false},
-	} {
+	f := func(name string, again int, left bool, steps ...time.Duration) { // between two looks
+		t.Helper()
 		now := time.Hour
-		a, left := newAllowance(5*ms, now), true
-		for range c.again {
-			for _, d := range c.steps {
+		a, got := newAllowance(5*ms, now), true
+		a.thread = func() time.Duration { return 0 }
+		for range again {
+			for _, d := range steps {
 				now += d
-				left = a.spend(now)
+				got = a.spend(now)
 			}
 		}
-		if left != c.left {
-			t.Errorf("%s: left is %v: %v", name, left, a.err())
+		if got != left {
+			t.Errorf("%s: left is %v: %v", name, got, a.err())
+		}
+	}
+	f("nothing done", 1, true)
+	f("all of it", 250, true, 20*us)
+	f("a little more", 251, false, 20*us)
+	f("long steps", 10, true, maxStep)
+	f("one too many", 11, false, maxStep)
+	f("put aside once", 1, true, 10*us, 40*ms, 10*us)
+	f("put aside often", 4, true, 10*us, 10*ms)
+	f("at work and put aside", 9, false, 100*us, 4*ms)
+	f("all that the clock allows", 2, true, 250*ms)
+	f("more than it allows", 1, false, 500*ms+1)
+}
+
+func TestAllowanceOfAThreadThatSaysWhatItRan(t *testing.T) {
+	const us, ms = time.Microsecond, time.Millisecond
+	f := func(name string, again int, left bool, step, ran time.Duration) {
+		t.Helper()
+		now, thread := time.Hour, time.Second
+		a, got := newAllowance(5*ms, now), true
+		a.thread = func() time.Duration { return thread }
+		for range again {
+			for _, d := range []struct{ step, ran time.Duration }{{40 * us, 40 * us}, {step, ran}} {
+				now, thread = now+d.step, thread+d.ran
+				got = a.spend(now)
+			}
+		}
+		if got != left {
+			t.Errorf("%s: left is %v: %v", name, got, a.err())
+		}
+	}
+	f("put aside each time", 50, true, 9*ms, 50*us) // the first counts as maxStep
+	f("which is more than it had", 51, false, 9*ms, 51*us)
+	f("at work all the time", 9, true, ms, ms)
+	f("which counts as maxStep each", 10, false, ms, ms)
+	f("on another thread each time", 9, true, 10*ms, -time.Minute)
+	f("which counts as maxStep each", 10, false, 10*ms, -time.Minute)
+}
+
+func TestAThreadSaysWhatItRan(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		return // nothing does
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime()
+	for n := 0; threadTime()-before < time.Millisecond; n++ {
+		if n == 1e9 {
+			t.Fatalf("it stays at %v", before)
 		}
 	}
 }
