@@ -27,6 +27,8 @@ var goroutines = map[string]string{
 	"proxy/poll leave":              "TestAPanicEndsOneHandlersTurn",
 	"proxy/sock Close":              "TestAPanicInARequestEndsItsConnection",
 	"proxy/sock dialAny":            "has package net connect",
+	"proxy/sock join":               "has package net look a name up",
+	"proxy/sock ask":                "has package net look a name up",
 	"proxy/sock deadline":           "sets a flag",
 	"proxy/relay Run":               "TestPanic",
 	"proxy/relay serve":             "TestAPanicAnywhereEndsTheTunnelAndLeavesNothing",

@@ -34,7 +34,7 @@ func lookUp(ctx context.Context, address string) ([]netip.AddrPort, error) {
 	if err != nil {
 		return nil, &net.AddrError{Err: "invalid port", Addr: address}
 	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := names.find(ctx, host)
 	if err != nil {
 		return nil, err
 	}
