@@ -62,6 +62,15 @@ func inTurn(addrs []netip.AddrPort) (turns []netip.AddrPort) {
 	return turns
 }
 
+// mostInTime is among how many addresses the time for all is shared: were it more, none
+// that is far away would have the time to answer.
+const mostInTime = 32
+
+// aloneOf is how long each of n addresses is tried alone, where so much time is left.
+func aloneOf(left time.Duration, n int) time.Duration {
+	return min(alone, left/time.Duration(min(n, mostInTime)+1))
+}
+
 // mostBeside is how many addresses are tried at a time: a name of many that do not answer
 // must not take the descriptors of other clients.
 const mostBeside = 2
@@ -82,7 +91,7 @@ func dialAny(ctx context.Context, addrs []netip.AddrPort) (*net.TCPConn, error) 
 	defer cancel()
 	wait := alone
 	if due, ok := ctx.Deadline(); ok {
-		wait = min(wait, time.Until(due)/time.Duration(len(addrs)+1))
+		wait = aloneOf(time.Until(due), len(addrs))
 	}
 	ends := make(chan *attempt)
 	next := time.NewTimer(0)

@@ -61,6 +61,21 @@ func TestAnAddressThatDoesNotAnswerLeavesTimeForOthers(t *testing.T) {
 	f(patience, false, refuses, refuses)
 }
 
+// One that answers must have the time for that, however many there are.
+func TestEachAddressHasTimeToAnswer(t *testing.T) {
+	f := func(left time.Duration, n int, want time.Duration) {
+		t.Helper()
+		if got := aloneOf(left, n); got != want {
+			t.Errorf("%d addresses in %v: %v, want %v", n, left, got, want)
+		}
+	}
+	f(5*time.Second, 1, alone)
+	f(5*time.Second, 19, alone)
+	f(time.Second, 4, 200*time.Millisecond)
+	f(3300*time.Millisecond, 32, 100*time.Millisecond)
+	f(3300*time.Millisecond, 5000, 100*time.Millisecond)
+}
+
 // Descriptors are counted by clients: a name of many addresses that do not answer must not
 // take those of others.
 func TestTwoAddressesAreTriedAtATime(t *testing.T) {
