@@ -77,15 +77,19 @@ the policies are swapped while it runs.`,
 		Example: `  weir validate                  is gateway.toml right, and do its policies work?
   weir run                       proxy, until SIGTERM or Ctrl-C
   weir reload                    have the running one take up what changed`,
-		Version:       c.versions(),
 		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetErr(c.err)
-	root.SetVersionTemplate("{{.Version}}")
-	root.Flags().Bool("version", false, "print the versions, as weir version does")
+	// Cobra's own --version needs package text/template, which takes 3 MB.
+	version := root.Flags().Bool("version", false, "print the versions, as weir version does")
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *version {
+			return c.print(c.versions())
+		}
+		return cmd.Help()
+	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVarP(&c.config, "config", "c", "gateway.toml", "configuration `file`")
 	confine := root.PersistentFlags().String("confine", "", "read the configuration and every file it names from `directory` only")
