@@ -62,7 +62,8 @@ type Policy struct {
 	behind sync.WaitGroup // renewals that nobody waits for but Close
 
 	build     sync.Mutex    // held while a view is made, so that it is made once
-	aheadTook time.Duration // guarded by build
+	aheadFrom time.Time     // guarded by build, as aheadTook
+	aheadTook time.Duration // since then
 	mu        sync.Mutex
 	views     map[string]*View    // by route; that are held
 	templates map[string]template // by text: most envelopes of a policy are alike

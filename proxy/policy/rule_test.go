@@ -144,6 +144,9 @@ func TestAskingAheadIsBounded(t *testing.T) {
 	}
 	r.behind.Wait()
 	want(t, "an envelope that was used", filled(), own.Template)
+	r.time.advance(aheadEvery)
+	v = r.View("of a later generation")
+	want(t, "a later envelope", filled(), own.Template)
 }
 
 func TestLongKeysAreNotAskedFor(t *testing.T) {

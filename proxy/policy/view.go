@@ -157,17 +157,24 @@ func (v *View) prewarm() {
 	}
 }
 
-// aheadFor is what a policy may be asked ahead for all of its views together, since
-// others wait for the generation: 4,096 calls of a Go guest take about 1 s.
-const aheadFor = 5 * time.Second
+// aheadFor is what a policy may be asked ahead for all of its views together within
+// aheadEvery, since others wait for the generation: 4,096 calls of a Go guest take about
+// 1 s.
+const (
+	aheadFor   = 5 * time.Second
+	aheadEvery = time.Minute
+)
 
 // ahead runs f, which asks the guest what will be needed, and reports whether there
 // was time for it.
 func (p *Policy) ahead(f func()) bool {
+	start := p.now()
+	if start.Sub(p.aheadFrom) >= aheadEvery {
+		p.aheadFrom, p.aheadTook = start, 0
+	}
 	if p.aheadTook >= aheadFor {
 		return false
 	}
-	start := p.now()
 	f()
 	p.aheadTook += p.now().Sub(start)
 	return true
