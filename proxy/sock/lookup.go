@@ -22,11 +22,15 @@ type lookups struct {
 // names are the lookups of the process.
 var names = lookups{look: net.DefaultResolver.LookupNetIP}
 
+// lookFor is how long a lookup goes on at least, whoever began it: three name servers have
+// their turn, which are given 5 s each.
+const lookFor = 15 * time.Second
+
 // lookup is one of a name.
 type lookup struct {
 	done  chan struct{} // closed when what follows is set
 	found found
-	late  bool // the time of who began it was over
+	late  bool // its time was over
 }
 
 // found are the addresses of a name, the best ones first (RFC 6724).
@@ -35,8 +39,8 @@ type found struct {
 	err error
 }
 
-// find returns the addresses of host. Where the time of who began the lookup is over, one
-// who has some left begins another.
+// find returns the addresses of host. Where the time of the lookup is over, one who has
+// some left begins another.
 func (l *lookups) find(ctx context.Context, host string) ([]netip.Addr, error) {
 	for {
 		u := l.join(ctx, host)
@@ -53,7 +57,7 @@ func (l *lookups) find(ctx context.Context, host string) ([]netip.Addr, error) {
 }
 
 // join returns the lookup of host that is under way, or begins one. It goes on when ctx
-// is cancelled, for who comes next, and ends with its deadline.
+// has ended, for who came later or comes next.
 func (l *lookups) join(ctx context.Context, host string) *lookup {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,12 +70,12 @@ func (l *lookups) join(ctx context.Context, host string) *lookup {
 	}
 	u = &lookup{done: make(chan struct{})}
 	l.under[host] = u
-	due, ok := ctx.Deadline()
-	ctx, cancel := context.WithoutCancel(ctx), func() {}
-	if ok {
-		ctx, cancel = context.WithDeadline(ctx, due)
+	end := time.Now().Add(lookFor)
+	if due, ok := ctx.Deadline(); ok && due.After(end) {
+		end = due
 	}
 	go func() { // it ends with ctx
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), end)
 		defer cancel()
 		l.ask(ctx, host, func(f found) {
 			l.mu.Lock()

@@ -71,17 +71,46 @@ func TestWhoLeavesALookupLeavesNothing(t *testing.T) {
 	})
 }
 
+// A lookup outlasts the time of who began it: where the first name server is down, the
+// second has its turn after 5 s, and nobody else would ever get there.
+func TestALookupGoesOnForWhoHasTimeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const after = 6 * time.Second
+		r := resolver{after: map[string]time.Duration{"ip": after, "ip4": after, "ip6": after}}
+		l := lookups{look: r.look}
+		var found atomic.Int32
+		for range 5 {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+				defer cancel()
+				if ips, err := l.find(ctx, "a.test"); err == nil && len(ips) == 1 {
+					found.Add(1)
+				}
+			}()
+			time.Sleep(1100 * time.Millisecond)
+		}
+		time.Sleep(time.Minute) // what was asked beside is waited for
+		if n := found.Load(); n != 4 {
+			t.Errorf("%d of 5 found the name", n)
+		}
+	})
+}
+
 func TestWhoHasTimeLeftAsksAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := resolver{after: map[string]time.Duration{"ip": 3 * time.Second}}
-		l := lookups{look: r.look}
-		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		never, at := resolver{}, resolver{after: map[string]time.Duration{"ip": 0}}
+		l := lookups{look: func(ctx context.Context, network, host string) ([]netip.Addr, error) {
+			if never.asked.Load() < 3 {
+				return never.look(ctx, network, host)
+			}
+			return at.look(ctx, network, host)
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		go func() { _, _ = l.find(short, "a.test") }()
-		synctest.Wait()
-		long, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_, _ = l.find(ctx, "a.test")
+		ctx, cancel = context.WithTimeout(t.Context(), lookFor)
 		defer cancel()
-		if ips, err := l.find(long, "a.test"); err != nil || len(ips) != 1 {
+		if ips, err := l.find(ctx, "a.test"); err != nil || len(ips) != 1 {
 			t.Errorf("%v, %v", ips, err)
 		}
 		time.Sleep(time.Minute) // what was asked beside is waited for
