@@ -349,3 +349,20 @@ func (l *last) Write(p []byte) (int, error) {
 	l.hold = l.hold || p[0] == 23 || p[0] == recordTypeChange && !l.tls13
 	return l.together.Write(p)
 }
+
+// A client that speaks no TLS has nothing computed for it, and may have ended its side:
+// what it says is told, so that it is answered.
+func TestWhatIsNoTLSIsToldThoughItHasEnded(t *testing.T) {
+	own, _ := nettest.Certificate()
+	x, y := nettest.Pair(t)
+	if _, err := x.Write([]byte("GET / HTTP/1.1\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	err := Server(y, &tls.Config{Certificates: own}).Handshake(t.Context())
+	if e, ok := errors.AsType[tls.RecordHeaderError](err); !ok || string(e.RecordHeader[:]) != "GET /" {
+		t.Error(err)
+	}
+}

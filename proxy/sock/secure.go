@@ -57,6 +57,7 @@ type secure struct {
 	server    bool                      // the peer is a client
 	computes  bool                      // its handshake has one of the places to compute at
 	answered  bool                      // it has written
+	clear     bool                      // what came first is no TLS: crypto/tls says so, and computes nothing
 	heard     int                       // bytes from TCP since the handshake, or plaintext, came last
 	fin       bool                      // TCP has ended, and no closure alert came before; until unblock
 	dry       bool                      // exhausted asks: nothing more comes from TCP
@@ -156,7 +157,7 @@ func (s *secure) compute() error {
 	_ = s.ctl(func(d uintptr) { left = fd.Peek(d) })
 	kind := s.records.head[0]
 	switch {
-	case left == syscall.EAGAIN:
+	case left == syscall.EAGAIN, s.clear:
 		return nil
 	case left != io.EOF:
 		return left
@@ -168,6 +169,7 @@ func (s *secure) compute() error {
 
 const ( // RFC 8446 §5.1
 	recordTypeChange    = 20
+	recordTypeAlert     = 21
 	recordTypeHandshake = 22
 )
 
@@ -372,6 +374,9 @@ func (b *beneath) Read(p []byte) (int, error) {
 	n, err := b.tcp.Read(p)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !b.shaken.Load() && s.putOff() {
 		n, err = b.tcp.Read(p)
+	}
+	if b.heard == 0 && n > 0 {
+		b.clear = p[0] != recordTypeAlert && p[0] != recordTypeHandshake
 	}
 	begun := b.records.follow(p[:n])
 	if s, ok := b.tcp.(*Socket); ok {
