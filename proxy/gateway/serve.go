@@ -143,12 +143,13 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *str
 	listed := stream.Listed(&x.Req)
 	for _, field := range x.Req.Fields() {
 		n := strings.ToLower(string(field.Name))
+		like := dashed(n)
 		switch {
 		case all || slices.Contains(names, n):
 			if !listed[n] {
 				fields = append(fields, hostabi.Header{Name: n, Value: string(field.Value)})
 			}
-		case slices.ContainsFunc(names, func(name string) bool { return len(name) == len(n) && dashed(name) == dashed(n) }):
+		case slices.ContainsFunc(names, func(name string) bool { return len(name) == len(n) && dashed(name) == like }):
 			return nil, &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("%s, which some take for a header that the policy looks at", field.Name)}
 		}
 	}
