@@ -32,15 +32,49 @@ func (f Files) Load(path string) (*Config, error) { return whole(f.Inspect(path)
 // problems, so that more of them can be looked for: not to be run. It is nil
 // when nothing could.
 func (f Files) Inspect(path string) (*Config, Errors) {
-	src, err := f.Read(path)
-	if err != nil {
-		return nil, Errors{{File: path, Message: "cannot be read: " + err.Error(), cause: err}}
-	}
-	cfg, problems := parse(path, src, f.read)
+	cfg, problems := inspect(path, f.read)
 	if cfg != nil {
 		cfg.Files = f
 	}
 	return cfg, problems
+}
+
+// maxReadings is how often files that change while they are read are read.
+const maxReadings = 8
+
+// inspect reads the configuration at path and what it names until all of that was
+// there at one time: a directory that is switched meanwhile has the one of before
+// and the others of after.
+func inspect(path string, read reader) (*Config, Errors) {
+	type file struct {
+		limit int64
+		bytes []byte
+		err   error
+	}
+	for range maxReadings {
+		files := map[string]file{}
+		noted := func(path string, limit int64) ([]byte, error) {
+			b, err := read(path, limit)
+			files[path] = file{limit, b, err}
+			return b, err
+		}
+		var cfg *Config
+		var problems Errors
+		if src, err := noted(path, maxFile); err != nil {
+			problems = Errors{{File: path, Message: "cannot be read: " + err.Error(), cause: err}}
+		} else {
+			cfg, problems = parse(path, src, noted)
+		}
+		same := true
+		for path, f := range files {
+			b, err := read(path, f.limit)
+			same = same && bytes.Equal(b, f.bytes) && (err == nil) == (f.err == nil)
+		}
+		if same {
+			return cfg, problems
+		}
+	}
+	return nil, Errors{{File: path, Message: "this file, or one that it names, changes each time it is read"}}
 }
 
 // whole withholds a configuration that has problems.

@@ -28,6 +28,43 @@ func mustParse(t *testing.T, src string) *Config {
 	return cfg
 }
 
+// What is loaded was on the disk at one time: files that are switched between two
+// reads are not taken for one version.
+func TestFilesOfTwoVersionsAreNotMixed(t *testing.T) {
+	reads := 0
+	version := func(n int) reader { // the second from the n-th read on
+		return func(path string, _ int64) ([]byte, error) {
+			v := "one"
+			if reads++; reads >= n {
+				v = "two"
+			}
+			if path == "gateway.toml" {
+				return []byte(minimal + "[policy." + v + "]\nmodule = \"p.wasm\"\n"), nil
+			}
+			return []byte(v), nil
+		}
+	}
+	for n := range 8 {
+		reads = 0
+		cfg, problems := inspect("gateway.toml", version(n))
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		for name, p := range cfg.Policies {
+			if string(p.Bytes) != name {
+				t.Errorf("switched at read %d: policy %s got module %s", n, name, p.Bytes)
+			}
+		}
+	}
+	cfg, problems := inspect("gateway.toml", func(string, int64) ([]byte, error) {
+		reads++
+		return fmt.Appendf(nil, "%s# %d\n", minimal, reads), nil
+	})
+	if cfg != nil || !strings.Contains(problems.Error(), "changes each time") {
+		t.Errorf("a file that never stays the same: %v, %v", cfg, problems)
+	}
+}
+
 // What is made of a document grows with the square of how deep it nests: a file of
 // 40 KB could take more memory than there is, and Weir with it.
 func TestDeepDocumentsAreRefused(t *testing.T) {
