@@ -67,8 +67,10 @@ func inspect(path string, read reader) (*Config, Errors) {
 		}
 		same := true
 		for path, f := range files {
-			b, err := read(path, f.limit)
-			same = same && bytes.Equal(b, f.bytes) && (err == nil) == (f.err == nil)
+			if b, err := read(path, f.limit); !bytes.Equal(b, f.bytes) || (err == nil) != (f.err == nil) {
+				same = false
+				break
+			}
 		}
 		if same {
 			return cfg, problems
