@@ -53,10 +53,10 @@ func NewHandler(source Source, reg *prometheus.Registry, token string) http.Hand
 		{"POST", "/reload", "read the configuration anew", h.reload, false},
 		{"GET", "/debug/pprof/", "profiles, for go tool pprof", pprof.Index, false},
 		{"GET", "/debug/pprof/cmdline", "the command line", pprof.Cmdline, false},
-		{"GET", "/debug/pprof/profile", "CPU profile; ?seconds=N", pprof.Profile, false},
+		{"GET", "/debug/pprof/profile", "CPU profile; ?seconds=N, or 30", pprof.Profile, false},
 		{"GET", "/debug/pprof/symbol", "names of program counters", pprof.Symbol, false},
 		{"POST", "/debug/pprof/symbol", "names of program counters", pprof.Symbol, false},
-		{"GET", "/debug/pprof/trace", "execution trace; ?seconds=N", pprof.Trace, false},
+		{"GET", "/debug/pprof/trace", "execution trace; ?seconds=N, or 1", pprof.Trace, false},
 	}
 	paths := map[string]map[string]endpoint{}
 	for _, e := range h.list {

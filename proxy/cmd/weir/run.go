@@ -57,6 +57,7 @@ Signals:
                    under way are finished; then end. A second one ends at once,
                    and so does one while Weir starts.
   SIGHUP           reload, as "weir reload" does
+  SIGQUIT          no drain: print the stacks of all goroutines and end, with 2
 
 Logs are JSON, one object per line, on stderr; why it could not start is plain
 text, as "weir validate" prints it.
