@@ -47,6 +47,11 @@ func refusedModules() map[string]refused {
 		"refused without word": {With(func(g *Guest) { g.Hook(hostabi.Configure, I64(2<<32)) }), Configure, []string{"status 2"}},
 		"refused with a word":  {With(func(g *Guest) { g.Hook(hostabi.Configure, Join([]byte{OpLocalGet, 0, 0xAD}, I64(2<<32), []byte{0x84})) }), Configure, []string{"droppable: no"}},
 	}
+	all["the host's function"] = refused{With(func(g *Guest) {
+		g.Importing(WASI, "random_get", Sig("ii", "i"))
+		delete(g.Exports, "weir_buffer")
+		g.Raw["weir_buffer"] = Export{Kind: 0, Index: 0}
+	}), Validate, []string{"weir_buffer", "imported", "define it"}}
 	for name, m := range InvalidModules() {
 		all[name] = refused{m.Wasm, Validate, m.Names}
 	}

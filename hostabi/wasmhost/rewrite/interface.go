@@ -111,6 +111,9 @@ func (d *Draft) checkExport(name string, want wasm.Signature, required bool) err
 	case e.kind != 0:
 		return refuse("export it as a function", "the export %s is a %s, it should be a function %v", name, kindName(e.kind), want)
 	}
+	if e.index < uint32(len(d.imports)) { // which has no memory where no guest calls it
+		return refuse("define it in the module", "the export %s is an imported function", name)
+	}
 	if got := d.typeOf(e.index); got != want {
 		return refuse("correct its parameters and result", "the export %s has signature %v, it should be %v", name, got, want)
 	}
