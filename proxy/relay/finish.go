@@ -72,11 +72,10 @@ func (t *Tunnel) ended() bool {
 func (t *Tunnel) finish() {
 	t.stopTimers()
 	t.guard(t.answerLost)
-	var both sync.WaitGroup
-	for d := range t.legs {
-		both.Go(func() { t.guard(func() { t.finishLeg(hostabi.Direction(d)) }) })
-	}
-	both.Wait()
+	var other sync.WaitGroup
+	other.Go(func() { t.guard(func() { t.finishLeg(hostabi.ToUpstream) }) })
+	t.guard(func() { t.finishLeg(hostabi.ToClient) })
+	other.Wait()
 	t.writers.Wait()
 	t.o.Metrics.Connections(metrics.StateClosing).Dec()
 	t.o.Metrics.Closes(t.cause.Code, t.cause.Initiator).Inc()
@@ -166,8 +165,10 @@ func (t *Tunnel) hearOut(l *leg, silent chan<- struct{}) {
 	rest := &discard{}
 	defer rest.Idle()
 	t.guard(func() {
-		for err := error(nil); err == nil; {
-			_, err = l.tr.ReadTo(rest)
+		for {
+			if _, err := l.tr.ReadTo(rest); err != nil {
+				return
+			}
 			runtime.Gosched() // what a peer that never pauses says is always here: nothing waits for it
 		}
 	})

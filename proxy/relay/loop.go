@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"weir/proxy/poll"
 )
@@ -32,11 +33,11 @@ type polled interface {
 type onLoop struct {
 	tr polled // nil: the pump has a goroutine of its own
 
-	mu    sync.Mutex // held while the pump works
-	leave func()     // of the call under way; nil: it need not leave, or has
-	away  bool       // the call under way has left its loop
-	turn  poll.Turn  // what the call under way was
-	over  bool       // the pump has ended
+	mu    sync.Mutex  // held while the pump works
+	leave func()      // of the call under way; nil: it need not leave, or has
+	away  bool        // the call under way has left its loop
+	turn  poll.Turn   // what the call under way was
+	over  atomic.Bool // the pump has ended; set under mu
 
 	writes   int  // of the turn under way, and refusals; mostWrites end it, as leaving the loop does
 	unjudged bool // the buffer has more, which waits for the next turn
@@ -59,7 +60,7 @@ func (p *pump) listen() {
 	l := &p.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over || !p.work(p.early) {
+	if l.over.Load() || !p.work(p.early) {
 		return
 	}
 	p.ask(func() error { return l.tr.OnReadable(p.ready) })
@@ -79,7 +80,7 @@ func (p *pump) ready(leave func()) poll.Turn {
 	l := &p.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.over {
+	if l.over.Load() {
 		return poll.Short
 	}
 	l.leave, l.away, l.turn, l.writes = leave, false, poll.Short, 0
@@ -192,14 +193,14 @@ func (p *pump) leaveLoop() {
 // interrupt ends a pump on a loop whose tunnel is ending. It may be the pump
 // itself that ends it, so nothing waits for it here.
 func (p *pump) interrupt() {
-	if p.loop.tr == nil {
+	if p.loop.tr == nil || p.loop.over.Load() {
 		return
 	}
 	go func() {
 		l := &p.loop
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if !l.over {
+		if !l.over.Load() {
 			p.conclude(nil)
 		}
 	}()
@@ -207,7 +208,7 @@ func (p *pump) interrupt() {
 
 // conclude ends the pump.
 func (p *pump) conclude(c *Cause) {
-	p.loop.over = true
+	p.loop.over.Store(true)
 	p.t.guard(p.loop.tr.StopReading)
 	p.t.guard(p.release)
 	if c != nil {
