@@ -130,7 +130,11 @@ func (t *Tunnel) finishLeg(d hostabi.Direction) {
 	defer func() { t.guard(func() { _ = end() }) }()
 	_ = l.tr.SetReadDeadline(time.Time{})
 	silent := make(chan struct{})
-	go t.hearOut(l, silent)
+	if l.silent {
+		close(silent)
+	} else {
+		go t.hearOut(l, silent)
+	}
 	defer func() {
 		t.guard(func() { _ = l.tr.SetReadDeadline(time.Unix(1, 0)) })
 		<-silent

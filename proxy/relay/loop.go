@@ -114,6 +114,7 @@ func (p *pump) readable() (*Cause, bool) {
 			}
 		}
 		if err != nil && !l.unjudged { // else it is told again
+			p.in.silent = true
 			if p.t.ended() {
 				return nil, false
 			}

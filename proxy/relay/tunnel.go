@@ -127,6 +127,7 @@ type leg struct {
 
 	lastRead atomic.Int64  // nanoseconds since start
 	pinged   atomic.Int64  // when an unanswered ping went out; 0: none
+	silent   bool          // nothing more can be read from it; the pump's, and finish's behind it
 	paused   atomic.Bool   // not read: what it sent waits for the other leg
 	resumed  atomic.Int64  // when that was over last, nanoseconds since start
 	token    atomic.Uint64 // what Weir's own pings carry; 0: none was sent
