@@ -13,6 +13,7 @@ import (
 type clients struct {
 	mu    sync.Mutex
 	total int
+	most  int // that total was since ebbed was true last
 	byIP  map[netip.Prefix]int
 }
 
@@ -45,6 +46,7 @@ func (c *clients) admit(ip netip.Addr, most, mostOf int) (total, of int, ok bool
 		return total, of, false
 	}
 	c.total++
+	c.most = max(c.most, c.total)
 	c.byIP[client]++
 	return total, of, true
 }
@@ -54,6 +56,20 @@ func (c *clients) any() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.total > 0
+}
+
+// crowd is how many make one.
+const crowd = 32
+
+// ebbed reports whether of a crowd half or more have left since it did last.
+func (c *clients) ebbed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if gone := c.most - c.total; gone < crowd || gone < c.total {
+		return false
+	}
+	c.most = c.total
+	return true
 }
 
 func (c *clients) remove(ip netip.Addr) {

@@ -155,6 +155,7 @@ func (g *Gateway) AdminAddr() net.Addr {
 func (g *Gateway) Run(ctx context.Context) error {
 	g.warnOfFewFiles()
 	g.done.Go(g.shedOnPressure)
+	g.done.Go(func() { g.panicked(metrics.InGateway).Contain(func() { g.ebb(heldMemory, freeMemory) }) })
 	g.done.Go(g.watch)
 	accepting := make(chan error, 1)
 	g.done.Go(func() { accepting <- g.accept() })
