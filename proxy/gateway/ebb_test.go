@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -60,4 +61,15 @@ func TestMemoryOfACrowdThatHasLeftIsGivenBack(t *testing.T) {
 		close(g.stop)
 		<-done
 	})
+}
+
+func TestMemoryThatIsFreedIsNotHeld(t *testing.T) {
+	const size = 64 << 20
+	b := make([]byte, size)
+	with := heldMemory()
+	runtime.KeepAlive(b)
+	freeMemory()
+	if now := heldMemory(); now > with-size/2 {
+		t.Errorf("%d bytes were held, and are %d without %d of them", with, now, size)
+	}
 }
