@@ -102,7 +102,7 @@ func TestDrain(t *testing.T) {
 		<-slow
 		c.send(ok)
 	})
-	g := start(t, settings{urls: s.url, server: `drain_timeout = "20s"`, rest: `[[route]]
+	g := start(t, settings{urls: s.url, server: `drain_timeout = "20s"`, limits: `handshake_timeout = "1m"`, rest: `[[route]]
 path = "/slow"
 upstream = "slow"
 
