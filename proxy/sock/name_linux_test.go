@@ -33,11 +33,17 @@ func silent(t *testing.T) netip.AddrPort {
 func TestAnAddressThatDoesNotAnswerLeavesTimeForOthers(t *testing.T) {
 	answers := nettest.Listen(t).Addr().(*net.TCPAddr).AddrPort()
 	refuses := netip.MustParseAddrPort(nettest.Refusing(t))
-	f := func(limit time.Duration, wins bool, addrs ...netip.AddrPort) {
-		t.Helper()
+	try := func(limit time.Duration, addrs []netip.AddrPort) (*net.TCPConn, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		defer cancel()
-		c, err := dialAny(ctx, addrs)
+		return dialAny(ctx, addrs)
+	}
+	f := func(limit time.Duration, wins bool, addrs ...netip.AddrPort) {
+		t.Helper()
+		c, err := try(limit, addrs)
+		for tries := 1; wins && err != nil && tries < 3; tries++ {
+			c, err = try(limit, addrs) // this machine may have stood still
+		}
 		switch {
 		case !wins && (c != nil || err == nil):
 			t.Errorf("%v: connected", addrs)
