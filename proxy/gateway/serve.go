@@ -109,7 +109,7 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 	if !rt.View.NeedsAdmit() {
 		return "", nil
 	}
-	seen, f := headers(x, rt.View.AdmitHeaders())
+	seen, f := headers(x, rt.View)
 	if f != nil {
 		return "", f
 	}
@@ -132,10 +132,10 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 	return "", &stream.Fault{Code: out.Code, Message: out.Message}
 }
 
-// headers returns the fields that a hook wants to see, of those that go on; "*" is all
-// of them. A request is refused for one that some upstreams take for one of them, as CGI
-// does, which knows underscores alone.
-func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *stream.Fault) {
+// headers returns the fields that admission wants to see, of those that go on; "*" is all
+// of them. A request is refused for one that some upstreams take for one of them.
+func headers(x *http1.Exchange, v *policy.View) (fields []hostabi.Header, f *stream.Fault) {
+	names := v.AdmitHeaders()
 	if len(names) == 0 {
 		return nil, nil
 	}
@@ -143,21 +143,17 @@ func headers(x *http1.Exchange, names []string) (fields []hostabi.Header, f *str
 	listed := stream.Listed(&x.Req)
 	for _, field := range x.Req.Fields() {
 		n := strings.ToLower(string(field.Name))
-		like := dashed(n)
 		switch {
 		case all || slices.Contains(names, n):
 			if !listed[n] {
 				fields = append(fields, hostabi.Header{Name: n, Value: string(field.Value)})
 			}
-		case slices.ContainsFunc(names, func(name string) bool { return len(name) == len(n) && dashed(name) == like }):
+		case v.Judges(field.Name):
 			return nil, &stream.Fault{Code: hostabi.ProtocolError, Message: fmt.Sprintf("%s, which some take for a header that the policy looks at", field.Name)}
 		}
 	}
 	return fields, nil
 }
-
-// dashed is a header's name with dashes alone.
-func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
 func queryOf(target []byte) string {
 	_, query, _ := strings.Cut(string(target), "?")

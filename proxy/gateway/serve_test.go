@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -294,5 +296,33 @@ rules = [
 		if err != nil || !strings.HasPrefix(resp.Status, want) {
 			t.Errorf("%q: %v, %v, want %s", fields, resp, err, want)
 		}
+	}
+}
+
+// Many a server takes trailers for fields of the head, which the policy judges before a
+// trailer is here.
+func TestNoTrailerHasWhatThePolicyLooksAt(t *testing.T) {
+	trailers := make(chan http.Header, 1)
+	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		_, _ = io.Copy(io.Discard, req.Body)
+		trailers <- req.Trailer
+	}))
+	t.Cleanup(upstream.Close)
+	toml := strings.Replace(strings.ReplaceAll(policyRoute("", ""), "{{module}}", standard(t)), `urls = ["demo:"]`, fmt.Sprintf("urls = [%q]", upstream.URL), 1)
+	r := start(t, toml+`
+[policy.p.config.admit]
+rules = [{ deny = true, header = "x-debug" }, { deny = true, header = "x_level" }]
+`)
+	c := nettest.Dial(t, r.g.Addr().String())
+	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"+
+		"X-Debug: 1\r\nX_DEBUG: 1\r\nX-Level: 1\r\nX_Level: 1\r\nX-Count: 1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("%v, %v", resp, err)
+	}
+	if got, want := <-trailers, (http.Header{"X-Count": {"1"}}); !maps.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("the upstream got %v", got)
 	}
 }

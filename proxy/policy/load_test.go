@@ -187,6 +187,7 @@ func TestLoadRefusesShapes(t *testing.T) {
 	want(t, "key", string(key), "x:y")
 	want(t, "keep", v.Keep()[0].String(), "/id")
 	want(t, "admit headers", strings.Join(v.AdmitHeaders(), " "), "* x-a")
+	want(t, "any header is judged", v.Judges([]byte("X-B")), true)
 	want(t, "framing headers", strings.Join(v.FramingHeaders(), " "), "x-version")
 	want(t, "error type", v.ErrorTypeHeader(), "x-amzn-errortype")
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"weir/hostabi"
@@ -18,6 +19,18 @@ func (v *View) NeedsAdmit() bool { return v.asks(hostabi.Admit) }
 // AdmitHeaders are the lower-case names of the request headers that Admit
 // wants to see; "*" means all.
 func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
+
+// Judges tells whether Admit wants to see a header of that name, or one that some
+// upstreams take for it, as CGI does, which knows underscores alone.
+func (v *View) Judges(name []byte) bool {
+	like := dashed(strings.ToLower(string(name)))
+	return slices.ContainsFunc(v.AdmitHeaders(), func(n string) bool {
+		return n == "*" || len(n) == len(like) && dashed(n) == like
+	})
+}
+
+// dashed is a header's name with dashes alone.
+func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
 
 // Admit asks whether a request may pass; in.Route is the view's own, and a denial
 // has a code. While the guest fails, it is denied with policy_failed, or let in

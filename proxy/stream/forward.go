@@ -169,8 +169,7 @@ func (s *forwarder) rewrittenForwarded(key, value []byte, f *forwarding) bool {
 	return true
 }
 
-// goesOn tells whether a field of the request's trailer does, behind forward: many a
-// server takes it for one of the head.
+// goesOn tells whether a field of the request's trailer does, behind forward.
 func (s *forwarder) goesOn(name []byte) bool {
 	return !hopByHop(name) && !s.listed.has(name) && !namesRequest(name)
 }

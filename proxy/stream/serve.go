@@ -69,7 +69,7 @@ var carriages = sync.Pool{New: func() any {
 	c.leave = func() { c.x.Leave() }
 	c.retry = c.retryable
 	c.interim = c.passInterim
-	c.body.goesOn = c.forwarder.goesOn
+	c.body.goesOn = c.goesOn
 	return c
 }}
 
@@ -112,6 +112,12 @@ func (p *Proxy) Serve(x *http1.Exchange, r *Route, client Client, id *RequestID)
 	if status, err := c.answer(); logs {
 		c.log(start, status, err)
 	}
+}
+
+// goesOn tells whether a field of the request's trailer does: many a server takes it for
+// one of the head, of which the policy was shown what it looks at.
+func (c *carriage) goesOn(name []byte) bool {
+	return c.forwarder.goesOn(name) && !c.route.View.Judges(name)
 }
 
 // release ends what still runs for the exchange and gives its memory back.
