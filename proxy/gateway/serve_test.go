@@ -276,6 +276,9 @@ rules = [
 		"X-Token: 1\r\nX_Level: 1":                                                      "403",
 		"X-Token: 1\r\nX_Debug: 1":                                                      "400",
 		"X_token: 1":                                                                    "400",
+		"X-Token: 1\r\nX.Debug: 1":                                                      "400", // lighttpd has all of these for "_"
+		"X-Token: 1\r\nX~Debug: 1":                                                      "400",
+		"X-Token: 1\r\nX.Other: 1":                                                      "200",
 		"X-Token: 1\r\nConnection: keep-alive, x-tOKEN":                                 "403",
 		"X-Token: 1\r\nConnection: upgrade, host\r\nUpgrade: other":                     "200",
 		"X-Token: 1\r\nConnection: upgrade\r\nUpgrade: h2c":                             "403",
@@ -315,7 +318,7 @@ rules = [{ deny = true, header = "x-debug" }, { deny = true, header = "x_level" 
 `)
 	c := nettest.Dial(t, r.g.Addr().String())
 	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n"+
-		"X-Debug: 1\r\nX_DEBUG: 1\r\nX-Level: 1\r\nX_Level: 1\r\nX-Count: 1\r\n\r\n"); err != nil {
+		"X-Debug: 1\r\nX_DEBUG: 1\r\nX.Debug: 1\r\nX-Level: 1\r\nX_Level: 1\r\nX-Count: 1\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)

@@ -21,16 +21,24 @@ func (v *View) NeedsAdmit() bool { return v.asks(hostabi.Admit) }
 func (v *View) AdmitHeaders() []string { return v.policy.shape.AdmitHeaders }
 
 // Judges tells whether Admit wants to see a header of that name, or one that some
-// upstreams take for it, as CGI does, which knows underscores alone.
+// upstreams take for it: CGI knows underscores alone, which lighttpd has for whatever is
+// neither letter nor digit.
 func (v *View) Judges(name []byte) bool {
-	like := dashed(strings.ToLower(string(name)))
+	like := dashed(string(name))
 	return slices.ContainsFunc(v.AdmitHeaders(), func(n string) bool {
 		return n == "*" || len(n) == len(like) && dashed(n) == like
 	})
 }
 
-// dashed is a header's name with dashes alone.
-func dashed(name string) string { return strings.ReplaceAll(name, "_", "-") }
+// dashed is a header's name in lower case, with dashes for all but letters and digits.
+func dashed(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(name))
+}
 
 // Admit asks whether a request may pass; in.Route is the view's own, and a denial
 // has a code. While the guest fails, it is denied with policy_failed, or let in

@@ -25,14 +25,15 @@ func foldPrefix(key []byte, lower string) bool {
 	return true
 }
 
-// foldFields compares like foldPrefix but takes '_' for '-': a backend that
-// turns field names into variable names (CGI, WSGI) cannot tell them apart.
+// foldFields compares like foldPrefix but takes for '-' what is neither letter nor digit:
+// a backend that turns field names into variable names (CGI, WSGI) cannot tell '_' from
+// it, and lighttpd none of them.
 func foldFields(key []byte, lower string) bool {
 	if len(key) < len(lower) {
 		return false
 	}
 	for i := range len(lower) {
-		if c := lowerByte(key[i]); c != lower[i] && (c != '_' || lower[i] != '-') {
+		if c := lowerByte(key[i]); c != lower[i] && (lower[i] != '-' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9') {
 			return false
 		}
 	}

@@ -39,7 +39,7 @@ type forwarding struct {
 //     Weir saw. A trusted proxy's are extended, but for a Forwarded that is
 //     disputed (Client) and an X-Real-IP that names somebody else; anyone else's are
 //     dropped, with every other X-Forwarded-*, X-Real-IP and Proxy, also when
-//     written with underscores.
+//     written with underscores, or dots and the like.
 //   - X-Request-Id and traceparent are the ones of f.ID, and X_Request_Id goes; without
 //     a valid traceparent there is no tracestate either.
 //   - Max-Forwards is one less where it counts (RFC 9110 §7.6.2).

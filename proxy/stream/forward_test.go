@@ -162,7 +162,7 @@ func TestForward(t *testing.T) {
 		},
 		{
 			name: "a stranger's word on the client is dropped, underscores too",
-			in: in("X-Forwarded-For: 10.0.0.1", "x-forwarded-proto: https", "X-Forwarded-Host: evil", "X-Forwarded-Port: 1", "X_Forwarded_For: 10.0.0.1",
+			in: in("X-Forwarded-For: 10.0.0.1", "x-forwarded-proto: https", "X-Forwarded-Host: evil", "X-Forwarded-Port: 1", "X_Forwarded_For: 10.0.0.1", "X.Forwarded+For: 10.0.0.1", "X.Real.IP: 10.0.0.1",
 				"Forwarded: for=10.0.0.1", "X-Real-IP: 10.0.0.1", "X_Real-Ip: 10.0.0.1", "X_Request_Id: r-2", "Proxy: http://evil"),
 			out: out(),
 		},
