@@ -85,6 +85,45 @@ func TestADrainEndsNoRequestThatHasCome(t *testing.T) {
 	serving.Wait()
 }
 
+// Who was told with its answer that the connection stays may have sent its next request
+// before a drain began: that one is answered, as the last.
+func TestADrainEndsNoRequestBehindAnAnswer(t *testing.T) {
+	for name, buffered := range map[string]bool{"read with the one before": true, "not read yet": false} {
+		t.Run(name, func(t *testing.T) {
+			entered, leave := make(chan struct{}), make(chan struct{})
+			s := &Server{Handler: func(x *Exchange) {
+				if string(x.Req.Target) != "/slow" {
+					hello(x)
+					return
+				}
+				_ = x.Start(2)
+				close(entered)
+				nettest.Within(t, leave, "leave")
+				_, _ = x.Write([]byte("ok"))
+				_ = x.Finish()
+			}}
+			c := dial(t, listen(t, s))
+			const slow = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+			if buffered {
+				c.send(slow + get)
+			} else {
+				c.send(slow)
+			}
+			nettest.Within(t, entered, "the request")
+			if !buffered {
+				c.send(get)
+			}
+			s.Drain()
+			close(leave)
+			c.expect("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" + lastA)
+			c.expectEnd()
+			if err := s.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // What comes behind a drain is another server's.
 func TestWhoComesLateIsServedByAnother(t *testing.T) {
 	s := &Server{Handler: hello, Late: &Server{Handler: func(x *Exchange) { _ = x.Respond(503, "", nil) }}}

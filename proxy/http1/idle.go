@@ -14,7 +14,7 @@ func (c *conn) await(set *Settings) bool {
 			return false
 		}
 	}
-	return c.state.CompareAndSwap(stateIdle, stateActive) || c.state.CompareAndSwap(stateFresh, stateActive)
+	return c.state.CompareAndSwap(stateIdle, stateActive) || c.state.CompareAndSwap(stateFresh, stateActive) || c.state.Load() == stateActive
 }
 
 // firstBytes reads what is there, once there is something.

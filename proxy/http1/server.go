@@ -20,7 +20,7 @@ const defaultMaxHeadBytes = 16 << 10
 
 // Settings bound one request; they are read anew for each.
 type Settings struct {
-	HeadTimeout  time.Duration // first byte to blank line; also the wait for the first byte of a connection
+	HeadTimeout  time.Duration // first byte to blank line; also the wait for the first byte of a connection, and in a drain
 	IdleTimeout  time.Duration // between requests, and a request body without progress
 	WriteTimeout time.Duration // of a client that takes nothing of an answer
 	MaxHeadBytes int           // 0: defaultMaxHeadBytes
@@ -208,7 +208,7 @@ func (c *conn) serve() {
 		}
 		c.writeLimit = set.WriteTimeout
 		idle := cmp.Or(c.idleLimit, set.IdleTimeout)
-		if first {
+		if first || c.srv.draining.Load() {
 			idle = set.HeadTimeout
 		}
 		c.idleLimit = 0
@@ -225,15 +225,22 @@ func (c *conn) serve() {
 			return
 		}
 		c.resume()
-		if c.srv.draining.Load() { // since the answer began
+		switch {
+		case c.br != nil && c.br.Buffered() > 0: // the next request is here, and nobody may take the connection for idle
+		case !c.state.CompareAndSwap(stateActive, stateIdle):
 			c.depart()
 			return
-		}
-		if !c.state.CompareAndSwap(stateActive, stateIdle) || c.srv.draining.Load() {
+		case c.srv.draining.Load() && !c.asked(): // since the answer began
 			c.depart()
 			return
 		}
 	}
+}
+
+// asked tells, in a drain, whether a request has come that was not told of it, and has
+// until Dismiss to be whole.
+func (c *conn) asked() bool {
+	return c.unread() && c.state.CompareAndSwap(stateIdle, stateFresh)
 }
 
 // exchange reads one request and has it answered; true: the connection can take
