@@ -329,3 +329,29 @@ rules = [{ deny = true, header = "x-debug" }, { deny = true, header = "x_level" 
 		t.Errorf("the upstream got %v", got)
 	}
 }
+
+// Of a trusted proxy's X-Forwarded-* the upstream gets what Connection does not list, but
+// for those that Weir writes.
+func TestAPolicySeesWhatATrustedProxyForwards(t *testing.T) {
+	toml := strings.ReplaceAll(policyRoute("", ""), "{{module}}", standard(t)) + `
+[policy.p.config.admit]
+rules = [
+  { deny = true, header = "x-forwarded-user", absent = true },
+  { deny = true, header = "x-forwarded-proto", absent = true },
+]
+`
+	r := start(t, plainRoute)
+	r.reload("[server]", "[server]\n"+`trusted_proxies = ["127.0.0.1"]`, toml)
+	for listed, want := range map[string]int{"x-other": 200, "X-Forwarded-Proto": 200, "X-Forwarded-User": 403} {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+"/echo", http.NoBody)
+		req.Header = http.Header{"X-Forwarded-User": {"ann"}, "X-Forwarded-Proto": {"https"}, "Connection": {listed}}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %d, want %d", listed, resp.StatusCode, want)
+		}
+	}
+}

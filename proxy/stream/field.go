@@ -83,8 +83,11 @@ func (o *options) add(line []byte) {
 	}
 }
 
+// fromWeir are the fields that the upstream has in any case.
+var fromWeir = []string{"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id", "traceparent"}
+
 // Listed returns the fields, in lower case, that the Connection of r takes away from
-// the upstream: not those that it has from Weir then, nor those that it never has.
+// the upstream: not those that it has from Weir then.
 func Listed(r *http1.Request) map[string]bool {
 	var o options
 	for _, line := range r.Values("connection") {
@@ -92,9 +95,10 @@ func Listed(r *http1.Request) map[string]bool {
 	}
 	names := make(map[string]bool)
 	for name := range bytes.SplitSeq(o.b, comma) {
-		if !foldPrefix(name, "x-forwarded-") && !foldEqual(name, "forwarded") && !foldEqual(name, "x-request-id") && !foldEqual(name, "traceparent") {
-			names[strings.ToLower(string(name))] = true
-		}
+		names[strings.ToLower(string(name))] = true
+	}
+	for _, name := range fromWeir {
+		delete(names, name)
 	}
 	return names
 }
