@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -146,7 +147,11 @@ func TestABrokenRequestBodyThatIsHereNeverBegins(t *testing.T) {
 		t.Error("the upstream was asked")
 		c.Close()
 	}))
-	for _, body := range []string{"zzz\r\n", "3\nabc\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\na b: c\r\n\r\n"} {
+	many, long := strings.Repeat("a: b\r\n", 129), "a: "+strings.Repeat("b", 4096)+"\r\n"
+	for _, body := range []string{
+		"zzz\r\n", "3\nabc\r\n", "3\r\nabcd\r\n0\r\n\r\n", "3\r\nabc\r\n0\r\na b: c\r\n\r\n",
+		"0\r\n" + many + "\r\n", "0\r\n" + long + "\r\n",
+	} {
 		client := r.dial()
 		client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
 		resp := client.response("POST")
