@@ -25,6 +25,7 @@ var goroutines = map[string]string{
 	"proxy/upstream put":            "closes idle connections, contained",
 	"proxy/poll New":                "TestAPanicEndsOneHandlersTurn",
 	"proxy/poll leave":              "TestAPanicEndsOneHandlersTurn",
+	"proxy/poll carry":              "TestAPanicOfALightTaskIsItsOwn",
 	"proxy/sock Close":              "TestAPanicInARequestEndsItsConnection",
 	"proxy/sock dialAny":            "has package net connect",
 	"proxy/sock join":               "has package net look a name up",

@@ -171,7 +171,7 @@ func TestAGuestThatMissesManyIsNotWaitedForLong(t *testing.T) {
 	})
 	m.code.making.Lock() // nothing is compiled
 	began := time.Now()
-	_, _, f := m.call(hostabi.Admit, nil, nil, m.now()-growthWait) // all its time is gone
+	_, _, f := m.call(hostabi.Admit, nil, nil, nil, m.now()-growthWait) // all its time is gone
 	m.code.making.Unlock()
 	if f == nil || f.Kind != Unavailable || time.Since(began) > growthWait/2 {
 		t.Errorf("%v after %v", f, time.Since(began))

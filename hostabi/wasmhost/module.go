@@ -69,11 +69,19 @@ func (m *Module) Has(h hostabi.Hook) bool { return m.code.Has[h] }
 // Call asks the hook with the encoded input and returns its output appended to
 // out[:0]. A module without the hook has no opinion. The error is a *Fault.
 func (m *Module) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
-	out = out[:0]
+	return m.ask(h, nil, in, out[:0])
+}
+
+// Ask is Call for one that may have to wait with many others.
+func (m *Module) Ask(h hostabi.Hook, who Caller) ([]byte, hostabi.Result, error) {
+	return m.ask(h, who, nil, nil)
+}
+
+func (m *Module) ask(h hostabi.Hook, who Caller, in, out []byte) ([]byte, hostabi.Result, error) {
 	if !m.code.Has[h] {
 		return out, hostabi.MakeResult(0, hostabi.StatusNoOpinion, hostabi.CacheGeneration), nil
 	}
-	out, r, f := m.call(h, in, out, m.now())
+	out, r, f := m.call(h, who, in, out, m.now())
 	m.calls.Add(1)
 	if f != nil {
 		m.faults.Add(1)
@@ -82,19 +90,28 @@ func (m *Module) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, e
 	return out, r, nil
 }
 
-func (m *Module) call(h hostabi.Hook, in, out []byte, start time.Duration) ([]byte, hostabi.Result, *Fault) {
-	if len(in) > hostabi.MaxInput {
-		return out, 0, m.fault(h, Input, fmt.Errorf("input of %d bytes exceeds %d", len(in), hostabi.MaxInput))
-	}
+func (m *Module) call(h hostabi.Hook, who Caller, in, out []byte, start time.Duration) ([]byte, hostabi.Result, *Fault) {
 	breaker := m.breakers[h]
 	ok, trial := breaker.allow(m.epoch.Add(start))
 	if !ok {
 		return out, 0, m.down[h]
 	}
-	inst, err := m.take(h)
+	inst, err := m.take(h, who)
 	if err != nil {
 		breaker.cancel(trial)
 		return out, 0, m.fault(h, Unavailable, err)
+	}
+	why := Unavailable
+	if who != nil {
+		err = m.contain(func() error { in, out = who.Input(); return nil })
+	}
+	if len(in) > hostabi.MaxInput {
+		why, err = Input, fmt.Errorf("input of %d bytes exceeds %d", len(in), hostabi.MaxInput)
+	}
+	if err != nil {
+		m.give(inst)
+		breaker.cancel(trial)
+		return out, 0, m.fault(h, why, err)
 	}
 	var r hostabi.Result
 	kind := Trap

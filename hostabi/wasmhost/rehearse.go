@@ -118,6 +118,12 @@ func (r *Rehearsal) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result
 	return out, result, nil
 }
 
+// Ask asks the hook as Module.Ask does.
+func (r *Rehearsal) Ask(h hostabi.Hook, who Caller) ([]byte, hostabi.Result, error) {
+	in, out := who.Input()
+	return r.Call(h, in, out)
+}
+
 // Info is empty: nothing of a rehearsal counts.
 func (r *Rehearsal) Info() Info { return Info{} }
 

@@ -11,10 +11,21 @@ import (
 // errFailed is that no call can be made, not that others are being made.
 var errFailed = errors.New("every instance has failed and is being replaced")
 
-// take waits for an idle instance, at most as long as a call may take. Messages of
+// Caller is who asks a hook. While others have every instance nothing is held for its
+// call: thousands may wait.
+type Caller interface {
+	// Wait is called before an instance is waited for.
+	Wait()
+	// Input is called when there is one: the encoded input, and what the output is
+	// appended to.
+	Input() (in, out []byte)
+}
+
+// take waits for an idle instance, at most as long as a call may take, and tells who,
+// if not nil, before it does. Messages of
 // open tunnels wait for classify, of which there is a budget: it goes before what
 // requests are many of.
-func (m *Module) take(h hostabi.Hook) (*instance, error) {
+func (m *Module) take(h hostabi.Hook, who Caller) (*instance, error) {
 	select {
 	case in := <-m.slots:
 		return m.taken(in)
@@ -25,6 +36,9 @@ func (m *Module) take(h hostabi.Hook) (*instance, error) {
 	var urgent chan *instance
 	if h == hostabi.Classify {
 		urgent = m.urgent
+	}
+	if who != nil {
+		who.Wait()
 	}
 	limit := wall(m.opts.CallTimeout)
 	wait := time.NewTimer(limit)

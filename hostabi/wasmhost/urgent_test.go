@@ -16,7 +16,7 @@ func TestAnOpenTunnelWaitsBehindNoRequest(t *testing.T) {
 		order := make(chan hostabi.Hook, 5)
 		for _, h := range []hostabi.Hook{hostabi.Admit, hostabi.Admit, hostabi.Admit, hostabi.Classify, hostabi.FramingHook} {
 			go func() {
-				in, err := m.take(h)
+				in, err := m.take(h, nil)
 				if err != nil {
 					t.Error(err)
 					return

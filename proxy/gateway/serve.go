@@ -113,19 +113,20 @@ func (rt *route) admit(x *http1.Exchange, client stream.Client, path []byte) (cl
 	if f != nil {
 		return "", f
 	}
-	in := hostabi.AdmitInput{
-		Method:  string(x.Req.Method),
-		Host:    string(x.Req.Host),
-		Path:    string(path),
-		Query:   queryOf(x.Req.Target),
-		Peer:    client.Addr.String(),
-		Headers: seen,
-	}
-	if x.Info.Upgrade {
-		in.Transport = hostabi.WebSocket
-	}
-	x.Leave() // a guest may compute for long
-	out := rt.View.Admit(&in)
+	out := rt.View.Admit(x, func() *hostabi.AdmitInput {
+		in := &hostabi.AdmitInput{
+			Method:  string(x.Req.Method),
+			Host:    string(x.Req.Host),
+			Path:    string(path),
+			Query:   queryOf(x.Req.Target),
+			Peer:    client.Addr.String(),
+			Headers: seen,
+		}
+		if x.Info.Upgrade {
+			in.Transport = hostabi.WebSocket
+		}
+		return in
+	})
 	if !out.Deny {
 		return out.LimitClass, nil
 	}

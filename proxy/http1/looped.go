@@ -14,13 +14,28 @@ type looped interface {
 // without it, until it waits for the connection again.
 func (x *Exchange) Leave() { x.c.leave() }
 
+// Lighten is Leave before what only waits, for something that many may wait for at
+// once: nothing waits but the exchange.
+func (x *Exchange) Lighten() { x.c.lighten() }
+
 func (c *conn) leave() {
-	if c.looped == nil {
-		return
-	}
-	if t := c.looped.Task(); t != nil {
+	if t := c.task(); t != nil {
 		t.Leave()
 	}
+}
+
+func (c *conn) lighten() {
+	if t := c.task(); t != nil {
+		t.Lighten()
+	}
+}
+
+// task is what serves the connection; nil: a goroutine.
+func (c *conn) task() *poll.Task {
+	if c.looped == nil {
+		return nil
+	}
+	return c.looped.Task()
 }
 
 // Apart says whether the body is read by a goroutine beside the one that

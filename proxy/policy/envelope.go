@@ -232,7 +232,7 @@ func (p *Policy) envelope(route string, c hostabi.FaultCode, l leg) (*Envelope, 
 	in := hostabi.ErrorInput{Route: route, Code: c, Transport: l.transport(), Direction: l.direction()}
 	var out hostabi.ErrorOutput
 	var e *Envelope
-	a, err := p.ask(hostabi.ErrorHook, &in, &out, func() (err error) {
+	a, err := p.ask(nil, hostabi.ErrorHook, &in, &out, func() (err error) {
 		e, err = newEnvelope(c, l.transport(), &out, p.shape.Keep, p.template)
 		return err
 	})

@@ -89,7 +89,7 @@ func (v *View) UpstreamFault(in *hostabi.FaultInput) Fault {
 // opinion. When it fails, everything is retryable, later and later.
 func (p *Policy) askFault(in *hostabi.FaultInput, native Fault) (Fault, int64, error) {
 	var out hostabi.FaultOutput
-	a, err := p.ask(hostabi.FaultHook, in, &out, nil)
+	a, err := p.ask(nil, hostabi.FaultHook, in, &out, nil)
 	if err != nil {
 		n := min(p.streak.Add(1)-1, 5)
 		return Fault{true, min(backoffFirst<<n, backoffMax)}, nanos(p.now().Add(faultTTL)), err

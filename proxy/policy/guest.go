@@ -14,7 +14,7 @@ import (
 type Guest interface {
 	Shape() []byte
 	Has(h hostabi.Hook) bool
-	Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error)
+	Ask(h hostabi.Hook, who wasmhost.Caller) ([]byte, hostabi.Result, error)
 	Info() wasmhost.Info
 	Close()
 }
@@ -50,16 +50,51 @@ type failure struct {
 func (f *failure) Error() string { return cmp.Or(f.line, f.err.Error()) }
 func (f *failure) Unwrap() error { return f.err }
 
+// Caller is who a guest is asked for, when that may be on a loop. *http1.Exchange is
+// one.
+type Caller interface {
+	Leave()   // called before the guest computes
+	Lighten() // called before others' calls are waited for
+}
+
+// question is one call: a wasmhost.Caller.
+type question struct {
+	who Caller // nil: nobody need know
+	in  encoder
+	b   *buffers // nil until there is an instance
+}
+
+func (q *question) Wait() {
+	if q.who != nil {
+		q.who.Lighten()
+	}
+}
+
+func (q *question) Input() (in, out []byte) {
+	if q.who != nil {
+		q.who.Leave()
+	}
+	q.b = bufferPool.Get().(*buffers)
+	q.b.in = q.in.AppendTo(q.b.in[:0])
+	return q.b.in, q.b.out
+}
+
+func (q *question) release() {
+	if q.b != nil {
+		bufferPool.Put(q.b)
+	}
+}
+
 // buffers are the input and output of one call.
 type buffers struct{ in, out []byte }
 
 var bufferPool = sync.Pool{New: func() any { return &buffers{out: make([]byte, 0, hostabi.MaxOutput)} }}
 
-// ask calls a hook and decodes its answer; check, if any, refuses what decodes
+// ask calls a hook for who and decodes its answer; check, if any, refuses what decodes
 // but is not allowed. It counts and reports what happened; an error is a *failure.
-func (p *Policy) ask(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, error) {
+func (p *Policy) ask(who Caller, h hostabi.Hook, in encoder, out decoder, check func() error) (answer, error) {
 	start := p.now()
-	a, f := p.call(h, in, out, check)
+	a, f := p.call(who, h, in, out, check)
 	result := resultOK
 	switch {
 	case f != nil:
@@ -103,14 +138,10 @@ func (p *Policy) late(err error) bool {
 	return busy(err) && !p.ready
 }
 
-func (p *Policy) call(h hostabi.Hook, in encoder, out decoder, check func() error) (answer, *failure) {
-	b := bufferPool.Get().(*buffers)
-	defer bufferPool.Put(b)
-	b.in = in.AppendTo(b.in[:0])
-	if len(b.in) > hostabi.MaxInput {
-		return answer{}, &failure{result: resultInput, err: fmt.Errorf("input of %d bytes exceeds %d", len(b.in), hostabi.MaxInput)}
-	}
-	n, r, err := p.guest.Call(h, b.in, b.out)
+func (p *Policy) call(who Caller, h hostabi.Hook, in encoder, out decoder, check func() error) (answer, *failure) {
+	q := &question{who: who, in: in}
+	defer q.release()
+	n, r, err := p.guest.Ask(h, q)
 	if err != nil {
 		return answer{}, newFailure(err)
 	}

@@ -60,7 +60,11 @@ func (g *fakeGuest) Info() wasmhost.Info {
 
 func (g *fakeGuest) Close() { g.closed.Store(true) }
 
-func (g *fakeGuest) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
+func (g *fakeGuest) Ask(h hostabi.Hook, who wasmhost.Caller) ([]byte, hostabi.Result, error) {
+	in, out := who.Input()
+	if len(in) > hostabi.MaxInput {
+		return nil, 0, &wasmhost.Fault{Policy: "p", Hook: h, Kind: wasmhost.Input, Err: errors.New("made to fail")}
+	}
 	g.calls[h].Add(1)
 	if c := g.hold.Load(); c != nil {
 		<-*c

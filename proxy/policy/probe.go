@@ -57,7 +57,7 @@ func (p *Policy) probeClassify(try try) error {
 func (p *Policy) probeAdmit(try try) error {
 	in := hostabi.AdmitInput{Route: probeRoute, Method: "GET", Host: "localhost", Path: "/", Query: "probe=1", Peer: "127.0.0.1"}
 	for _, in.Transport = range []hostabi.Transport{hostabi.HTTP, hostabi.WebSocket} {
-		if err := try(func() error { _, err := p.admit(&in); return err }); err != nil {
+		if err := try(func() error { _, err := p.admit(nil, &in); return err }); err != nil {
 			return err
 		}
 	}
@@ -67,7 +67,7 @@ func (p *Policy) probeAdmit(try try) error {
 func (p *Policy) probeFraming(try try) error {
 	in := hostabi.FramingInput{Route: probeRoute, Path: "/"}
 	return try(func() error {
-		_, _, err := p.framing(&in)
+		_, _, err := p.framing(nil, &in)
 		return err
 	})
 }

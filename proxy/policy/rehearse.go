@@ -24,12 +24,12 @@ func rehearse(ctx context.Context, o Options, g Guest) {
 			Route: probeRoute, Transport: transport, Method: "GET", Host: "example.com:8080", Path: "/a/b%20c",
 			Query: "a=" + rehearsedValues[i] + "&k%65y=%41+%zz&&key", Peer: "2001:db8::1", Headers: headersOf(p.shape.AdmitHeaders, i),
 		}
-		_, _ = p.admit(&in)
+		_, _ = p.admit(nil, &in)
 		framing := hostabi.FramingInput{
 			Route: probeRoute, Transport: transport, Path: in.Path, Subprotocols: []string{"graphql-ws", "v" + strconv.Itoa(i)},
 			Headers: headersOf(p.shape.FramingHeaders, i),
 		}
-		_, _, _ = p.framing(&framing)
+		_, _, _ = p.framing(nil, &framing)
 	}
 }
 

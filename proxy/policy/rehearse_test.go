@@ -79,13 +79,13 @@ func TestTheStandardPolicyIsRehearsedWell(t *testing.T) {
 		}
 		for _, q := range []string{"key=good", "key=a+b", "key=%67ood&x", "", "k%zz=1"} {
 			in := hostabi.AdmitInput{Route: "r", Transport: hostabi.Transport(i % 2), Path: "/", Query: q, Headers: []hostabi.Header{{Name: "x-blocked", Value: "yes!"}}}
-			if _, err := p.admit(&in); err != nil {
+			if _, err := p.admit(nil, &in); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, v := range []string{"4.7.1", "5.0.0-beta.14", "none", ""} {
 			in := hostabi.FramingInput{Route: "r", Path: "/", Headers: []hostabi.Header{{Name: "x-version", Value: v}}}
-			if _, _, err := p.framing(&in); err != nil {
+			if _, _, err := p.framing(nil, &in); err != nil {
 				t.Fatal(err)
 			}
 		}

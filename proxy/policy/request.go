@@ -40,19 +40,27 @@ func dashed(name string) string {
 	}, strings.ToLower(name))
 }
 
-// Admit asks whether a request may pass; in.Route is the view's own, and a denial
+// Request makes what Admit is asked with, when there is a guest to ask.
+type Request func() *hostabi.AdmitInput
+
+// AppendTo implements what a hook is asked with.
+func (r Request) AppendTo(dst []byte) []byte { return r().AppendTo(dst) }
+
+// Admit asks for who whether a request may pass; its Route is the view's own, and a denial
 // has a code. While the guest fails, it is denied with policy_failed, or let in
 // when the policy's on_fault is "open". A request above hostabi.MaxInput is denied
 // either way, one that the guest had no time for, and one that an answer denies which
 // is otherwise not allowed.
-func (v *View) Admit(in *hostabi.AdmitInput) hostabi.AdmitOutput {
+func (v *View) Admit(who Caller, r Request) hostabi.AdmitOutput {
 	if !v.NeedsAdmit() {
 		return hostabi.AdmitOutput{}
 	}
 	p := v.policy
-	ask := *in
-	ask.Route = v.route
-	out, err := p.admit(&ask)
+	out, err := p.admit(who, Request(func() *hostabi.AdmitInput {
+		in := r()
+		in.Route = v.route
+		return in
+	}))
 	switch {
 	case err == nil:
 		return out
@@ -75,9 +83,9 @@ func busy(err error) bool {
 	return busy
 }
 
-func (p *Policy) admit(in *hostabi.AdmitInput) (hostabi.AdmitOutput, error) {
+func (p *Policy) admit(who Caller, in encoder) (hostabi.AdmitOutput, error) {
 	var out hostabi.AdmitOutput
-	a, err := p.ask(hostabi.Admit, in, &out, func() error {
+	a, err := p.ask(who, hostabi.Admit, in, &out, func() error {
 		if _, known := hostabi.Lookup(out.Code); out.Code != "" && !known {
 			return fmt.Errorf("code %.64q is not in the catalogue", out.Code)
 		}
@@ -104,9 +112,8 @@ func (v *View) FramingHeaders() []string { return v.policy.shape.FramingHeaders 
 
 // Framing asks which framing each leg speaks: raw on both when the guest has no
 // opinion or fails; in.Route is the view's own. An answer that the guest calls
-// cacheable is kept for inputs that are equal in every byte. before, if not nil, is
-// called before the guest is.
-func (v *View) Framing(in *hostabi.FramingInput, before func()) hostabi.FramingOutput {
+// cacheable is kept for inputs that are equal in every byte.
+func (v *View) Framing(who Caller, in *hostabi.FramingInput) hostabi.FramingOutput {
 	p := v.policy
 	if !v.NeedsFraming() {
 		return hostabi.FramingOutput{}
@@ -114,28 +121,25 @@ func (v *View) Framing(in *hostabi.FramingInput, before func()) hostabi.FramingO
 	ask := *in
 	ask.Route = v.route
 	b := bufferPool.Get().(*buffers)
-	defer bufferPool.Put(b)
 	b.in = ask.AppendTo(b.in[:0])
-	now := p.now()
-	if out, ok := v.framings.get(b.in, now); ok {
+	out, ok := v.framings.get(b.in, p.now())
+	bufferPool.Put(b) // it may have to wait: see question
+	if ok {
 		return out
 	}
 	if p.closed.Load() {
 		return hostabi.FramingOutput{}
 	}
-	if before != nil {
-		before()
-	}
-	out, until, _ := p.framing(&ask)
-	if len(b.in) <= maxMemoInput {
-		v.framings.put(b.in, out, until)
+	out, until, _ := p.framing(who, &ask)
+	if key := ask.AppendTo(nil); len(key) <= maxMemoInput {
+		v.framings.put(key, out, until)
 	}
 	return out
 }
 
-func (p *Policy) framing(in *hostabi.FramingInput) (hostabi.FramingOutput, int64, error) {
+func (p *Policy) framing(who Caller, in *hostabi.FramingInput) (hostabi.FramingOutput, int64, error) {
 	var out hostabi.FramingOutput
-	a, err := p.ask(hostabi.FramingHook, in, &out, nil)
+	a, err := p.ask(who, hostabi.FramingHook, in, &out, nil)
 	if err != nil {
 		return hostabi.FramingOutput{}, nanos(p.now().Add(faultTTL)), err
 	}

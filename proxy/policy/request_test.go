@@ -13,6 +13,11 @@ import (
 
 func open(c *config.Policy) { c.OnFault = "open" }
 
+// admit asks v for somebody who may wait.
+func admit(v *View, in *hostabi.AdmitInput) hostabi.AdmitOutput {
+	return v.Admit(nil, func() *hostabi.AdmitInput { in := *in; return &in })
+}
+
 func TestAdmit(t *testing.T) {
 	g := whole()
 	g.admit = func(in *hostabi.AdmitInput) (hostabi.AdmitOutput, hostabi.Result) {
@@ -42,12 +47,12 @@ func TestAdmit(t *testing.T) {
 		"/class": {LimitClass: "chat"},
 		"/long":  {LimitClass: strings.Repeat("c", hostabi.MaxLimitClass)}, // a tunnel keeps it
 	} {
-		want(t, path, v.Admit(&hostabi.AdmitInput{Path: path, Route: "the caller's"}), out)
+		want(t, path, admit(v, &hostabi.AdmitInput{Path: path, Route: "the caller's"}), out)
 	}
 	want(t, "counted as malformed", r.counted(t, hostabi.Admit, "output"), 1)
 	calls := g.calls[hostabi.Admit].Load()
-	v.Admit(&hostabi.AdmitInput{})
-	v.Admit(&hostabi.AdmitInput{})
+	admit(v, &hostabi.AdmitInput{})
+	admit(v, &hostabi.AdmitInput{})
 	want(t, "calls: never cached", g.calls[hostabi.Admit].Load(), calls+2)
 }
 
@@ -60,10 +65,10 @@ func TestADenialThatIsNotAllowedIsOne(t *testing.T) {
 	out := hostabi.AdmitOutput{Deny: true, Code: "made_up"}
 	for name, raw := range map[string][]byte{"code": out.AppendTo(nil), "cut off": {1, 0, 1, 0, 1, 2}} {
 		g.raw[hostabi.Admit] = raw
-		want(t, name, v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
+		want(t, name, admit(v, &hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
 	}
 	g.raw[hostabi.Admit] = []byte{1}
-	want(t, "no answer", v.Admit(&hostabi.AdmitInput{}).Deny, false)
+	want(t, "no answer", admit(v, &hostabi.AdmitInput{}).Deny, false)
 }
 
 func TestAdmitWhileThePolicyIsDown(t *testing.T) {
@@ -76,15 +81,15 @@ func TestAdmitWhileThePolicyIsDown(t *testing.T) {
 		g := whole()
 		r := start(t, g, c.edit)
 		v := r.View("r")
-		want(t, c.name+": too long", v.Admit(&long).Code, hostabi.PolicyFailed)
+		want(t, c.name+": too long", admit(v, &long).Code, hostabi.PolicyFailed)
 		want(t, c.name+": calls", g.calls[hostabi.Admit].Load(), 0)
 		g.busy[hostabi.Admit].Store(1)
-		want(t, c.name+": busy", v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
+		want(t, c.name+": busy", admit(v, &hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
 		g.trap[hostabi.Admit].Store(true)
-		want(t, c.name, v.Admit(&hostabi.AdmitInput{}).Deny, c.deny)
+		want(t, c.name, admit(v, &hostabi.AdmitInput{}).Deny, c.deny)
 		want(t, c.name+": counted", r.counted(t, hostabi.Admit, "trap"), 1)
 		g.trap[hostabi.Admit].Store(false)
-		want(t, c.name+": healed", v.Admit(&hostabi.AdmitInput{}).Deny, false)
+		want(t, c.name+": healed", admit(v, &hostabi.AdmitInput{}).Deny, false)
 	}
 }
 
@@ -102,35 +107,35 @@ func TestFraming(t *testing.T) {
 	framed := hostabi.FramingOutput{Client: hostabi.FramedV1, MaxFrameSize: 9}
 	five := hostabi.FramingInput{Path: "/s", Headers: []hostabi.Header{{Name: "x-version", Value: "5"}}}
 	asked := func() int64 { return g.calls[hostabi.FramingHook].Swap(0) }
-	want(t, "framed", v.Framing(&five, nil), framed)
-	want(t, "again", v.Framing(&five, nil), framed)
+	want(t, "framed", v.Framing(nil, &five), framed)
+	want(t, "again", v.Framing(nil, &five), framed)
 	want(t, "calls", asked(), 1)
-	want(t, "raw", v.Framing(&hostabi.FramingInput{Path: "/s"}, nil), hostabi.FramingOutput{})
+	want(t, "raw", v.Framing(nil, &hostabi.FramingInput{Path: "/s"}), hostabi.FramingOutput{})
 	want(t, "calls", asked(), 1)
 
 	result = forSeconds(0)
 	five.Path = "/uncached"
-	v.Framing(&five, nil)
-	v.Framing(&five, nil)
+	v.Framing(nil, &five)
+	v.Framing(nil, &five)
 	want(t, "calls uncached", asked(), 2)
 
 	five.Path = "/" + strings.Repeat("long", 1000)
 	result = ok
-	v.Framing(&five, nil)
-	v.Framing(&five, nil)
+	v.Framing(nil, &five)
+	v.Framing(nil, &five)
 	want(t, "calls for a long input", asked(), 2)
 
 	g.trap[hostabi.FramingHook].Store(true)
 	five.Path = "/t"
-	want(t, "fallback", v.Framing(&five, nil), hostabi.FramingOutput{})
-	v.Framing(&five, nil)
+	want(t, "fallback", v.Framing(nil, &five), hostabi.FramingOutput{})
+	v.Framing(nil, &five)
 	want(t, "calls while it fails", asked(), 1)
 	g.trap[hostabi.FramingHook].Store(false)
 	r.time.advance(faultTTL)
-	want(t, "healed", v.Framing(&five, nil), framed)
+	want(t, "healed", v.Framing(nil, &five), framed)
 
 	for i := range 10 * memoSize {
-		v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i)}, nil)
+		v.Framing(nil, &hostabi.FramingInput{Path: fmt.Sprint(i)})
 	}
 	want(t, "kept", len(v.framings.m), memoSize)
 }

@@ -199,7 +199,7 @@ func (p *Policy) classify(route string, d hostabi.Direction, key string) (Rule, 
 	in := hostabi.ClassifyInput{Route: route, Direction: d, Key: []byte(key)}
 	var out hostabi.Rule
 	rule := critical
-	a, err := p.ask(hostabi.Classify, &in, &out, func() (err error) {
+	a, err := p.ask(nil, hostabi.Classify, &in, &out, func() (err error) {
 		rule, err = newRule(&out)
 		return err
 	})

@@ -320,9 +320,9 @@ func TestNothingIsAskedForConstantAndMissingHooks(t *testing.T) {
 	} {
 		want(t, name+" rule", v.Rule(hostabi.ToClient, []byte("k"), nil).Class, hostabi.Critical)
 		want(t, name+" needs admit", v.NeedsAdmit(), false)
-		want(t, name+" admit", v.Admit(&hostabi.AdmitInput{}), hostabi.AdmitOutput{})
+		want(t, name+" admit", admit(v, &hostabi.AdmitInput{}), hostabi.AdmitOutput{})
 		want(t, name+" needs framing", v.NeedsFraming(), false)
-		want(t, name+" framing", v.Framing(&hostabi.FramingInput{}, nil), hostabi.FramingOutput{})
+		want(t, name+" framing", v.Framing(nil, &hostabi.FramingInput{}), hostabi.FramingOutput{})
 		want(t, name+" permanent", v.Fault(hostabi.PayloadTooLarge), Fault{})
 		want(t, name+" retryable", v.Fault(hostabi.InboxFull), Fault{Retryable: true})
 		want(t, name+" upstream 400", v.UpstreamFault(&hostabi.FaultInput{Status: 400}), Fault{})
@@ -383,7 +383,7 @@ func TestCloseLeavesViewsUsable(t *testing.T) {
 	want(t, "upstream's fault of a long type", v.UpstreamFault(&long), Fault{})
 	want(t, "envelope", string(v.Envelope(hostabi.NoRoute, hostabi.HTTP, 0).Append(nil, &Values{})), "{}")
 	want(t, "calls", g.Info().Calls, calls)
-	want(t, "admit", v.Admit(&hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
+	want(t, "admit", admit(v, &hostabi.AdmitInput{}).Code, hostabi.PolicyFailed)
 	want(t, "instances", r.sum(t, "weir_policy_instances"), 0)
 	want(t, "log", r.log.all(), "")
 }
@@ -413,7 +413,7 @@ func TestHammer(t *testing.T) {
 				v.Rule(hostabi.Direction(i%2), fmt.Append(nil, i*n%500), &b)
 				v.Fault(hostabi.InboxFull)
 				v.UpstreamFault(&hostabi.FaultInput{Status: uint16(400 + i%300)})
-				v.Framing(&hostabi.FramingInput{Path: fmt.Sprint(i % 300)}, nil)
+				v.Framing(nil, &hostabi.FramingInput{Path: fmt.Sprint(i % 300)})
 				dst = v.Envelope(hostabi.InboxFull, hostabi.WebSocket, 0).Append(dst[:0], &Values{})
 				v.Release()
 				switch i % 500 {

@@ -67,12 +67,12 @@ func TestStandardPolicy(t *testing.T) {
 		t.Errorf("over HTTP: %s", got)
 	}
 
-	want(t, "admitted", v.Admit(&hostabi.AdmitInput{}).Deny, false)
-	blocked := v.Admit(&hostabi.AdmitInput{Headers: []hostabi.Header{{Name: v.AdmitHeaders()[0], Value: "1"}}})
+	want(t, "admitted", admit(v, &hostabi.AdmitInput{}).Deny, false)
+	blocked := admit(v, &hostabi.AdmitInput{Headers: []hostabi.Header{{Name: v.AdmitHeaders()[0], Value: "1"}}})
 	want(t, "blocked", blocked, hostabi.AdmitOutput{Deny: true, Code: hostabi.NotAdmitted, Message: "go away"})
 
 	framing := func(version string) hostabi.Framing {
-		return v.Framing(&hostabi.FramingInput{Headers: []hostabi.Header{{Name: v.FramingHeaders()[0], Value: version}}}, nil).Client
+		return v.Framing(nil, &hostabi.FramingInput{Headers: []hostabi.Header{{Name: v.FramingHeaders()[0], Value: version}}}).Client
 	}
 	want(t, "new client", framing("5.1.0"), hostabi.FramedV1)
 	want(t, "old client", framing("4.9.0"), hostabi.Raw)
@@ -154,12 +154,12 @@ func TestWhatClientsSendCannotMakeTheStandardPolicyLate(t *testing.T) {
 		"128 others":           {Headers: others},
 		"128 headers":          {Headers: slices.Repeat([]hostabi.Header{{Name: "authorization", Value: strings.Repeat("0", 64)[:63] + "x"}}, 128)},
 	} {
-		if out := v.Admit(in); !out.Deny || out.Code != hostabi.NotAdmitted {
+		if out := admit(v, in); !out.Deny || out.Code != hostabi.NotAdmitted {
 			t.Errorf("%s: %+v", name, out)
 		}
 	}
 	for _, version := range []string{"1.", "1-a.", "1.2.3-", "9", " ", "||"} {
-		v.Framing(&hostabi.FramingInput{Headers: []hostabi.Header{{Name: "x-version", Value: strings.Repeat(version, most/len(version))}}}, nil)
+		v.Framing(nil, &hostabi.FramingInput{Headers: []hostabi.Header{{Name: "x-version", Value: strings.Repeat(version, most/len(version))}}})
 	}
 	if n := p.Info().Faults; n != 0 {
 		t.Errorf("%d calls failed", n)

@@ -80,6 +80,7 @@ type loop struct {
 // lets that end the process.
 func New(n int, panicked func(v any, stack []byte)) (*Poller, error) {
 	p := &Poller{}
+	p.stacks.panicked = panicked
 	places := make(places, n)
 	for i := range n {
 		l, err := newLoop()

@@ -2,6 +2,7 @@ package poll
 
 import (
 	"iter"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 )
@@ -18,6 +19,7 @@ type Task struct {
 	leave func()      // of the loop it runs on; nil: none, or it has left it
 	steps int         // since it was resumed
 	long  atomic.Bool // its last turn had many
+	light bool        // another goroutine is to go on with it (Lighten)
 }
 
 // longSteps are more than a small request takes at once: a turn that had them is long.
@@ -52,6 +54,9 @@ func newStack() *stack {
 
 // stacks are those that no task is on.
 type stacks struct {
+	carriers sync.WaitGroup // goroutines that go on with a task (Lighten)
+	panicked func(v any, stack []byte)
+
 	mu     sync.Mutex
 	idle   []*stack
 	closed bool
@@ -85,14 +90,34 @@ func (p *stacks) put(s *stack) {
 	}
 }
 
-// close ends those that are idle, and from here on those that become so.
+// close ends those that are idle, and from here on those that become so, and joins
+// whoever went on with a task.
 func (p *stacks) close() {
+	p.carriers.Wait()
 	p.mu.Lock()
 	idle := p.idle
 	p.idle, p.closed = nil, true
 	p.mu.Unlock()
 	for _, s := range idle {
 		s.stop()
+	}
+}
+
+// carry has another goroutine go on with a task. A panic ends that and not the
+// process, as on a loop.
+func (p *stacks) carry(t *Task) {
+	p.carriers.Go(func() {
+		defer p.contain()
+		t.run(nil)
+	})
+}
+
+func (p *stacks) contain() {
+	if p.panicked == nil {
+		return
+	}
+	if v := recover(); v != nil {
+		p.panicked(v, debug.Stack())
 	}
 }
 
@@ -144,6 +169,11 @@ func (t *Task) run(leave func()) {
 			return
 		}
 		t.long.Store(t.steps > longSteps)
+		if t.light {
+			t.light, t.leave = false, nil
+			t.idle.carry(t)
+			return
+		}
 		left := t.leave
 		t.leave = nil // from the swap on, the task may be somebody else's
 		if t.state.CompareAndSwap(taskRunning, taskWaiting) {
@@ -183,4 +213,12 @@ func (t *Task) Leave() {
 		t.leave = nil
 		leave()
 	}
+}
+
+// Lighten is Leave for what waits and does not compute: a new goroutine goes on with
+// the task, which has nothing else on its stack, and whoever resumed it, the loop or
+// who has left that, goes on without it.
+func (t *Task) Lighten() {
+	t.light = true
+	t.on.yield(false)
 }

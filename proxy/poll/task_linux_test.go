@@ -125,3 +125,35 @@ func TestStacksAreUsedAgain(t *testing.T) {
 		t.Errorf("%d stacks are idle, want %d", n, maxIdle)
 	}
 }
+
+// Who has many wait at once would keep as many stacks of loops.
+func TestALightTaskLeavesItsLoop(t *testing.T) {
+	var free sync.Mutex
+	free.Lock()
+	over := make(chan struct{})
+	task := newPoller(t, 1).NewTask(func(task *Task) {
+		task.Lighten()
+		free.Lock() // nobody else is held up
+		task.Leave()
+		close(over)
+	})
+	task.Resume(func() { t.Error("the loop had to go on in another goroutine") })
+	free.Unlock()
+	<-over
+}
+
+func TestAPanicOfALightTaskIsItsOwn(t *testing.T) {
+	told := make(chan any, 1)
+	p, err := New(1, func(v any, _ []byte) { told <- v })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.NewTask(func(task *Task) {
+		task.Lighten()
+		panic("injected")
+	}).Resume(nil)
+	if v := <-told; v != "injected" {
+		t.Errorf("told of %v", v)
+	}
+}

@@ -64,7 +64,7 @@ func (c *carriage) askFraming() (f framing) {
 			in.Headers = append(in.Headers, hostabi.Header{Name: name, Value: string(value)})
 		}
 	}
-	out := v.Framing(&in, c.leave)
+	out := v.Framing(c.x, &in)
 	f = framing{client: out.Client, upstream: out.Upstream, max: c.route.Limits.MaxFrameSize}
 	if n := int64(out.MaxFrameSize); n > 0 && n < f.max {
 		f.max = n

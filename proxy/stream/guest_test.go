@@ -112,7 +112,7 @@ func TestTheGuestAnswers(t *testing.T) {
 		hostabi.FramingHook: &hostabi.FramingOutput{Client: hostabi.FramedV1, MaxFrameSize: 300},
 		hostabi.FaultHook:   &hostabi.FaultOutput{Retryable: true, RetryAfterMS: 1500},
 	})
-	if f := v.Framing(&hostabi.FramingInput{}, nil); f.Client != hostabi.FramedV1 || f.Upstream != hostabi.Raw || f.MaxFrameSize != 300 {
+	if f := v.Framing(nil, &hostabi.FramingInput{}); f.Client != hostabi.FramedV1 || f.Upstream != hostabi.Raw || f.MaxFrameSize != 300 {
 		t.Errorf("%+v", f)
 	}
 	if f := v.Fault(hostabi.NoRoute); !f.Retryable || f.RetryAfter.Milliseconds() != 1500 {

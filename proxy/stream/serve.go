@@ -58,7 +58,6 @@ type carriage struct {
 
 	// Bound once for all exchanges:
 	watch   func(gone func()) (stop func()) // x.Watch
-	leave   func()                          // x.Leave
 	retry   func(upstream.Kind) bool
 	interim func() error
 }
@@ -66,7 +65,6 @@ type carriage struct {
 var carriages = sync.Pool{New: func() any {
 	c := new(carriage)
 	c.watch = func(gone func()) func() { return c.x.Watch(gone) }
-	c.leave = func() { c.x.Leave() }
 	c.retry = c.retryable
 	c.interim = c.passInterim
 	c.body.goesOn = c.goesOn

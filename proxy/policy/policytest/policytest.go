@@ -49,7 +49,8 @@ func (g *guest) Has(h hostabi.Hook) bool {
 	return false
 }
 
-func (g *guest) Call(h hostabi.Hook, in, out []byte) ([]byte, hostabi.Result, error) {
+func (g *guest) Ask(h hostabi.Hook, who wasmhost.Caller) ([]byte, hostabi.Result, error) {
+	in, out := who.Input()
 	switch h {
 	case hostabi.Classify:
 		var i hostabi.ClassifyInput
