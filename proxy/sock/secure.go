@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +23,8 @@ import (
 // of plaintext: some TLS records (RFC 8446 §5.1), so that a large write costs
 // few calls. It bounds what is beyond recall when a peer stops reading.
 const maxAhead = 32 << 10
+
+const largestRecord = 16 << 10 // RFC 8446 §5.1
 
 // maxOut is what may wait for the kernel, in bytes: what is ahead, as records, and
 // answers to key updates, which a peer may ask for without end.
@@ -71,7 +74,10 @@ type secure struct {
 	out *ciphertext // not yet taken by the kernel; nil: none
 	err error       // first write error, kept for the next flush
 
-	accepted int // plaintext bytes in out that write has not reported yet
+	taken  int // plaintext bytes of records that the kernel has, and write has not reported yet
+	sealed int // records of data so far; largestRecord>>10-1 at most
+
+	accepted int // plaintext bytes that are encrypted, and write has not reported yet
 }
 
 func newSecure(c *Conn, wrap func(net.Conn) *tls.Conn) *secure {
@@ -247,28 +253,59 @@ func (s *secure) write(fd uintptr, p []byte) (int, error) {
 	return s.encrypt(p, func() (int, error) { return s.flush(fd) })
 }
 
-// encrypt has send send p, encrypted a stretch at a time, until some is left. What is
-// encrypted is reported when all its ciphertext is taken; until then p must begin
-// with the same bytes.
+// encrypt has send send p, encrypted a stretch at a time, until some is left. A record
+// is reported when all of it is taken; until then p must begin with the same bytes.
 func (s *secure) encrypt(p []byte, send func() (left int, err error)) (total int, err error) {
 	for {
 		left, err := send()
-		if err != nil || left > 0 {
-			return total, err
-		}
-		sent := min(s.accepted, len(p))
+		sent := s.report(len(p))
 		total += sent
 		p = p[sent:]
-		s.accepted -= sent
-		if len(p) == 0 {
-			return total, nil
-		}
-		n := min(len(p), maxAhead)
-		if _, err := s.conn.Write(p[:n]); err != nil {
+		if err != nil || left > 0 || len(p) == 0 {
 			return total, err
 		}
-		s.accepted = n
+		if err := s.ahead(p[:min(len(p), maxAhead)]); err != nil {
+			return total, err
+		}
 	}
+}
+
+// report takes off what is taken and not reported yet, most at most.
+func (s *secure) report(most int) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n = min(s.taken, most)
+	s.taken -= n
+	s.accepted -= n
+	return n
+}
+
+// ahead encrypts p a record at a time. The first are small, so that a page begins to
+// show before much of it has come; those of crypto/tls, which grow in the same way, are
+// no smaller.
+func (s *secure) ahead(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), (s.sealed+1)<<10)
+		if _, err := s.conn.Write(p[:n]); err != nil {
+			return err
+		}
+		s.sealed = min(s.sealed+1, largestRecord>>10-1)
+		s.accepted += n
+		p = p[n:]
+		s.note(n)
+	}
+	return nil
+}
+
+// note notes that the record with n bytes of data ends here.
+func (s *secure) note(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out == nil { // somebody who closes has sent it
+		s.taken += n
+		return
+	}
+	s.out.records = append(s.out.records, sealed{end: len(s.out.b), data: n})
 }
 
 // push waits until TCP has taken what was encrypted, or its deadline has passed: what
@@ -282,13 +319,13 @@ func (s *secure) push() (left int, err error) {
 		return 0, err
 	}
 	n, err := s.tcp.Write(out.b[out.off:])
-	out.off += n
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken += out.went(n)
 	if err == nil {
 		out.giveBack()
 		return 0, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		s.err = err
 		return 0, err
@@ -310,7 +347,7 @@ func (s *secure) flush(fd uintptr) (int, error) {
 		return 0, s.err
 	}
 	n, err := writeFD(fd, s.out.b[s.out.off:])
-	s.out.off += n
+	s.taken += s.out.went(n)
 	if err != nil && s.err == nil {
 		s.err = err
 	}
@@ -324,8 +361,32 @@ func (s *secure) flush(fd uintptr) (int, error) {
 
 // ciphertext is what waits for the kernel: b from off on.
 type ciphertext struct {
-	b   []byte
-	off int
+	b       []byte
+	off     int
+	records []sealed // of data; b may have others
+}
+
+// sealed is a record that ends there in a ciphertext, and how much plaintext it has.
+type sealed struct{ end, data int }
+
+// went takes off n bytes, and returns how much plaintext the records have that end there.
+func (c *ciphertext) went(n int) (data int) {
+	c.off += n
+	gone := 0
+	for ; gone < len(c.records) && c.records[gone].end <= c.off; gone++ {
+		data += c.records[gone].data
+	}
+	c.records = slices.Delete(c.records, 0, gone)
+	return data
+}
+
+// shift has what waits begin where what went did.
+func (c *ciphertext) shift() {
+	c.b = c.b[:copy(c.b, c.b[c.off:])]
+	for i := range c.records {
+		c.records[i].end -= c.off
+	}
+	c.off = 0
 }
 
 var outs = sync.Pool{New: func() any { return new(ciphertext) }}
@@ -406,7 +467,7 @@ func (b *beneath) Write(p []byte) (int, error) {
 	}
 	o := b.out
 	if len(o.b)+len(p) > maxOut { // what was taken goes, not only when all was
-		o.b, o.off = o.b[:copy(o.b, o.b[o.off:])], 0
+		o.shift()
 	}
 	if len(o.b)+len(p) > maxOut {
 		b.err = errFlood
