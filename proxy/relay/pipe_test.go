@@ -103,6 +103,7 @@ type wire struct {
 	record      int      // not 0: what is accepted goes out in records, as with TLS
 	steps       int      // of a TryRead; 0: 1
 	accepted    int
+	last        int // of the last of them
 	cipher      []byte
 
 	writes  atomic.Int64 // that were tried
@@ -155,16 +156,23 @@ func (w *wire) TryWrite(p []byte) (total int, err error) {
 	}
 	for {
 		n, err := w.out.put(w.cipher)
-		if w.cipher = w.cipher[n:]; err != nil || len(w.cipher) > 0 {
-			return total, err
+		w.cipher = w.cipher[n:]
+		left := w.accepted
+		switch n := len(w.cipher); {
+		case n == 0:
+			left = 0
+		case n <= w.last:
+			left = min(left, w.last)
 		}
-		sent := min(w.accepted, len(p))
+		sent := min(w.accepted-left, len(p))
 		total += sent
 		p = p[sent:]
-		if w.accepted -= sent; len(p) == 0 {
-			return total, nil
+		w.accepted -= sent
+		if err != nil || len(w.cipher) > 0 || len(p) == 0 {
+			return total, err
 		}
-		w.accepted = min(len(p), w.record)
+		w.accepted = min(len(p), 2*w.record)
+		w.last = (w.accepted-1)%w.record + 1
 		w.cipher = append([]byte(nil), p[:w.accepted]...)
 	}
 }
