@@ -18,9 +18,14 @@ const (
 )
 
 // maxConnections is how many are open at once: each takes a descriptor that the
-// gateway's clients would lack, and needs no token. One more takes the place of that
-// which has waited longest for a request; where none does it is closed.
+// gateway's clients would lack, and needs no token. One more waits for a place, and then
+// takes that of the one which has waited longest for a request; where none does, of the
+// one whose answer has waited longest to be taken. Where all are being answered it is closed.
 const maxConnections = 32
+
+// patience is how long a connection may wait at least, and one more for its place at most:
+// of many who ask at once each is to be heard.
+const patience = 10 * time.Millisecond
 
 // Server serves a handler on listeners that it is given.
 type Server struct {
@@ -30,9 +35,21 @@ type Server struct {
 	serves sync.WaitGroup     // one goroutine per listener, until Shutdown
 
 	mu    sync.Mutex
-	conns map[net.Conn]int64 // since which turn it waits for a whole head; 0: it is being answered
-	turn  int64
+	conns map[net.Conn]stage
+	left  chan struct{} // holds one when a connection has ended
 }
+
+// stage is what a connection is about, and since when.
+type stage struct {
+	now   int
+	since time.Time
+}
+
+const (
+	asks     = iota // the whole head of a request has not come
+	takes           // what the answer is has been said, and not all of it is sent
+	answered        // it stays
+)
 
 // connection is the key of a request's net.Conn in its context.
 type connection struct{}
@@ -40,7 +57,7 @@ type connection struct{}
 // NewServer returns a server for what NewHandler made.
 func NewServer(h http.Handler, log *slog.Logger) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{log: log, cancel: cancel, conns: map[net.Conn]int64{}}
+	s := &Server{log: log, cancel: cancel, conns: map[net.Conn]stage{}, left: make(chan struct{}, 1)}
 	s.http = http.Server{
 		Handler:        s.counted(h),
 		ReadTimeout:    readTimeout,
@@ -64,57 +81,93 @@ func (s *Server) Start(l net.Listener) {
 	})
 }
 
-// count keeps to maxConnections.
+// count keeps to maxConnections. The next connection is accepted when a new one has its
+// place.
 func (s *Server) count(c net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		s.turn++
-		s.conns[c] = s.turn
-		if len(s.conns) > maxConnections {
-			most := s.longest()
-			delete(s.conns, most)
-			_ = most.Close() // its read fails
+		if s.room() {
+			s.conns[c] = stage{asks, time.Now()}
+		} else {
+			_ = c.Close() // its read fails
 		}
+	case http.StateIdle: // all of the answer is sent
+		s.enter(c, asks)
 	case http.StateClosed:
 		delete(s.conns, c)
-	}
-}
-
-// longest is the connection that has waited longest: the newest, where the others are
-// being answered.
-func (s *Server) longest() (most net.Conn) {
-	for c, since := range s.conns {
-		if since > 0 && (most == nil || since < s.conns[most]) {
-			most = c
+		select {
+		case s.left <- struct{}{}:
+		default:
 		}
 	}
-	return most
 }
 
-// counted notes which connections are being answered.
+// room makes room for one more, or reports that there is none. s.mu is free while it waits.
+func (s *Server) room() bool {
+	came := time.Now()
+	for len(s.conns) >= maxConnections {
+		most, since := s.longest()
+		if most == nil || since.After(came) {
+			since = came
+		}
+		if wait := patience - time.Since(since); wait > 0 {
+			s.mu.Unlock()
+			select {
+			case <-s.left:
+			case <-time.After(wait):
+			}
+			s.mu.Lock()
+			continue
+		}
+		if most == nil {
+			return false
+		}
+		delete(s.conns, most)
+		_ = most.Close() // its read or its write fails
+	}
+	return true
+}
+
+// longest is the connection that is to make room first; nil where all are being answered.
+func (s *Server) longest() (most net.Conn, since time.Time) {
+	first := stage{now: answered}
+	for c, st := range s.conns {
+		if st.now < first.now || st.now == first.now && st.now != answered && st.since.Before(first.since) {
+			most, first = c, st
+		}
+	}
+	return most, first.since
+}
+
+// counted notes which connections are being answered. For one that had to go since its
+// request was read nothing is done.
 func (s *Server) counted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connection{}).(net.Conn)
-		s.waits(c, false)
-		defer s.waits(c, true)
+		s.mu.Lock()
+		open := s.enter(c, answered)
+		s.mu.Unlock()
+		if !open {
+			panic(http.ErrAbortHandler)
+		}
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.enter(c, takes)
+		}()
 		h.ServeHTTP(w, r)
 	})
 }
 
-// waits notes whether c waits for a request from now on, unless it had to go.
-func (s *Server) waits(c net.Conn, yes bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, open := s.conns[c]; !open {
-		return
+// enter notes what c is about from now on, and reports whether it is open still.
+func (s *Server) enter(c net.Conn, now int) bool {
+	_, open := s.conns[c]
+	if open {
+		s.conns[c] = stage{now, time.Now()}
 	}
-	s.conns[c] = 0
-	if yes {
-		s.turn++
-		s.conns[c] = s.turn
-	}
+	return open
 }
 
 // Shutdown closes the listeners, ends running profiles, lets other answers

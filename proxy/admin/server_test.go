@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -218,7 +220,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			if i%2 == 0 {
 				_, _ = open[i].Write([]byte("GET")) // and no more
 			}
-			synctest.Wait()
+			time.Sleep(patience)
 		}
 		start := time.Now()
 		for range 2 {
@@ -265,7 +267,7 @@ func TestConnectionsThatAreAnsweredStay(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		above, _ := l.dial(t.Context(), "", "")
-		if n, err := above.Read(make([]byte, 1)); err != io.EOF || time.Since(start) > 0 {
+		if n, err := above.Read(make([]byte, 1)); err != io.EOF || time.Since(start) > patience {
 			t.Errorf("one more got %d bytes, %v, after %v", n, err, time.Since(start))
 		}
 		close(answer)
@@ -273,6 +275,108 @@ func TestConnectionsThatAreAnsweredStay(t *testing.T) {
 			if err := <-answers; err != nil {
 				t.Error(err)
 			}
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An answer that is on its way makes no room for who comes: a reload that was made would
+// look like one that failed.
+func TestAnAnswerThatIsReadSlowlyStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, _ := serve(newTester("").h)
+		slow, _ := l.dial(t.Context(), "", "")
+		if _, err := io.WriteString(slow, "POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // it is made, and nobody has read that yet
+		var mute []net.Conn
+		for range 2 * maxConnections {
+			c, _ := l.dial(t.Context(), "", "")
+			mute = append(mute, c)
+			synctest.Wait()
+		}
+		if resp, err := http.ReadResponse(bufio.NewReader(slow), nil); err != nil || resp.StatusCode != 200 {
+			t.Errorf("%v, %v", resp, err)
+		}
+		slow.Close()
+		for _, c := range mute {
+			c.Close()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// It does where nobody waits for a request: those that take no answers keep out no probe.
+func TestAnswersThatNobodyTakesMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l, c := serve(newTester("secret").h)
+		var slow []net.Conn
+		for range maxConnections {
+			conn, _ := l.dial(t.Context(), "", "")
+			if _, err := io.WriteString(conn, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			slow = append(slow, conn)
+			time.Sleep(patience)
+		}
+		resp, err := c.Get("http://127.0.0.1:9090/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		for i, conn := range slow {
+			if n, _ := conn.Read(make([]byte, 1)); n != min(i, 1) {
+				t.Errorf("%d of %d: %d bytes", i, len(slow), n)
+			}
+			conn.Close()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Nothing is done for a connection that had to go when its request was read.
+func TestNothingIsDoneForWhoHadToGo(t *testing.T) {
+	s := NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was") }), slog.New(slog.DiscardHandler))
+	gone, _ := net.Pipe()
+	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), connection{}, gone), http.MethodPost, "/reload", nil)
+	defer func() {
+		if recover() != http.ErrAbortHandler {
+			t.Error("it goes on")
+		}
+	}()
+	s.http.Handler.ServeHTTP(httptest.NewRecorder(), r)
+}
+
+// A thousand who ask at once are answered, though few are open at once.
+func TestAThousandCallsAtOnceAreAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _, c := serve(newTester("").h)
+		const calls = 1000
+		answers := make(chan error, calls)
+		for range calls {
+			go func() {
+				resp, err := c.Get("http://127.0.0.1:9090/readyz")
+				if err == nil {
+					resp.Body.Close()
+				}
+				answers <- err
+			}()
+		}
+		failed := 0
+		for range calls {
+			if err := <-answers; err != nil {
+				failed++
+			}
+		}
+		if failed > 0 {
+			t.Errorf("%d of %d failed", failed, calls)
 		}
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
