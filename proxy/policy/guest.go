@@ -37,7 +37,6 @@ const (
 	resultUnsupported = "unsupported"
 	resultGuest       = "guest"                 // the guest's own failure
 	resultOutput      = string(wasmhost.Output) // an answer that is malformed or not allowed
-	resultInput       = string(wasmhost.Input)  // the input was too long to be asked about
 )
 
 // failure is a call that did not work.

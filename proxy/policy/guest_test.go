@@ -38,6 +38,7 @@ type fakeGuest struct {
 	trap   [hostabi.NumHooks]atomic.Bool  // the hook traps
 	late   [hostabi.NumHooks]atomic.Int32 // so many calls time out
 	busy   [hostabi.NumHooks]atomic.Int32 // so many calls find no instance free
+	down   atomic.Bool                    // nothing is called, nor looked at
 	raw    [hostabi.NumHooks][]byte       // the output in place of the answer
 	calls  [hostabi.NumHooks]atomic.Int64
 	hold   atomic.Pointer[chan struct{}] // calls wait for it
@@ -61,6 +62,9 @@ func (g *fakeGuest) Info() wasmhost.Info {
 func (g *fakeGuest) Close() { g.closed.Store(true) }
 
 func (g *fakeGuest) Ask(h hostabi.Hook, who wasmhost.Caller) ([]byte, hostabi.Result, error) {
+	if g.down.Load() {
+		return nil, 0, &wasmhost.Fault{Policy: "p", Hook: h, Kind: wasmhost.Unavailable, Err: errors.New("not called after repeated faults")}
+	}
 	in, out := who.Input()
 	if len(in) > hostabi.MaxInput {
 		return nil, 0, &wasmhost.Fault{Policy: "p", Hook: h, Kind: wasmhost.Input, Err: errors.New("made to fail")}

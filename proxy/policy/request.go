@@ -56,26 +56,24 @@ func (v *View) Admit(who Caller, r Request) hostabi.AdmitOutput {
 		return hostabi.AdmitOutput{}
 	}
 	p := v.policy
-	out, err := p.admit(who, Request(func() *hostabi.AdmitInput {
+	in := Request(func() *hostabi.AdmitInput {
 		in := r()
 		in.Route = v.route
 		return in
-	}))
+	})
+	out, err := p.admit(who, in)
 	switch {
 	case err == nil:
 		return out
-	case p.open && !out.Deny && !tooLong(err) && !busy(err): // clients must not open the door by their size or number
+	case p.open && !out.Deny && !tooLong(in) && !busy(err): // clients must not open the door by their size or number
 		return hostabi.AdmitOutput{}
 	}
 	return hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
 }
 
-// tooLong tells whether a call failed for the length of its input, which is the
-// peer's doing and not the guest's.
-func tooLong(err error) bool {
-	f, ok := errors.AsType[*failure](err)
-	return ok && f.result == resultInput
-}
+// tooLong tells whether no guest can be asked for the length of its input, which is the
+// peer's doing: also when none was.
+func tooLong(in encoder) bool { return len(in.AppendTo(nil)) > hostabi.MaxInput }
 
 // busy tells whether a call was not made for all the others that are.
 func busy(err error) bool {
