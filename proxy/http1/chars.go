@@ -66,6 +66,25 @@ func EqualFold(b []byte, s string) bool {
 	return true
 }
 
+// FoldField tells whether name begins like lower, which is in lower case, and takes for
+// '-' what is neither letter nor digit: a backend that turns field names into variable
+// names (CGI, WSGI) cannot tell '_' from it, and lighttpd none of them.
+func FoldField(name []byte, lower string) bool {
+	if len(name) < len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		c := name[i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] && (lower[i] != '-' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9') {
+			return false
+		}
+	}
+	return true
+}
+
 // TrimOWS cuts optional whitespace from both ends (RFC 9110 §5.6.3).
 func TrimOWS(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {

@@ -12,7 +12,8 @@ var notInTrailers = []string{
 }
 
 // notInTrailersPrefix are families of them, which say whom a message comes from, also
-// when written with underscores: many a server takes trailers for fields of the head.
+// when written with underscores, or dots and the like: many a server takes trailers for
+// fields of the head.
 var notInTrailersPrefix = []string{"forwarded", "x-forwarded", "x-real-ip"}
 
 func allowedInTrailer(name []byte) bool {
@@ -22,7 +23,7 @@ func allowedInTrailer(name []byte) bool {
 		}
 	}
 	for _, s := range notInTrailersPrefix {
-		if len(name) >= len(s) && EqualFold(bytes.ReplaceAll(name[:len(s)], []byte{'_'}, []byte{'-'}), s) {
+		if FoldField(name, s) {
 			return false
 		}
 	}

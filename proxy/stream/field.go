@@ -25,21 +25,6 @@ func foldPrefix(key []byte, lower string) bool {
 	return true
 }
 
-// foldFields compares like foldPrefix but takes for '-' what is neither letter nor digit:
-// a backend that turns field names into variable names (CGI, WSGI) cannot tell '_' from
-// it, and lighttpd none of them.
-func foldFields(key []byte, lower string) bool {
-	if len(key) < len(lower) {
-		return false
-	}
-	for i := range len(lower) {
-		if c := lowerByte(key[i]); c != lower[i] && (lower[i] != '-' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9') {
-			return false
-		}
-	}
-	return true
-}
-
 func lowerByte(c byte) byte {
 	if c >= 'A' && c <= 'Z' {
 		c += 'a' - 'A'

@@ -110,7 +110,7 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 	case 'e':
 		return foldEqual(key, "expect")
 	case 'f':
-		if len(key) == len("forwarded") && foldFields(key, "forwarded") {
+		if len(key) == len("forwarded") && http1.FoldField(key, "forwarded") {
 			if f.Client.Trusted && !f.Client.Disputed && ended(value) {
 				s.forwarded = appendLine(s.forwarded, value)
 			}
@@ -141,13 +141,13 @@ func (s *forwarder) rewritten(key, value []byte, f *forwarding) bool {
 		}
 		return foldEqual(key, "traceparent") || (foldEqual(key, "tracestate") && !f.ID.passed)
 	case 'x':
-		if foldFields(key, "x-forwarded-") {
+		if http1.FoldField(key, "x-forwarded-") {
 			return s.rewrittenForwarded(key, value, f)
 		}
-		if len(key) == len("x-real-ip") && foldFields(key, "x-real-ip") {
+		if len(key) == len("x-real-ip") && http1.FoldField(key, "x-real-ip") {
 			return !f.Client.mayBe(value)
 		}
-		return len(key) == len("x-request-id") && foldFields(key, "x-request-id")
+		return len(key) == len("x-request-id") && http1.FoldField(key, "x-request-id")
 	}
 	return false
 }
@@ -176,7 +176,7 @@ func (s *forwarder) goesOn(name []byte) bool {
 
 // namesRequest tells the fields that do, and that the upstream is to have from Weir alone.
 func namesRequest(name []byte) bool {
-	return len(name) == len("x-request-id") && foldFields(name, "x-request-id") || foldEqual(name, "traceparent") || foldEqual(name, "tracestate")
+	return len(name) == len("x-request-id") && http1.FoldField(name, "x-request-id") || foldEqual(name, "traceparent") || foldEqual(name, "tracestate")
 }
 
 // addFields appends what Weir says itself.
