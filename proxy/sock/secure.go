@@ -330,7 +330,10 @@ func (s *secure) push() (left int, err error) {
 		s.err = err
 		return 0, err
 	}
-	if s.out != nil { // answers to key updates that came meanwhile
+	if s.out != nil { // answers to key updates that came meanwhile, and what note had behind them
+		for _, r := range s.out.records {
+			out.records = append(out.records, sealed{end: len(out.b) + r.end, data: r.data})
+		}
 		out.b = append(out.b, s.out.b...)
 		s.out.giveBack()
 	}
@@ -392,7 +395,7 @@ func (c *ciphertext) shift() {
 var outs = sync.Pool{New: func() any { return new(ciphertext) }}
 
 func (c *ciphertext) giveBack() {
-	c.b, c.off = c.b[:0], 0
+	c.b, c.off, c.records = c.b[:0], 0, c.records[:0]
 	outs.Put(c)
 }
 
