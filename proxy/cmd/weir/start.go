@@ -31,6 +31,7 @@ const gcPercent = 50
 // them keeps a P while it waits, so everything else gets as many again
 // (docs/RATIONALE.md, "Why twice as many Ps as processors?").
 func tune() (loops int) {
+	callEarly()
 	loops = runtime.GOMAXPROCS(0)
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(2 * loops)
