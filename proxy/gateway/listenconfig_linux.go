@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -18,16 +19,19 @@ func listenConfig() net.ListenConfig {
 	return net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		controlErr := c.Control(func(fd uintptr) {
-			for _, o := range [...]struct{ level, name, value int }{
-				{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-				{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},  // seconds
-				{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, // seconds
-				{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
-				{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-				{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent},
+			for _, o := range [...]struct {
+				says               string
+				level, name, value int
+			}{
+				{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+				{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},   // seconds
+				{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, // seconds
+				{"TCP_KEEPCNT", unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+				{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+				{"TCP_NOTSENT_LOWAT", unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent},
 			} {
 				if e := unix.SetsockoptInt(int(fd), o.level, o.name, o.value); e != nil && err == nil {
-					err = e
+					err = os.NewSyscallError("setsockopt "+o.says, e)
 				}
 			}
 		})

@@ -43,3 +43,22 @@ func TestAcceptedConnectionsHaveTheListenersOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestAnOptionThatTheKernelRefusesIsNamed(t *testing.T) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0) // no TCP
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = unix.Close(pair[0]), unix.Close(pair[1]) }()
+	err = listenConfig().Control("tcp", "", control(pair[0]))
+	if err == nil || err.Error() != "setsockopt TCP_KEEPIDLE: operation not supported" {
+		t.Errorf("%v", err)
+	}
+}
+
+// control is a descriptor as a syscall.RawConn that can Control.
+type control uintptr
+
+func (c control) Control(f func(fd uintptr)) error { f(uintptr(c)); return nil }
+func (control) Read(func(uintptr) bool) error      { return nil }
+func (control) Write(func(uintptr) bool) error     { return nil }
