@@ -58,7 +58,7 @@ func TestAFilterOfSystemCallsShowsAtTheStart(t *testing.T) {
 			if cmd.ProcessState == nil {
 				t.Fatal(err)
 			}
-			if bytes.Contains(out, []byte("--- SKIP")) {
+			if bytes.Contains(out, []byte("--- SKIP")) && os.Getenv("CI") == "" {
 				t.Skipf("%s", out)
 			}
 			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); (status.Signal() == syscall.SIGSYS) != c.ends {
