@@ -42,11 +42,11 @@ plugins: $(MODULES) ## build plugins/*.wasm only
 
 # -buildvcs=false: the same sources give the same bytes, and unchanged bytes
 # are no reload. The new file takes the place of the old in one step, since a
-# running Weir may be watching it.
+# running Weir may be watching it, and until then has a name of its own, since
+# `make run` and `make test` may be building it beside each other.
 .SECONDEXPANSION:
 $(MODULES): plugins/%.wasm: $$(wildcard plugins/%/*.go) $$(GUESTLIB)
-	GOOS=wasip1 GOARCH=wasm go build -trimpath -buildvcs=false -buildmode=c-shared -ldflags='-s -w' -o $@.new ./plugins/$*
-	@mv $@.new $@
+	GOOS=wasip1 GOARCH=wasm go build -trimpath -buildvcs=false -buildmode=c-shared -ldflags='-s -w' -o $@.new.$$$$ ./plugins/$* && mv $@.new.$$$$ $@
 
 run: build ## build, then run with CONFIG=gateway.toml
 	@exec bin/weir run -c $(CONFIG)
@@ -94,4 +94,4 @@ fuzz: ## every fuzz target for FUZZTIME=30s, two at a time
 
 clean: ## remove what was built
 	rm -rf bin bench/out e2e/node/node_modules
-	rm -f plugins/*.wasm plugins/*.wasm.new
+	rm -f plugins/*.wasm plugins/*.wasm.new.*
