@@ -65,7 +65,7 @@ func (v *View) Admit(who Caller, r Request) hostabi.AdmitOutput {
 	switch {
 	case err == nil:
 		return out
-	case p.open && !out.Deny && !tooLong(in) && !busy(err): // clients must not open the door by their size or number
+	case p.open && !out.Deny && !busy(err) && !tooLong(in): // clients must not open the door by their size or number
 		return hostabi.AdmitOutput{}
 	}
 	return hostabi.AdmitOutput{Deny: true, Code: hostabi.PolicyFailed, Message: "the policy did not answer"}
